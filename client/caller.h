@@ -1,0 +1,73 @@
+/* caller: one request to a group of replicas, tried until it has a definite end or its deadline
+ * passes. Pure: time comes in, messages go out through the transport.
+ *
+ * It knows what a retry may mean. Each try ends in one of three ways: answered definitely,
+ * certainly not applied (refused before it was appended: NOT_LEADER, BUSY, …), or unknown (sent,
+ * and the connection broke, or no answer came in time). The whole call is "certainly not applied"
+ * only if every one of its tries was.
+ */
+#ifndef CLIENT_CALLER_H
+#define CLIENT_CALLER_H
+
+#include "client/proto.h"
+#include "raft/util/trace.h"
+
+/* How messages leave. send takes the buffer over, never calls back, never fails: a server that
+ * can't be reached shows as caller_on_down, later. */
+struct caller_transport {
+    void *context;
+    void (*send)(void *context, const char *url, struct buf *message);
+};
+
+struct caller_options {
+    uint64_t seed;
+    uint32_t try_timeout_ms; /* without an answer for so long, another replica is tried */
+    uint32_t backoff_min_ms; /* pause after a refusal: doubles up to max, with jitter */
+    uint32_t backoff_max_ms;
+    struct caller_transport transport;
+    const struct trace *trace;
+};
+void caller_options_default(struct caller_options *options); /* 1000, 5, 200 ms */
+
+struct caller;
+struct caller *caller_create(const struct caller_options *options);
+/* Outstanding calls end with ST_CANCELLED first. */
+void caller_destroy(struct caller **caller);
+
+/* The end of a call, exactly once. */
+struct caller_end {
+    /* The definite answer's status (OK, NOT_FOUND, MISMATCH, WRONG_GROUP, SESSION_*, INVALID, …);
+     * or ST_TIMEOUT / ST_UNAVAILABLE: certainly not applied; ST_UNKNOWN; ST_CANCELLED. */
+    enum status status;
+    bool maybe_applied;                    /* an earlier try of this call has an unknown end */
+    const struct proto_response *response; /* the answer, valid during the call; NULL if none */
+    const char *url;                       /* who answered; NULL if none */
+};
+typedef void (*caller_done)(void *context, const struct caller_end *end);
+
+struct caller_target {
+    struct spec replicas;
+    char prefer[SPEC_MAX_URL + 1]; /* asked first for as long as it answers at all; "" for none */
+    bool only_prefer;              /* ask nobody else */
+};
+
+/* Starts a call. The request's request_id and deadline_ms are the caller's to fill in; everything
+ * else is copied. is_read: repeating it can't do harm, so its end is never ST_UNKNOWN. The first
+ * try is sent before this returns; done never runs before it returns. */
+uint64_t caller_start(struct caller *caller, const struct caller_target *target,
+                      const struct proto_request *request, bool is_read, uint64_t now_ms,
+                      uint64_t deadline_ms, caller_done done, void *context);
+/* The call ends at once with ST_CANCELLED; unknown ids are ignored. */
+void caller_cancel(struct caller *caller, uint64_t call);
+
+/* Remembered leaders: the replica of a group (known by its SPEC) that answered last as leader. */
+
+/* A message from a server. False: not an answer to a call of this caller. */
+bool caller_on_message(struct caller *caller, uint64_t now_ms, struct slice message);
+/* The connection to that server broke or could not be made. */
+void caller_on_down(struct caller *caller, uint64_t now_ms, const char *url);
+void caller_tick(struct caller *caller, uint64_t now_ms);
+uint64_t caller_next_deadline_ms(const struct caller *caller); /* UINT64_MAX: none */
+size_t caller_outstanding(const struct caller *caller);
+
+#endif

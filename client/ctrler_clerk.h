@@ -1,0 +1,48 @@
+/* ctrler_clerk: the controller's verbs for programs: query, join, leave, move, confirm, bind. Pure,
+ * on top of caller. The changing verbs carry a session, so a retry is never taken for a second
+ * change. */
+#ifndef CLIENT_CTRLER_CLERK_H
+#define CLIENT_CTRLER_CLERK_H
+
+#include "client/caller.h"
+
+#define CONFIG_LATEST UINT64_MAX
+
+struct ctrler_clerk;
+
+/* ctrlers: the controller's replicas. client_id: 16 random bytes, never used before. The caller
+ * outlives the clerk. */
+struct ctrler_clerk *ctrler_clerk_create(struct caller *caller, const struct spec *ctrlers,
+                                         const uint8_t client_id[16]);
+void ctrler_clerk_destroy(struct ctrler_clerk **clerk);
+
+/* config is NULL unless status is ST_OK; it belongs to the clerk and holds during the call. */
+typedef void (*ctrler_clerk_config)(void *context, enum status status,
+                                    const struct shard_config *config);
+/* num: CONFIG_LATEST or a number; a number above the last gives the latest. gid and incarnation: of
+ * the group that asks, or 0. Linearizable. */
+void ctrler_clerk_query(struct ctrler_clerk *clerk, config_num num, uint32_t gid,
+                        uint64_t incarnation, uint64_t now_ms, uint64_t deadline_ms,
+                        ctrler_clerk_config done, void *context);
+
+/* The end of a change: ST_OK with the number of the configuration made; a refusal with the server's
+ * text ("" if none); ST_UNKNOWN. */
+typedef void (*ctrler_clerk_changed)(void *context, enum status status, config_num num,
+                                     const char *text);
+void ctrler_clerk_join(struct ctrler_clerk *clerk, const struct proto_join_group *groups,
+                       uint32_t n, uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                       void *context);
+void ctrler_clerk_leave(struct ctrler_clerk *clerk, const uint32_t *gids, uint32_t n,
+                        uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                        void *context);
+void ctrler_clerk_move(struct ctrler_clerk *clerk, shard_id shard, uint32_t gid, uint64_t now_ms,
+                       uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
+/* Idempotent by themselves: no session. */
+void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                          const struct proto_confirm *shards, uint32_t n, uint64_t now_ms,
+                          uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
+
+/* The highest cluster time heard of. */
+uint64_t ctrler_clerk_time(const struct ctrler_clerk *clerk);
+
+#endif

@@ -1,0 +1,288 @@
+/* The protocol between clients and servers, and between the groups: requests and responses as
+ * structs and as bytes. Little-endian, versioned, bounded; decoders copy nothing and point into the
+ * message.
+ *
+ * A request's header: u8 version = 1, u8 op, u16 flags, u64 request_id, u32 deadline_ms, u64
+ * trace_id. A response's header: u8 version = 1, u8 op, u16 status, u64 request_id, u32 leader
+ * hint, u32 gid hint, u64 config, u64 cluster_time. What follows depends on op, and for a response
+ * is there only if the status is OK, NOT_FOUND or MISMATCH (a refusal may carry a text instead).
+ */
+#ifndef CLIENT_PROTO_H
+#define CLIENT_PROTO_H
+
+#include "client/shard_config.h"
+#include "raft/util/bytes.h"
+#include "raft/util/status.h"
+
+#define PROTO_VERSION     1
+#define KV_MAX_KEY        4096u
+#define KV_MAX_VALUE      (16u << 20)
+#define KV_MAX_CONDITIONS 16
+#define KV_MAX_OPERATIONS 16
+#define PROTO_MAX_SCAN    10000u     /* keys in one page */
+#define PROTO_SCAN_BYTES  (1u << 20) /* of one page, at least one record */
+#define PROTO_MAX_CHUNK   (1u << 20) /* of a shard in one piece; a larger record goes alone */
+
+enum proto_op {
+    /* shardkv, from clients */
+    PROTO_GET = 1,
+    PROTO_WRITE = 2, /* conditions and operations on one shard: put, append, delete, cas */
+    PROTO_SCAN = 3,  /* one page of one shard */
+    /* any server: answered by that replica alone */
+    PROTO_STATUS = 10,
+    PROTO_TRANSFER = 11,
+    PROTO_PING = 12,
+    /* controller */
+    PROTO_CONFIG = 20, /* a configuration by number */
+    PROTO_JOIN = 21,
+    PROTO_LEAVE = 22,
+    PROTO_MOVE = 23,
+    PROTO_CONFIRM = 24, /* a group reports that it owns shards now */
+    PROTO_BIND = 25,    /* a group shows its incarnation */
+    /* shardkv, from the group that takes a shard over */
+    PROTO_SHARD_PULL = 40,    /* the next piece of a shard */
+    PROTO_SHARD_RELEASE = 41, /* the taker has it for good */
+    PROTO_SHARD_WHERE = 42    /* which epoch of a shard do you hold? */
+};
+
+struct proto_session {
+    uint8_t client[16];
+    uint64_t seq, acked_seq, issued_at;
+};
+
+/* ---- Writes
+ * --------------------------------------------------------------------------------------- */
+
+enum kv_condition_type {
+    KV_IF_ABSENT = 1, /* there is no such key */
+    KV_IF_VALUE = 2   /* its value is exactly this */
+};
+
+struct kv_condition {
+    enum kv_condition_type type;
+    struct slice key;
+    struct slice value;
+};
+
+enum kv_operation_type { KV_PUT = 1, KV_APPEND = 2, KV_DELETE = 3 };
+
+struct kv_operation {
+    enum kv_operation_type type;
+    struct slice key;
+    struct slice value;
+};
+
+/* All conditions are checked, then all operations done, or none. Every key lies in `shard`.
+ * Encoded: u16 shard, session (16 + 3 x u64), u8 conditions, u8 operations, then each as u8 type,
+ * key and value as bytes. The same encoding is a command's body in the log. */
+struct kv_write {
+    shard_id shard;
+    struct proto_session session;
+    uint8_t n_conditions;
+    uint8_t n_operations;
+    struct kv_condition conditions[KV_MAX_CONDITIONS];
+    struct kv_operation operations[KV_MAX_OPERATIONS];
+};
+
+/* The outcome, kept for retries: at most 64 bytes encoded. Encoded: u16 status, u8 n, n x u32.
+ * outputs[i] of operation i: put 0, append the length after it, delete 1 or 0 keys removed. With
+ * MISMATCH (a condition failed; nothing done) or TOO_LARGE (an append past the limit; nothing done)
+ * n is 0. At most 15 outputs are kept; later ones are not. */
+#define KV_MAX_OUTPUTS 15
+struct kv_write_result {
+    enum status status;
+    uint8_t n_outputs;
+    uint32_t outputs[KV_MAX_OUTPUTS];
+};
+
+void kv_write_encode(const struct kv_write *write, struct buf *out);
+/* Checks counts, lengths of keys and values, types; not that keys lie in the shard. */
+bool kv_write_decode(struct reader *reader, struct kv_write *write);
+void kv_write_result_encode(const struct kv_write_result *result, struct buf *out);
+bool kv_write_result_decode(struct reader *reader, struct kv_write_result *result);
+
+/* ---- Requests
+ * ------------------------------------------------------------------------------------- */
+
+struct proto_request {
+    enum proto_op op;
+    uint64_t request_id;  /* the caller's; comes back */
+    uint32_t deadline_ms; /* from receipt: after it nobody waits for the answer. 0: none */
+    uint64_t trace_id;
+    union {
+        struct {
+            shard_id shard;
+            struct slice key;
+        } get;
+        struct kv_write write;
+        struct {
+            shard_id shard;
+            struct slice prefix;
+            struct slice after; /* keys above this one; empty: from the beginning */
+            uint32_t limit;
+        } scan;
+        struct {
+            uint32_t to; /* 0: anyone */
+        } transfer;
+        struct {
+            config_num num;       /* UINT64_MAX: the latest */
+            uint32_t gid;         /* of the group that asks; 0: a client */
+            uint64_t incarnation; /* of that group */
+        } config;
+        struct {
+            struct proto_session session;
+            uint32_t n;                      /* at most PROTO_MAX_GROUPS */
+            struct proto_join_group *groups; /* the decoder's memory: proto_request_fini */
+        } join;
+        struct {
+            struct proto_session session;
+            uint32_t n;
+            uint32_t *gids; /* likewise */
+        } leave;
+        struct {
+            struct proto_session session;
+            shard_id shard;
+            uint32_t gid;
+        } move;
+        struct {
+            uint32_t gid;
+            uint64_t incarnation;
+            uint32_t n;
+            struct proto_confirm *shards; /* likewise */
+        } confirm;
+        struct {
+            shard_id shard;
+            config_num num;      /* the configuration that moves it */
+            uint32_t to;         /* the group that asks */
+            uint64_t copy_id;    /* of this copy: pieces of different copies don't mix */
+            uint64_t piece;      /* 0, 1, …: number of the wanted one */
+            struct slice cursor; /* the cursor that came with the last piece; empty for the first */
+            uint32_t max_bytes;
+        } shard_pull;
+        struct {
+            shard_id shard;
+            config_num num;
+            uint32_t to;
+        } shard_release;
+        struct {
+            shard_id shard;
+        } shard_where;
+    };
+};
+
+#define PROTO_MAX_GROUPS 64
+struct proto_join_group {
+    uint32_t gid;
+    uint64_t incarnation; /* 0: not known; the controller learns it at first contact */
+    struct spec replicas;
+};
+struct proto_confirm {
+    shard_id shard;
+    config_num epoch;
+};
+
+void proto_request_encode(const struct proto_request *request, struct buf *out);
+/* On success, proto_request_fini releases what the decoder made; slices point into `message`. */
+bool proto_request_decode(struct slice message, struct proto_request *request);
+void proto_request_fini(struct proto_request *request);
+
+/* ---- Responses
+ * ------------------------------------------------------------------------------------ */
+
+/* One replica's row of `status`. */
+struct proto_shard_status {
+    shard_id shard;
+    uint8_t state; /* enum proto_shard_state */
+    config_num epoch;
+    uint64_t keys, bytes; /* estimates */
+};
+enum proto_shard_state {
+    PROTO_SHARD_ABSENT = 0,
+    PROTO_SHARD_SERVING = 1,
+    PROTO_SHARD_PULLING = 2, /* on its way here */
+    PROTO_SHARD_WAITING = 3, /* to come, its source is not ready */
+    PROTO_SHARD_FROZEN = 4,  /* handed over or about to be; not served */
+    PROTO_SHARD_DROPPING = 5
+};
+struct proto_move_status {
+    shard_id shard;
+    uint32_t from, to;
+    config_num num;
+    uint8_t phase; /* enum proto_shard_state of the taker */
+    uint64_t bytes_done, bytes_total, keys_done, keys_total;
+};
+struct proto_node_status {
+    uint32_t gid, id;
+    uint8_t role; /* enum raft_role's numbers, 9: learner */
+    uint64_t term;
+    uint32_t leader;
+    uint64_t first_index, last_index, commit_index, applied_index, snapshot_index;
+    uint64_t db_bytes, log_bytes, uptime_s;
+    config_num config;
+    uint64_t incarnation;       /* of the replica */
+    uint64_t group_incarnation; /* 0: not known yet */
+    uint8_t cluster_id[16];
+    bool ready;           /* the leader can serve; a follower hears from a leader */
+    struct slice version; /* of the program */
+    uint32_t n_shards;    /* rows that follow: only a leader of a group sends them */
+    struct proto_shard_status *shards;
+    uint32_t n_moves;
+    struct proto_move_status *moves;
+};
+
+struct proto_record {
+    struct slice key;
+    struct slice value;
+};
+
+/* A piece of a shard, see shardkv/README.md: kind says what the records are. */
+enum proto_piece_kind { PROTO_PIECE_RECORDS = 1, PROTO_PIECE_SESSIONS = 2, PROTO_PIECE_END = 3 };
+
+struct proto_response {
+    enum proto_op op;
+    enum status status;
+    uint64_t request_id;
+    uint32_t leader_hint;  /* a replica id of the same group, 0: not known */
+    uint32_t gid_hint;     /* with WRONG_GROUP: who has the shard, 0: not known */
+    config_num config;     /* the number that the server is at */
+    uint64_t cluster_time; /* microseconds */
+    struct slice text;     /* with a refusal: one clause, may be empty */
+    union {
+        struct {
+            struct slice value;
+            uint64_t version;
+        } get;
+        struct kv_write_result write;
+        struct {
+            bool more; /* the shard has further keys after the last one */
+            uint32_t n;
+            struct proto_record *records; /* the decoder's memory: proto_response_fini */
+        } scan;
+        struct proto_node_status node;
+        struct {
+            struct slice encoded; /* a shard_config; decode it with shard_config_decode */
+        } config_reply;           /* CONFIG */
+        struct {
+            config_num num;
+        } admin; /* JOIN, LEAVE, MOVE: the number of the configuration made */
+        struct {
+            uint64_t piece;
+            uint8_t kind;
+            struct slice body;   /* opaque to everyone but shardkv */
+            struct slice cursor; /* for the next request; empty with END */
+        } shard_pull;
+        struct {
+            bool held;        /* this group holds it (serving or frozen) */
+            config_num epoch; /* under which it was installed here */
+        } shard_where;
+    };
+};
+
+void proto_response_encode(const struct proto_response *response, struct buf *out);
+bool proto_response_decode(struct slice message, struct proto_response *response);
+void proto_response_fini(struct proto_response *response);
+
+/* Reads only the request_id and op of a response, to find who waits for it. */
+bool proto_response_peek(struct slice message, uint64_t *request_id, enum proto_op *op);
+
+#endif

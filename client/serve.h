@@ -1,0 +1,55 @@
+/* serve: what every server does the same with its clients' messages: decode, bound, answer PING,
+ * STATUS and TRANSFER, remember who waits for what. The services (shardctrler, shardkv) see decoded
+ * requests and hand back responses. */
+#ifndef CLIENT_SERVE_H
+#define CLIENT_SERVE_H
+
+#include "client/proto.h"
+#include "raft/rsm.h"
+
+struct serve;
+
+struct serve_options {
+    struct io_net *net;
+    struct group *group;
+    group_id gid;
+    raft_id id;
+    const char *version;
+    uint64_t start_ms;
+    uint32_t max_pending; /* requests being worked on; beyond: ST_BUSY */
+    /* Adds the service's part to a status row: config, incarnations, cluster id, shards, moves
+     * (arrays in mem_alloc'ed memory; serve releases them). */
+    void (*status)(void *context, struct proto_node_status *status);
+    /* The number of the configuration that this server is at, for response headers. */
+    config_num (*config)(void *context);
+    void *context;
+    const struct trace *trace;
+};
+
+struct serve *serve_create(const struct serve_options *options);
+void serve_destroy(struct serve **serve);
+
+/* Who asked: kept by the service until it answers, exactly once, by serve_respond or serve_refuse.
+ */
+struct serve_ticket {
+    io_conn conn;
+    uint64_t request_id;
+    enum proto_op op;
+    uint64_t deadline_ms; /* of the loop's clock; UINT64_MAX: none */
+};
+
+/* Takes an IO_EVENT_CLIENT_MESSAGE. True: *request is for the service (slices point into the
+ * message, valid during the event; proto_request_fini after use) and *ticket says whom to answer.
+ * False: it was answered or dropped here. */
+bool serve_message(struct serve *serve, const struct io_event *event, struct proto_request *request,
+                   struct serve_ticket *ticket);
+
+/* Answers: fills in op, request_id, hints, configuration and cluster time. An answer after the
+ * ticket's deadline is sent too: the client decides. */
+void serve_respond(struct serve *serve, const struct serve_ticket *ticket,
+                   struct proto_response *response);
+/* Answers with a status and one clause (may be NULL). */
+void serve_refuse(struct serve *serve, const struct serve_ticket *ticket, enum status status,
+                  const char *text);
+
+#endif

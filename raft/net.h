@@ -1,0 +1,92 @@
+/* net: the loop thread, the connections of this process over nng's byte streams, and the clock. The
+ * only place that knows any of the three.
+ *
+ * One thread, that which calls net_run, delivers every event to the program's sink and carries out
+ * struct io_net's operations. nng's threads and the disk's threads only post to the mailbox.
+ */
+#ifndef RAFT_NET_H
+#define RAFT_NET_H
+
+#include "raft/io.h"
+#include "raft/util/frame.h"
+#include "raft/util/spec.h"
+
+struct net;
+
+struct net_sink {
+    void *context;
+    /* One event, on the loop thread. */
+    void (*event)(void *context, const struct io_event *event);
+    /* When the next TICK is due (monotonic ms); asked after each turn. UINT64_MAX: never. */
+    uint64_t (*next_deadline_ms)(void *context);
+    /* A remote showed its hello: ST_OK to talk, else refuse with *reason (static). NULL:
+     * hello_check alone, knowing nothing. On the loop thread. */
+    enum status (*admit)(void *context, const struct hello *self, const struct hello *other,
+                         const char **reason);
+};
+
+struct net_limits {
+    uint32_t max_connections;        /* accepted ones; further ones are closed at once */
+    uint32_t max_client_queue_bytes; /* answers waiting on one connection; beyond, it is closed */
+    uint32_t max_peer_queue_bytes;   /* waiting for one peer; beyond, messages are dropped */
+    uint32_t max_reassembly_bytes;   /* of unfinished fragmented messages, per connection */
+};
+
+struct net_options {
+    const char *listen_url; /* NULL: a client only */
+    struct hello self;      /* who == HELLO_PEER for a replica, HELLO_CLIENT for a client */
+    group_id group;         /* of the peers below */
+    struct spec peers;      /* all replicas of the own group, self included; n == 0 for a client */
+    uint32_t
+        election_timeout_ms; /* silence that closes a peer link; dial timeout and hello timeout */
+    uint32_t heartbeat_ms;   /* pause after which an idle link sends a PING */
+    struct net_limits limits;
+    const char *tls_cert, *tls_key, *tls_ca; /* PEM files, or NULL */
+    struct net_sink sink;
+    const struct trace *trace;
+};
+
+void net_options_default(struct net_options *options);
+
+/* Listens (if asked to) and prepares; nothing runs before net_run. On failure ST_IN_USE (address
+ * taken), ST_INVALID or ST_IO, with one line in error[256]. */
+enum status net_create(const struct net_options *options, struct net **net, char *error);
+/* After net_run returned. Closes everything; waits for nng's callbacks. */
+void net_destroy(struct net **net);
+
+struct io_net *net_io(struct net *net);
+
+/* Runs the loop on the calling thread until net_stop. */
+void net_run(struct net *net);
+/* Any thread, or a signal's own thread: net_run returns after the present turn. */
+void net_stop(struct net *net);
+
+/* Any thread: run(arg) on the loop thread, in the order posted, then the turn ends. This is how the
+ * disk threads hand completions over, and how a client library's callers hand requests over. */
+void net_post(struct net *net, void (*run)(void *arg), void *arg);
+
+/* On the loop thread: delivers an event to the sink with the present time filled in. */
+void net_deliver(struct net *net, struct io_event *event);
+
+/* The clock, for those who drive net. */
+uint64_t net_now_ms(void);
+uint64_t net_now_us(void);
+uint64_t net_wall_us(void);
+
+/* The hello that later connections show: when the cluster id becomes known. On the loop thread. */
+void net_set_hello(struct net *net, const struct hello *self);
+
+struct net_stats {
+    uint64_t frames_in, frames_out, bytes_in, bytes_out, messages_in, messages_out;
+    uint64_t refused, malformed, dropped, connections, peer_links_up;
+};
+void net_statistics(const struct net *net, struct net_stats *stats); /* on the loop thread */
+
+/* A small HTTP server (nng's) for metrics and health. handler fills in status code, content type
+ * and body; it runs on the loop thread. On failure one line in error[256]. */
+typedef void (*net_http_handler)(void *context, const char *path, int *status,
+                                 const char **content_type, struct buf *body);
+enum status net_http_start(struct net *net, const char *url, net_http_handler handler,
+                           void *context, char *error);
+
+#endif

@@ -1,0 +1,205 @@
+/* rsm: the replicated state machine runtime. It joins the Raft core, the log on disk and the state
+ * of one group, and gives a service four things: propose (with a precise end), linearizable reads,
+ * snapshots, and exactly-once sessions. The controller and the shard servers are services of it.
+ *
+ * It is deterministic: events in (raft/io.h), operations out; no I/O of its own.
+ */
+#ifndef RAFT_RSM_H
+#define RAFT_RSM_H
+
+#include "raft/io.h"
+#include "raft/raft.h"
+#include "raft/util/rng.h"
+
+/* ---- Entries ------------------------------------------------------------------------------------
+ */
+
+/* Every command entry begins with this header. Format (20 bytes): u8 format = 1, u8 flags = 0,
+ * u16 kind = 0, u64 stamp, u64 trace_id. An entry of an unknown format halts the replica. */
+#define RSM_ENTRY_HEADER_BYTES 20
+
+/* A command as the service sees it at apply. */
+struct rsm_command {
+    raft_index index;
+    raft_term term;
+    uint64_t stamp;    /* cluster time, microseconds: strictly growing from entry to entry */
+    uint64_t trace_id; /* 0: none */
+    struct slice bytes;
+};
+
+/* ---- The service
+ * ---------------------------------------------------------------------------------- */
+
+struct group;
+
+struct rsm_service_ops {
+    /* Applies one committed command to the state (through the group's io_state). Deterministic: the
+     * same state and command give the same state and result on every replica. Appends its result.
+     * Returns ST_OK, or what stops this replica (an unknown command: ST_VERSION; the state can't be
+     * read: ST_IO, ST_CORRUPT). A refusal that is the command's outcome is part of the result. */
+    enum status (*apply)(void *service, const struct rsm_command *command, struct buf *result);
+
+    /* The ranges that are part of the state now, ascending, without 0. Appends to the array. */
+    void (*ranges)(void *service, uint64_t **ranges, size_t *n, size_t *capacity);
+
+    /* The state was opened or replaced by a snapshot: forget what was cached and read it anew.
+     * ST_OK, or what stops this replica. */
+    enum status (*restore)(void *service);
+
+    /* The lowest stamp that the next entry may have: one above the floor of every shard held. */
+    uint64_t (*stamp_floor)(void *service);
+
+    /* Role, term or known leader changed. May propose only from a later event. */
+    void (*role_changed)(void *service, enum raft_role role, raft_term term, raft_id leader);
+};
+
+/* ---- The group
+ * -------------------------------------------------------------------------------------- */
+
+struct group_options {
+    group_id group;
+    struct raft_options raft;
+    struct raft_configuration bootstrap; /* for an empty replica */
+    uint64_t checkpoint_log_bytes;       /* checkpoint when so much was applied since the last */
+    uint64_t checkpoint_dirty_bytes;     /* or so much is dirty in the state */
+    uint64_t log_keep_bytes; /* entries kept behind a checkpoint for followers that lag a little */
+    uint64_t max_log_bytes;  /* beyond, proposals get ST_BUSY until a checkpoint frees some */
+    uint32_t max_proposals;  /* waiting for their end; beyond: ST_BUSY */
+    uint32_t max_reads;      /* waiting for confirmation; beyond: ST_BUSY */
+    uint32_t snapshot_chunk_bytes;
+    bool check_invariants; /* raft_check after each step */
+    const struct trace *trace;
+};
+
+void group_options_default(struct group_options *options, group_id group, raft_id id,
+                           uint64_t seed);
+
+struct group_world {
+    struct io_net *net;
+    struct io_log *log;
+    struct io_state *state;
+    /* This replica must stop serving, now and for good; says why. The group sends nothing
+     * afterwards. */
+    void (*halt)(void *context, enum status status, const char *reason);
+    void *halt_context;
+};
+
+/* Opens a group on what the disk holds: reconciles log and state (a state ahead of the log, or of
+ * another term, means that the log begins again at the state's index), restores the service. Takes
+ * the references of log->entries over. ST_OK, or ST_CORRUPT with a reason in the trace. */
+enum status group_create(const struct group_options *options, const struct group_world *world,
+                         const struct rsm_service_ops *service_ops, void *service,
+                         struct io_log_content *log, const struct io_state_meta *state_meta,
+                         uint64_t now_ms, struct group **group);
+void group_destroy(struct group **group);
+
+/* One event: those about this group (PEER_*, LOG_WRITTEN, CHECKPOINT, SNAPSHOT_READ, INSTALL*),
+ * TICK, TURN_END, DISK_SPACE and STOP. Others are ignored. */
+void group_step(struct group *group, const struct io_event *event);
+
+/* When the next TICK is due. */
+uint64_t group_next_deadline_ms(const struct group *group);
+
+/* The end of a proposal, exactly once.
+ *   ST_OK          applied; result is what the service's apply appended
+ *   ST_NOT_LEADER, ST_BUSY, ST_READ_ONLY, ST_SHUTDOWN   certainly not applied, now or later
+ *   ST_UNKNOWN     it was appended and its end can't be known here any more
+ * Called from group_step or, for an immediate refusal, from group_propose itself. */
+typedef void (*group_proposal_done)(void *context, enum status status, struct slice result);
+
+/* Proposes a command (copied). min_stamp: the entry's stamp will be above it (0: no bound; a
+ * session's issued_at). Appended at the turn's end, together with all others. */
+void group_propose(struct group *group, struct slice command, uint64_t min_stamp, uint64_t trace_id,
+                   group_proposal_done done, void *context);
+
+/* Calls done(ST_OK) once the state holds everything that was committed when this was called, as
+ * confirmed by a majority afterwards (ReadIndex, thesis 6.4): what is then read is linearizable.
+ * Else ST_NOT_LEADER, ST_BUSY, ST_SHUTDOWN. */
+typedef void (*group_read_done)(void *context, enum status status);
+void group_read(struct group *group, group_read_done done, void *context);
+
+/* Hands leadership over; 0: to the most caught-up voter. ST_OK: begun. ST_NOT_LEADER, ST_INVALID.
+ */
+enum status group_transfer(struct group *group, raft_id to);
+
+const struct raft *group_raft(const struct group *group);
+struct io_state *group_state(const struct group *group);
+raft_index group_applied_index(const struct group *group);
+uint64_t group_last_stamp(const struct group *group); /* cluster time now */
+bool group_is_leader(const struct group *group);
+/* Leads, has committed in its term and applied everything up to that: its state is current enough
+ * to act on (start migrations, propose INIT). Not a licence to serve reads. */
+bool group_is_ready(const struct group *group);
+bool group_is_read_only(const struct group *group); /* the disk is nearly full */
+
+struct group_stats {
+    uint64_t proposals_ok, proposals_refused, proposals_unknown;
+    uint64_t reads_ok, reads_refused;
+    uint64_t entries_applied, elections_started, leader_changes;
+    uint64_t snapshots_sent, snapshots_installed, checkpoints;
+    uint64_t messages_sent, messages_received;
+    raft_index checkpoint_index; /* of the last durable checkpoint */
+};
+const struct group_stats *group_statistics(const struct group *group);
+
+/* ---- Sessions: exactly once
+ * ------------------------------------------------------------------------- */
+
+/* A writing operation's identity, equal in all its tries. */
+struct session_id {
+    uint8_t bytes[16]; /* random */
+};
+
+struct session_key {
+    struct session_id client;
+    uint64_t seq;       /* 1, 2, … in the client */
+    uint64_t acked_seq; /* all up to it are answered or given up */
+    uint64_t issued_at; /* the cluster time the client last heard of */
+};
+
+#define SESSION_MAX_RESULT   64
+#define SESSION_SEQ_WINDOW   1024
+#define SESSION_MAX_RECORDS  65536
+#define SESSION_KEY_BYTES    40
+#define SESSION_MAX_AHEAD_US (24ull * 3600 * 1000000)
+
+/* 16 bytes of id, then u64 seq, acked_seq, issued_at. */
+void session_key_encode(const struct session_key *key, struct buf *out);
+bool session_key_decode(struct reader *reader, struct session_key *key);
+
+enum session_verdict {
+    SESSION_APPLY,     /* new: apply it, then session_commit */
+    SESSION_DUPLICATE, /* applied before: answer the kept result, apply nothing */
+    SESSION_STALE,     /* answered and forgotten, or too far ahead: refuse, apply nothing */
+    SESSION_EXPIRED    /* issued_at at or below the floor: refuse, apply nothing */
+};
+
+/* The sessions of one shard (or of the controller): one record a client, kept in memory and written
+ * through to (range, kind, client id) of the state; the floor under the empty key. */
+struct session_table;
+
+struct session_table *session_table_create(struct io_state *state, uint64_t range, uint8_t kind,
+                                           uint32_t max_records);
+void session_table_destroy(struct session_table **table);
+/* Reads all records from the state, replacing what is in memory. */
+enum status session_table_load(struct session_table *table);
+
+/* The rule, in its order. For SESSION_DUPLICATE, *result is the kept result (valid until the next
+ * change). Changes nothing. */
+enum session_verdict session_check(const struct session_table *table, const struct session_key *key,
+                                   struct slice *result);
+/* After applying: records the result (at most SESSION_MAX_RESULT bytes), extends the client's
+ * activity to `stamp`, forgets what acked_seq covers; evicts the least recently active client and
+ * raises the floor when the table is full. */
+void session_commit(struct session_table *table, const struct session_key *key, uint64_t stamp,
+                    struct slice result);
+uint64_t session_floor(const struct session_table *table);
+uint32_t session_count(const struct session_table *table);
+
+/* Moving a shard: records travel as (client id, encoded record) pairs in order of id. merge keeps,
+ * for activity and acked_seq, the higher, and all results above it; idempotent. Merging raises
+ * neither the floor nor evicts: the floor travels by itself. */
+enum status session_merge(struct session_table *table, struct slice client, struct slice record);
+void session_raise_floor(struct session_table *table, uint64_t floor);
+
+#endif

@@ -1,0 +1,136 @@
+/* store: what is on disk. The data directory of one process:
+ *
+ *   LOCK             held while the process runs (flock)
+ *   META             who this is: format, cluster, gid, id, incarnation, peers' incarnations
+ *   wal/N.wal        the Raft log of all groups of the process, in segments
+ *   state/CURRENT    the name of the state database in use
+ *   state/db-N/      LevelDB
+ *
+ * struct io_log is implemented by the WAL, struct io_state by the state store. Both are used from
+ * the loop thread only; their own threads post completions through struct store_mail.
+ */
+#ifndef RAFT_STORE_H
+#define RAFT_STORE_H
+
+#include "raft/io.h"
+
+/* How a background thread reaches the loop thread: post() from any thread; deliver() only from what
+ * was posted. (net_post and net_deliver in production.) */
+struct store_mail {
+    void *context;
+    void (*post)(void *context, void (*run)(void *arg), void *arg);
+    void (*deliver)(void *context, struct io_event *event);
+};
+
+#define STORE_ERROR_BYTES 512 /* one line: what, which file, at which offset, what to do */
+
+/* ---- Identity
+ * ------------------------------------------------------------------------------------ */
+
+struct identity {
+    uint8_t cluster_id[16]; /* zero: not known yet */
+    uint32_t gid;
+    uint32_t id;
+    uint64_t incarnation;            /* of this replica: random, drawn at the first start */
+    uint64_t spec_fingerprint;       /* of the SPEC at the first start */
+    uint64_t peer_incarnations[256]; /* by id; 0: not met yet */
+};
+
+struct store_dir; /* an open, locked data directory */
+
+/* Opens or makes the directory, takes its lock, and reads or writes META. `wanted` gives gid, id,
+ * the SPEC's fingerprint and, for a first start, the incarnation. ST_OK: *found is what META holds
+ * now. ST_IN_USE, ST_WRONG_NODE (another gid, id), ST_VERSION (newer format), ST_CORRUPT, ST_IO
+ * with a line in error. */
+enum status store_dir_open(const char *path, const struct identity *wanted, struct store_dir **dir,
+                           struct identity *found, char *error);
+void store_dir_close(struct store_dir **dir);
+/* Writes META anew, atomically and synced. Blocks. */
+enum status store_dir_save(struct store_dir *dir, const struct identity *identity, char *error);
+const char *store_dir_path(const struct store_dir *dir);
+
+/* ---- The write-ahead log
+ * --------------------------------------------------------------------------- */
+
+/* File operations, so that tests can put a faulty disk underneath. All give 0 or a negative errno,
+ * reads and writes the count. The production table is wal_posix_files. */
+struct wal_files {
+    void *context;
+    int (*open)(void *context, const char *path, bool create); /* a descriptor >= 0 */
+    void (*close)(void *context, int fd);
+    int64_t (*pread)(void *context, int fd, void *data, size_t len, uint64_t offset);
+    int64_t (*pwrite)(void *context, int fd, const void *data, size_t len, uint64_t offset);
+    int (*fdatasync)(void *context, int fd);
+    int (*allocate)(void *context, int fd, uint64_t len); /* reserves space */
+    int64_t (*size)(void *context, int fd);
+    int (*rename)(void *context, const char *from, const char *to);
+    int (*unlink)(void *context, const char *path);
+    int (*sync_dir)(void *context, const char *path);
+    /* Calls each(arg, name) for every entry of the directory, in any order. */
+    int (*list)(void *context, const char *path, void (*each)(void *arg, const char *name),
+                void *arg);
+    int (*make_dir)(void *context, const char *path); /* 0 also if it exists */
+};
+const struct wal_files *wal_posix_files(void);
+
+struct wal_options {
+    const char *path; /* the wal directory */
+    uint64_t segment_bytes;
+    uint32_t max_recycled; /* emptied segments kept for reuse */
+    bool threaded;         /* false: write() runs at once, on the caller, for tests */
+    const struct wal_files *files;
+    struct store_mail mail;
+    const struct trace *trace;
+};
+void wal_options_default(struct wal_options *options, const char *path);
+
+struct wal;
+/* Opens or makes the log and recovers it. ST_CORRUPT (with file and offset in error) when damage is
+ * found that is not a torn tail, ST_IO, ST_NO_SPACE, ST_VERSION. */
+enum status wal_open(const struct wal_options *options, struct wal **wal, char *error);
+/* Waits for what was queued to be written. */
+void wal_close(struct wal **wal);
+struct io_log *wal_io(struct wal *wal);
+/* What recovery found for a group; moves the entries out: once per group. The caller owns the
+ * entries array (mem_free) and the references. A group that is not there: everything 0. */
+void wal_content(struct wal *wal, group_id group, struct io_log_content *content);
+/* The turn ended: hands what was queued to the disk thread, if it is idle; else it goes with the
+ * next write. On the loop thread. */
+void wal_flush(struct wal *wal);
+
+struct wal_stats {
+    uint64_t writes, bytes, records, segments, recycled;
+    uint64_t last_write_us, slowest_write_us;
+};
+void wal_statistics(const struct wal *wal, struct wal_stats *stats);
+
+/* ---- The state of a group
+ * ---------------------------------------------------------------------------- */
+
+struct state_options {
+    const char *path; /* the state directory */
+    group_id group;
+    size_t cache_bytes, write_buffer_bytes;
+    struct store_mail mail;
+    const struct trace *trace;
+};
+void state_options_default(struct state_options *options, const char *path, group_id group);
+
+struct state;
+/* Opens or makes the database that CURRENT names. `durable` and `durable_index` are the highest
+ * checkpoint that the log says was durable (io_log_content): an older state is damage. ST_CORRUPT
+ * names the file. *meta is where the state stands (the caller releases meta->extra). */
+enum status state_open(const struct state_options *options, uint64_t durable,
+                       raft_index durable_index, struct state **state, struct io_state_meta *meta,
+                       char *error);
+/* Waits for background work to end. Writes nothing: what was not checkpointed is replayed. */
+void state_close(struct state **state);
+struct io_state *state_io(struct state *state);
+
+/* ---- Disk space
+ * ----------------------------------------------------------------------------------- */
+
+/* Free bytes of the file system that holds the path, for the watermark; UINT64_MAX if unknown. */
+uint64_t store_free_bytes(const char *path);
+
+#endif

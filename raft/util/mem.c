@@ -1,0 +1,57 @@
+#include "raft/util/mem.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raft/util/assert.h"
+
+void *mem_alloc(size_t size)
+{
+    void *pointer = malloc(size > 0 ? size : 1);
+    ASSERT(pointer != NULL);
+    return pointer;
+}
+
+void *mem_zalloc(size_t size)
+{
+    void *pointer = calloc(1, size > 0 ? size : 1);
+    ASSERT(pointer != NULL);
+    return pointer;
+}
+
+void *mem_realloc(void *pointer, size_t size)
+{
+    void *grown = realloc(pointer, size > 0 ? size : 1);
+    ASSERT(grown != NULL);
+    return grown;
+}
+
+void *mem_copy(const void *data, size_t size)
+{
+    void *copy = mem_alloc(size);
+    if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    return copy;
+}
+
+char *mem_copy_string(const char *text)
+{
+    return mem_copy(text, strlen(text) + 1);
+}
+
+void mem_free(void *pointer)
+{
+    free(pointer);
+}
+
+size_t mem_grown_capacity(size_t capacity, size_t need)
+{
+    size_t grown = capacity < 8 ? 8 : capacity;
+    ASSERT(need <= SIZE_MAX / 4);
+    while (grown < need) {
+        grown *= 2;
+    }
+    return grown;
+}

@@ -28,29 +28,32 @@ struct member {
 /* Finds a member by gid in O(1): open addressing over slots of index + 1. Only ever asked for one
  * gid, never walked, so its order is not seen outside. */
 struct member_index {
-    size_t mask;
+    unsigned bits; /* 2^bits slots, at least half of them empty */
     uint32_t *slots;
 };
 
 static size_t index_slot(const struct member_index *index, uint32_t gid)
 {
-    return (gid * 2654435761u) & index->mask; /* Knuth's multiplicative hashing */
+    return (gid * 2654435761u) >> (32 - index->bits); /* Knuth's multiplicative hashing */
+}
+
+static size_t index_next(const struct member_index *index, size_t slot)
+{
+    return (slot + 1) & (((size_t)1 << index->bits) - 1);
 }
 
 static void index_init(struct member_index *index, const struct member *members, size_t n)
 {
-    size_t size = 4;
-
-    while (size < 2 * n) {
-        size *= 2;
+    index->bits = 2;
+    while (((size_t)1 << index->bits) < 2 * n) {
+        index->bits++;
     }
-    index->mask = size - 1;
-    index->slots = mem_zalloc(size * sizeof(*index->slots));
+    index->slots = mem_zalloc(((size_t)1 << index->bits) * sizeof(*index->slots));
     for (size_t i = 0; i < n; i++) {
         size_t slot = index_slot(index, members[i].gid);
 
         while (index->slots[slot] != 0) {
-            slot = (slot + 1) & index->mask;
+            slot = index_next(index, slot);
         }
         index->slots[slot] = (uint32_t)i + 1;
     }
@@ -61,7 +64,7 @@ static struct member *index_find(const struct member_index *index, struct member
 {
     size_t slot = index_slot(index, gid);
 
-    for (; index->slots[slot] != 0; slot = (slot + 1) & index->mask) {
+    for (; index->slots[slot] != 0; slot = index_next(index, slot)) {
         struct member *member = &members[index->slots[slot] - 1];
 
         if (member->gid == gid) {

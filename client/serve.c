@@ -10,6 +10,7 @@
  */
 #include "client/serve.h"
 
+#include "client/proto_private.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
@@ -196,15 +197,19 @@ static bool answer_here(struct serve *serve, const struct serve_ticket *ticket,
     }
 }
 
-/* A message that is no request: the client learns it under the id that the bytes show, if any. */
+/* A message that is no request: the client learns it under the id that the bytes show, if any. An
+ * op not known here can't be answered as such: it gets the answer of a PING. */
 static void refuse_malformed(struct serve *serve, const struct io_event *event)
 {
     struct slice message = event->client.message;
-    struct serve_ticket ticket = {.conn = event->client.conn, .deadline_ms = UINT64_MAX};
+    struct serve_ticket ticket = {
+        .conn = event->client.conn, .op = PROTO_PING, .deadline_ms = UINT64_MAX};
     bool other_version = message.len > 0 && message.data[REQUEST_VERSION_OFFSET] != PROTO_VERSION;
 
     if (message.len >= REQUEST_ID_END) {
-        ticket.op = (enum proto_op)message.data[REQUEST_OP_OFFSET];
+        if (proto_op_is_valid(message.data[REQUEST_OP_OFFSET])) {
+            ticket.op = (enum proto_op)message.data[REQUEST_OP_OFFSET];
+        }
         ticket.request_id = get_u64(message.data + REQUEST_ID_OFFSET);
     }
     trace_debug(serve->options.trace, "malformed request conn=%llu bytes=%zu",

@@ -198,7 +198,8 @@ static enum status read_owners(struct ctrler_sm *sm)
         shard_id shard =
             key.len == 2 ? (shard_id)key.data[0] << 8 | (shard_id)key.data[1] : UINT32_MAX;
 
-        if (shard >= sm->owners.n_shards || !shard_owner_decode(value, &sm->owners.shards[shard])) {
+        if (shard >= sm->owners.n_shards || !shard_owner_decode(value, &sm->owners.shards[shard]) ||
+            !owner_is_possible(sm, &sm->owners.shards[shard])) {
             status = ST_CORRUPT;
         }
     }

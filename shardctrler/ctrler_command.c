@@ -11,7 +11,7 @@
 #define GROUP_MIN_BYTES (4 + 8 + 1) /* gid, incarnation, the count of a SPEC */
 #define CONFIRM_BYTES   (4 + 8)
 #define RESULT_BYTES    21
-#define REASON_MAX      CTRLER_REASON_NOT_KNOWN
+#define REASON_MAX      CTRLER_REASON_TOO_MANY_LISTED
 
 _Static_assert(RESULT_BYTES <= SESSION_MAX_RESULT, "a result must fit where results are kept");
 
@@ -277,7 +277,7 @@ void ctrler_result_text(const struct ctrler_result *result, struct buf *text)
         buf_printf(text, "groups %u and %u share a replica's URL", a, b);
         return;
     case CTRLER_REASON_TOO_MANY_GROUPS:
-        buf_printf(text, "more than %u groups, counting those that left and still hold shards", a);
+        buf_printf(text, "there may be %u groups at most", a);
         return;
     case CTRLER_REASON_INCARNATION:
         buf_printf(text, "group %u is known under another incarnation: its disks were replaced", a);
@@ -293,6 +293,9 @@ void ctrler_result_text(const struct ctrler_result *result, struct buf *text)
         return;
     case CTRLER_REASON_NOT_KNOWN:
         buf_printf(text, "group %u is neither a member nor holds shards", a);
+        return;
+    case CTRLER_REASON_TOO_MANY_LISTED:
+        buf_printf(text, "more than %u groups, with those that left and still hold shards", a);
         return;
     }
     UNREACHABLE("the reasons are listed above");

@@ -69,7 +69,8 @@ enum ctrler_reason {
     CTRLER_REASON_BAD_SHARD = 12,       /* a: shard, b: shards of the cluster */
     CTRLER_REASON_NEVER_OWNER = 13,     /* a: gid, b: shard */
     CTRLER_REASON_NO_INCARNATION = 14,  /* a: gid */
-    CTRLER_REASON_NOT_KNOWN = 15        /* a: gid, neither a member nor a holder of shards */
+    CTRLER_REASON_NOT_KNOWN = 15,       /* a: gid, neither a member nor a holder of shards */
+    CTRLER_REASON_TOO_MANY_LISTED = 16  /* a: how many at most */
 };
 
 struct ctrler_result {

@@ -10,11 +10,11 @@ enum watch_state { WATCH_IDLE, WATCH_ASKING, WATCH_PROPOSING };
 
 /* What the outstanding question is for. */
 enum watch_purpose {
-    WATCH_INIT,         /* the cluster's id and number of shards */
-    WATCH_FIND_JOIN,    /* the latest: when did this group join? */
-    WATCH_LOOK_BEHIND,  /* the one before `begin`: was the group known already? */
-    WATCH_BEGIN,        /* `begin` itself */
-    WATCH_NEXT          /* the one after the adopted one */
+    WATCH_INIT,        /* the cluster's id and number of shards */
+    WATCH_FIND_JOIN,   /* the latest: when did this group join? */
+    WATCH_LOOK_BEHIND, /* the one before `begin`: was the group known already? */
+    WATCH_BEGIN,       /* `begin` itself */
+    WATCH_NEXT         /* the one after the adopted one */
 };
 
 struct config_watch {

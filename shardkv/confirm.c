@@ -88,8 +88,7 @@ static void on_answer(void *context, enum status status, config_num num, const c
 
 static bool has_news(const struct confirm *confirm)
 {
-    return !confirm->all_reported ||
-           confirm->seen_changes != kv_sm_changes(confirm->context->sm) ||
+    return !confirm->all_reported || confirm->seen_changes != kv_sm_changes(confirm->context->sm) ||
            confirm->term != raft_current_term(group_raft(confirm->context->group));
 }
 

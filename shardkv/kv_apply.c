@@ -53,8 +53,8 @@ static enum status write_new(struct kv_sm *sm, const struct rsm_command *command
 {
     struct kv_shard *shard = &sm->shards[write->shard];
     struct kv_write_result result;
-    enum status status = kv_ops_write(sm->options.state, shard->life.range, write,
-                                      shard->version + 1, &result);
+    enum status status =
+        kv_ops_write(sm->options.state, shard->life.range, write, shard->version + 1, &result);
 
     if (status != ST_OK) {
         return status; /* the state can't be read: this replica stops */
@@ -210,8 +210,7 @@ static enum status apply_install(struct kv_sm *sm, const struct kv_command *comm
     struct kv_shard *shard = &sm->shards[command->shard];
     struct shard_effect effect;
 
-    shard_install(&shard->life, command->num, &command->install.end, &sm->meta.next_range,
-                  &effect);
+    shard_install(&shard->life, command->num, &command->install.end, &sm->meta.next_range, &effect);
     kv_sm_carry_out(sm, command->shard, &effect);
     kv_sm_write_meta(sm); /* next_range */
     if (effect.copy_was_broken) {

@@ -5,10 +5,10 @@
  *   CONFIG    an encoded shard_config
  *   WRITE     an encoded kv_write (client/proto.h)
  *   FREEZE, DROP, RELEASED    u32 shard, u64 num
- *   CHUNK     u32 shard, u64 num, u64 copy_id, u64 piece, u8 kind of piece, bytes body, bytes cursor
- *   INSTALL   u32 shard, u64 num, u64 copy_id, u64 pieces, two sums of 4 x u64 (records, sessions),
- *             u64 epoch at the source, u64 floor, u64 version counter, bytes chain (empty: place
- *             for the chain of epochs)
+ *   CHUNK     u32 shard, u64 num, u64 copy_id, u64 piece, u8 kind of piece, bytes body, bytes
+ * cursor INSTALL   u32 shard, u64 num, u64 copy_id, u64 pieces, two sums of 4 x u64 (records,
+ * sessions), u64 epoch at the source, u64 floor, u64 version counter, bytes chain (empty: place for
+ * the chain of epochs)
  *
  * A kind or format that this program does not know halts the replica: it is never skipped.
  */

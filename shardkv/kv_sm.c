@@ -220,8 +220,7 @@ void kv_sm_remove_group(struct kv_sm *sm, size_t position)
     uint8_t key[4];
 
     ASSERT(position < sm->n_groups);
-    state->ops->remove(state,
-                       root_key(KV_ROOT_GROUP, number_key(sm->groups[position].gid, key)));
+    state->ops->remove(state, root_key(KV_ROOT_GROUP, number_key(sm->groups[position].gid, key)));
     sm->n_groups--;
     memmove(sm->groups + position, sm->groups + position + 1,
             (sm->n_groups - position) * sizeof(sm->groups[0]));

@@ -357,8 +357,7 @@ static bool queue_is_consistent(const struct shard *shard)
         if (transition->kind != SHARD_RECEIVE && transition->kind != SHARD_SEND) {
             return false;
         }
-        if (transition->gid == 0 &&
-            (transition->kind == SHARD_RECEIVE || i + 1 < shard->n_queue)) {
+        if (transition->gid == 0 && (transition->kind == SHARD_RECEIVE || i + 1 < shard->n_queue)) {
             return false;
         }
         if (i > 0 && (transition->num <= shard->queue[i - 1].num ||

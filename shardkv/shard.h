@@ -95,8 +95,8 @@ bool shard_is_settled(const struct shard *shard);
 
 /* What a step did, for the caller to carry out. */
 struct shard_effect {
-    bool changed;         /* struct shard is to be written */
-    uint64_t dropped[2];  /* these ranges are no longer part of the state */
+    bool changed;        /* struct shard is to be written */
+    uint64_t dropped[2]; /* these ranges are no longer part of the state */
     size_t n_dropped;
     bool created;         /* the shard begins empty: nobody ever owned it */
     bool installed;       /* staging became live */

@@ -536,7 +536,7 @@ bool ctrler_server_shards_conflict(const struct ctrler_server *server, uint32_t 
     return *shards != 0 && server->options.n_shards != 0 && server->options.n_shards != *shards;
 }
 
-const struct group *ctrler_server_group(const struct ctrler_server *server)
+struct group *ctrler_server_group(const struct ctrler_server *server)
 {
     return server->group;
 }

@@ -53,7 +53,7 @@ const uint8_t *ctrler_server_cluster_id(const struct ctrler_server *server);
 bool ctrler_server_shards_conflict(const struct ctrler_server *server, uint32_t *shards);
 
 /* For metrics: role, term, indexes and statistics are the group's. */
-const struct group *ctrler_server_group(const struct ctrler_server *server);
+struct group *ctrler_server_group(const struct ctrler_server *server);
 /* The latest configuration that this replica applied. */
 const struct shard_config *ctrler_server_config(const struct ctrler_server *server);
 /* Requests being worked on. */

@@ -22,11 +22,10 @@ build_all() {
     fi
 }
 
-# A port number below which nothing listens for the next $1 ports, outside the kernel's own range.
+# The first of $1 successive ports that nobody uses, below the kernel's own range.
 free_port_range() {
     local count=$1 try base port used
-    used=$(awk 'FNR > 1 { split($2, a, ":"); print strtonum("0x" a[2]) }' /proc/net/tcp /proc/net/tcp6 2>/dev/null ||
-        ss -Htan 2>/dev/null | awk '{ n = split($4, a, ":"); print a[n] }')
+    used=$(ss -Htan | awk '{ n = split($4, a, ":"); print a[n] }')
     for try in $(seq 200); do
         base=$((10000 + (RANDOM % 200) * 100))
         for ((port = base; port < base + count; port++)); do

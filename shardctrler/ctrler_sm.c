@@ -8,17 +8,6 @@
 #include "shardctrler/config_change.h"
 #include "shardctrler/ctrler_sm_private.h"
 
-struct ctrler_sm *ctrler_sm_create(struct io_state *state, const struct trace *trace)
-{
-    struct ctrler_sm *sm = mem_zalloc(sizeof(*sm));
-
-    sm->state = state;
-    sm->trace = trace;
-    sm->history = (struct config_history){.state = state, .range = 0, .kind = KIND_CONFIG};
-    sm->sessions = session_table_create(state, 0, KIND_SESSIONS, SESSION_MAX_RECORDS);
-    return sm;
-}
-
 void ctrler_sm_destroy(struct ctrler_sm **sm)
 {
     if (*sm == NULL) {
@@ -336,10 +325,25 @@ static void sm_role_changed(void *service, enum raft_role role, raft_term term, 
     (void)leader;
 }
 
-const struct rsm_service_ops ctrler_sm_service_ops = {
-    .apply = sm_apply,
-    .ranges = sm_ranges,
-    .restore = sm_restore,
-    .stamp_floor = sm_stamp_floor,
-    .role_changed = sm_role_changed,
-};
+struct ctrler_sm *ctrler_sm_create(struct io_state *state, const struct trace *trace)
+{
+    struct ctrler_sm *sm = mem_zalloc(sizeof(*sm));
+
+    sm->service_ops = (struct rsm_service_ops){
+        .apply = sm_apply,
+        .ranges = sm_ranges,
+        .restore = sm_restore,
+        .stamp_floor = sm_stamp_floor,
+        .role_changed = sm_role_changed,
+    };
+    sm->state = state;
+    sm->trace = trace;
+    sm->history = (struct config_history){.state = state, .range = 0, .kind = KIND_CONFIG};
+    sm->sessions = session_table_create(state, 0, KIND_SESSIONS, SESSION_MAX_RECORDS);
+    return sm;
+}
+
+const struct rsm_service_ops *ctrler_sm_service_ops(const struct ctrler_sm *sm)
+{
+    return &sm->service_ops;
+}

@@ -14,14 +14,14 @@
 
 struct ctrler_sm;
 
-/* What group_create wants; the service pointer is the ctrler_sm. role_changed does nothing: the
- * server looks at the group by itself. */
-extern const struct rsm_service_ops ctrler_sm_service_ops;
-
 /* An empty machine over a state that outlives it; the group restores it from there. trace may be
  * NULL. */
 struct ctrler_sm *ctrler_sm_create(struct io_state *state, const struct trace *trace);
 void ctrler_sm_destroy(struct ctrler_sm **sm);
+
+/* What group_create wants; the service pointer is the ctrler_sm, and owns them. role_changed does
+ * nothing: the server looks at the group by itself. */
+const struct rsm_service_ops *ctrler_sm_service_ops(const struct ctrler_sm *sm);
 
 /* Whether INIT was applied: from then on there are a cluster id, a number of shards and a
  * configuration. */

@@ -17,6 +17,7 @@ enum {
 };
 
 struct ctrler_sm {
+    struct rsm_service_ops service_ops;
     struct io_state *state;
     const struct trace *trace;
     struct config_history history;

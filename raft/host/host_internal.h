@@ -1,0 +1,36 @@
+/* The parts of host: a running server, and who sees it. */
+#ifndef RAFT_HOST_HOST_INTERNAL_H
+#define RAFT_HOST_HOST_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "raft/host.h"
+
+struct host {
+    const struct host_settings *settings;
+    const struct host_service *service;
+    struct trace trace;
+
+    struct store_dir *dir;
+    struct identity identity;
+    struct net *net;
+    struct wal *wal;
+    struct state *state;
+    void *server;
+    uint64_t start_ms;
+
+    uint64_t next_space_check_ms;
+    bool space_low;
+    bool cluster_known; /* the identity on disk holds the cluster id */
+    uint64_t stop_ms;   /* when the end began; 0: it did not */
+    int exit_code;
+    atomic_bool finished; /* read by the signal thread: the end was reached in time */
+};
+
+/* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */
+void host_trace_init(struct host *host);
+
+/* Serves /metrics, /livez and /readyz if the settings ask for it. */
+enum status host_http_start(struct host *host, char *error);
+
+#endif

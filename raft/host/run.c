@@ -1,0 +1,390 @@
+/* Runs one server: opens the data directory, the log and the state, creates the service, and hands
+ * it every event of the loop until a signal or a failure.
+ *
+ * The end. SIGTERM and SIGINT wait in a thread of their own, which posts the stop to the loop: the
+ * service hands leadership over, at most STOP_GRACE_MS later the loop ends, the log is drained and
+ * everything closed. If that takes too long (a disk that hangs), the signal thread ends the
+ * process.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "raft/host/host_internal.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define STOP_GRACE_MS    700  /* for handing leadership over */
+#define STOP_DEADLINE_MS 1900 /* then the process ends, clean or not */
+#define SPACE_CHECK_MS   1000
+#define SPACE_LOW_BYTES  (256ull << 20) /* read-only below it */
+#define SPACE_OK_BYTES   (320ull << 20) /* and writable again above it */
+
+static int complain(const struct host *host, const char *line, int code)
+{
+    fprintf(stderr, "%s: %s\n", host->settings->program, line);
+    return code;
+}
+
+static int exit_code_of(enum status status)
+{
+    switch (status) {
+    case ST_CORRUPT:
+        return HOST_EXIT_CORRUPT;
+    case ST_IN_USE:
+    case ST_INVALID:
+    case ST_VERSION:
+    case ST_WRONG_NODE:
+    case ST_WRONG_CLUSTER:
+    case ST_CONFLICT:
+        return HOST_EXIT_REFUSED;
+    default:
+        return HOST_EXIT_FAILED;
+    }
+}
+
+static uint64_t random_u64(void)
+{
+    uint64_t number = 0;
+
+    while (number == 0) {
+        ssize_t got = getrandom(&number, sizeof(number), 0);
+        ASSERT(got == (ssize_t)sizeof(number));
+    }
+    return number;
+}
+
+/* The replica must stop: the state on disk can't be trusted or extended any more. */
+static void on_halt(void *context, enum status status, const char *reason)
+{
+    struct host *host = context;
+
+    trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
+    if (host->exit_code == HOST_EXIT_OK) {
+        host->exit_code = status == ST_CORRUPT ? HOST_EXIT_CORRUPT : HOST_EXIT_FAILED;
+        fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
+    }
+    net_stop(host->net);
+}
+
+static void save_identity(struct host *host)
+{
+    char error[STORE_ERROR_BYTES] = "";
+    enum status status = store_dir_save(host->dir, &host->identity, error);
+
+    if (status != ST_OK) {
+        on_halt(host, status, error);
+    }
+}
+
+static void show_hello(struct host *host)
+{
+    struct hello hello = {.who = HELLO_PEER,
+                          .protocol_low = HELLO_PROTOCOL_LOW,
+                          .protocol_high = HELLO_PROTOCOL_HIGH,
+                          .active_level = HELLO_PROTOCOL_LOW,
+                          .gid = host->settings->gid,
+                          .id = host->settings->id,
+                          .incarnation = host->identity.incarnation,
+                          .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+
+    memcpy(hello.cluster_id, host->identity.cluster_id, sizeof(hello.cluster_id));
+    net_set_hello(host->net, &hello);
+}
+
+static void learn_cluster_id(struct host *host)
+{
+    uint8_t cluster_id[16];
+    static const uint8_t unknown[16];
+
+    if (host->cluster_known || !host->service->cluster_id(host->server, cluster_id)) {
+        return;
+    }
+    host->cluster_known = true;
+    if (memcmp(host->identity.cluster_id, cluster_id, sizeof(cluster_id)) == 0) {
+        return;
+    }
+    if (memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) != 0) {
+        on_halt(host, ST_WRONG_CLUSTER, "the log belongs to another cluster than META says");
+        return;
+    }
+    memcpy(host->identity.cluster_id, cluster_id, sizeof(cluster_id));
+    save_identity(host);
+    show_hello(host);
+}
+
+static enum status on_admit(void *context, const struct hello *self, const struct hello *other,
+                            const char **reason)
+{
+    struct host *host = context;
+    uint64_t *known =
+        other->who == HELLO_CLIENT || other->id > SPEC_MAX_ID || other->gid != host->settings->gid
+            ? NULL
+            : &host->identity.peer_incarnations[other->id];
+    enum status status = hello_check(self, other, known == NULL ? 0 : *known, reason);
+
+    if (status == ST_OK && known != NULL && *known == 0 && other->incarnation != 0) {
+        *known = other->incarnation;
+        save_identity(host);
+    }
+    return status;
+}
+
+static void check_space(struct host *host, uint64_t now_ms)
+{
+    uint64_t free_bytes;
+    bool low;
+    struct io_event event = {.type = IO_EVENT_DISK_SPACE};
+
+    if (now_ms < host->next_space_check_ms) {
+        return;
+    }
+    host->next_space_check_ms = now_ms + SPACE_CHECK_MS;
+    free_bytes = store_free_bytes(host->settings->data);
+    low = free_bytes < (host->space_low ? SPACE_OK_BYTES : SPACE_LOW_BYTES);
+    if (low != host->space_low) {
+        host->space_low = low;
+        trace_warn(&host->trace, "disk %s free_bytes=%llu", low ? "nearly full" : "has room again",
+                   (unsigned long long)free_bytes);
+        event.disk.low = low;
+        event.now_ms = now_ms;
+        event.wall_us = net_wall_us();
+        host->service->step(host->server, &event);
+    }
+}
+
+static void on_event(void *context, const struct io_event *event)
+{
+    struct host *host = context;
+
+    host->service->step(host->server, event);
+    if (event->type != IO_EVENT_TURN_END) {
+        return;
+    }
+    wal_flush(host->wal);
+    learn_cluster_id(host);
+    check_space(host, event->now_ms);
+    if (host->stop_ms != 0 && (!host->service->is_leader(host->server) ||
+                               event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
+        net_stop(host->net);
+    }
+}
+
+static uint64_t on_deadline(void *context)
+{
+    struct host *host = context;
+    uint64_t service = host->service->next_deadline_ms(host->server);
+    uint64_t own = host->next_space_check_ms;
+
+    if (host->stop_ms != 0 && host->stop_ms + STOP_GRACE_MS < own) {
+        own = host->stop_ms + STOP_GRACE_MS;
+    }
+    return service < own ? service : own;
+}
+
+/* On the loop thread. */
+static void begin_stop(void *arg)
+{
+    struct host *host = arg;
+    struct io_event event = {.type = IO_EVENT_STOP};
+
+    if (host->stop_ms == 0) {
+        host->stop_ms = net_now_ms();
+        trace_info(&host->trace, "stopping");
+        net_deliver(host->net, &event);
+    }
+}
+
+static void *wait_for_signals(void *arg)
+{
+    struct host *host = arg;
+    sigset_t signals;
+    int signal;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigwait(&signals, &signal);
+    if (!atomic_load(&host->finished)) {
+        net_post(host->net, begin_stop, host);
+    }
+    for (int waited_ms = 0; waited_ms < STOP_DEADLINE_MS; waited_ms += 10) {
+        if (atomic_load(&host->finished)) {
+            return NULL;
+        }
+        usleep(10 * 1000);
+    }
+    complain(host, "the disk or the network hangs: ended without closing", HOST_EXIT_FAILED);
+    _exit(HOST_EXIT_FAILED);
+}
+
+static void mail_post(void *context, void (*run)(void *arg), void *arg)
+{
+    net_post(context, run, arg);
+}
+
+static void mail_deliver(void *context, struct io_event *event)
+{
+    net_deliver(context, event);
+}
+
+static enum status open_net(struct host *host, char *error)
+{
+    const struct host_settings *settings = host->settings;
+    struct net_options options;
+    enum status status;
+
+    net_options_default(&options);
+    options.listen_url = spec_find(&settings->cluster, settings->id)->url;
+    options.group = settings->gid;
+    options.peers = settings->cluster;
+    options.election_timeout_ms = settings->election_timeout_ms;
+    options.heartbeat_ms = settings->heartbeat_ms;
+    options.tls_cert = settings->tls_cert;
+    options.tls_key = settings->tls_key;
+    options.tls_ca = settings->tls_ca;
+    options.sink = (struct net_sink){host, on_event, on_deadline, on_admit};
+    options.trace = &host->trace;
+    options.self.who = HELLO_PEER;
+    options.self.gid = settings->gid;
+    options.self.id = settings->id;
+    status = net_create(&options, &host->net, error);
+    if (status == ST_OK) {
+        show_hello(host);
+    }
+    return status;
+}
+
+static enum status open_dir(struct host *host, char *error)
+{
+    struct identity wanted = {.gid = host->settings->gid,
+                              .id = host->settings->id,
+                              .incarnation = random_u64(),
+                              .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+
+    return store_dir_open(host->settings->data, &wanted, &host->dir, &host->identity, error);
+}
+
+static enum status open_service(struct host *host, struct io_log_content *content,
+                                struct io_state_meta *meta, char *error)
+{
+    struct host_parts parts = {.settings = host->settings,
+                               .seed = random_u64(),
+                               .incarnation = host->identity.incarnation,
+                               .now_ms = net_now_ms(),
+                               .net = net_io(host->net),
+                               .log = wal_io(host->wal),
+                               .state = state_io(host->state),
+                               .log_content = content,
+                               .state_meta = meta,
+                               .trace = &host->trace,
+                               .halt = on_halt,
+                               .halt_context = host};
+
+    return host->service->create(&parts, &host->server, error);
+}
+
+static enum status open_disk(struct host *host, char *error)
+{
+    struct store_mail mail = {host->net, mail_post, mail_deliver};
+    struct io_log_content content = {0};
+    struct io_state_meta meta = {0};
+    struct wal_options wal_options;
+    struct state_options state_options;
+    char path[4096];
+    enum status status;
+
+    snprintf(path, sizeof(path), "%s/wal", host->settings->data);
+    wal_options_default(&wal_options, path);
+    wal_options.mail = mail;
+    wal_options.trace = &host->trace;
+    status = wal_open(&wal_options, &host->wal, error);
+    if (status != ST_OK) {
+        return status;
+    }
+    wal_content(host->wal, host->settings->gid, &content);
+    snprintf(path, sizeof(path), "%s/state", host->settings->data);
+    state_options_default(&state_options, path, host->settings->gid);
+    state_options.mail = mail;
+    state_options.trace = &host->trace;
+    status = state_open(&state_options, content.checkpoint, content.checkpoint_index, &host->state,
+                        &meta, error);
+    if (status == ST_OK) {
+        status = open_service(host, &content, &meta, error);
+    }
+    mem_free(content.entries);
+    buf_fini(&meta.extra);
+    return status;
+}
+
+static void close_all(struct host *host)
+{
+    if (host->server != NULL) {
+        host->service->destroy(&host->server);
+    }
+    if (host->wal != NULL) {
+        wal_close(&host->wal);
+    }
+    if (host->state != NULL) {
+        state_close(&host->state);
+    }
+    if (host->net != NULL) {
+        net_destroy(&host->net);
+    }
+    if (host->dir != NULL) {
+        store_dir_close(&host->dir);
+    }
+}
+
+static enum status open_all(struct host *host, char *error)
+{
+    enum status status = open_dir(host, error);
+
+    if (status == ST_OK) {
+        status = open_net(host, error);
+    }
+    if (status == ST_OK) {
+        status = open_disk(host, error);
+    }
+    return status == ST_OK ? host_http_start(host, error) : status;
+}
+
+int host_run(const struct host_settings *settings, const struct host_service *service)
+{
+    struct host host = {.settings = settings, .service = service, .start_ms = net_now_ms()};
+    char error[STORE_ERROR_BYTES] = "";
+    sigset_t signals;
+    pthread_t waiter;
+    enum status status;
+
+    /* Before any thread starts: all of them inherit the mask, only the waiter takes signals. */
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    host_trace_init(&host);
+    status = open_all(&host, error);
+    if (status != ST_OK) {
+        complain(&host, error[0] != '\0' ? error : status_text(status), 0);
+        close_all(&host);
+        return exit_code_of(status);
+    }
+    ASSERT(pthread_create(&waiter, NULL, wait_for_signals, &host) == 0);
+    printf("ready %s gid=%u id=%u url=%s version=%s\n", settings->program, settings->gid,
+           settings->id, spec_find(&settings->cluster, settings->id)->url, SHARDKV_VERSION);
+    fflush(stdout);
+
+    net_run(host.net);
+
+    close_all(&host);
+    atomic_store(&host.finished, true);
+    pthread_kill(waiter, SIGTERM); /* wakes it if no signal came */
+    pthread_join(waiter, NULL);
+    trace_info(&host.trace, "stopped exit_code=%d", host.exit_code);
+    return host.exit_code;
+}

@@ -1,0 +1,338 @@
+/* Settings of a server: one table of flags, read from three places. */
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raft/host.h"
+#include "raft/util/mem.h"
+
+#define MAX_FLAGS 32
+
+struct flag {
+    const char *name;
+    unsigned needs; /* HOST_HAS_* of the programs that have it; 0: all */
+    const char *argument;
+    const char *help;
+    char *value; /* owned; NULL: not given */
+};
+
+struct reading {
+    struct host_settings *settings;
+    struct flag flags[MAX_FLAGS];
+    size_t n_flags;
+    const char *file;
+    bool failed;
+};
+
+static const struct flag all_flags[] = {
+    {"gid", HOST_HAS_GID, "G", "the replica group, 1 to 2147483647", NULL},
+    {"id", 0, "N", "this replica in its group, 1 to 255", NULL},
+    {"cluster", 0, "SPEC", "all replicas of the group: ID=URL,ID=URL,...", NULL},
+    {"ctrlers", HOST_HAS_CTRLERS, "URLS", "the controllers: URL,URL,...", NULL},
+    {"data", 0, "DIR", "the data directory", NULL},
+    {"shards", HOST_HAS_SHARDS, "N",
+     "shards of a new cluster: a power of two, 16 to 16384 (default 256)", NULL},
+    {"config", 0, "FILE", "read settings from a file of 'name = value' lines", NULL},
+    {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", NULL},
+    {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", NULL},
+    {"metrics", 0, "URL", "serve /metrics, /livez, /readyz at http://host:port", NULL},
+    {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", NULL},
+    {"tls-key", 0, "FILE", "its private key (PEM)", NULL},
+    {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", NULL},
+    {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", NULL},
+};
+
+static int complain(struct reading *reading, const char *what, const char *name, const char *why)
+{
+    fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what, name, why,
+            reading->settings->program);
+    reading->failed = true;
+    return HOST_EXIT_REFUSED;
+}
+
+static struct flag *flag_find(struct reading *reading, const char *name, size_t len)
+{
+    for (size_t i = 0; i < reading->n_flags; i++) {
+        struct flag *flag = &reading->flags[i];
+        if (strlen(flag->name) == len && memcmp(flag->name, name, len) == 0) {
+            return flag;
+        }
+    }
+    return NULL;
+}
+
+static const char *flag_value(struct reading *reading, const char *name)
+{
+    struct flag *flag = flag_find(reading, name, strlen(name));
+    return flag == NULL ? NULL : flag->value;
+}
+
+/* Sets a value that no stronger place has set. */
+static void flag_offer(struct flag *flag, const char *value)
+{
+    if (flag->value == NULL) {
+        flag->value = mem_copy_string(value);
+    }
+}
+
+static void print_help(const struct reading *reading)
+{
+    printf("usage: %s [options]\n\n", reading->settings->program);
+    for (size_t i = 0; i < reading->n_flags; i++) {
+        const struct flag *flag = &reading->flags[i];
+        char left[64];
+        snprintf(left, sizeof(left), "--%s %s", flag->name, flag->argument);
+        printf("  %-26s %s\n", left, flag->help);
+    }
+    printf("  %-26s %s\n  %-26s %s\n", "--version", "print the version", "--help", "print this");
+    printf("\nEvery option can come from the environment as SHARDKV_<NAME>, for instance\n"
+           "SHARDKV_DATA; the command line wins over the environment, and that over the file.\n");
+}
+
+/* Reads the command line. Returns -1 to go on. */
+static int read_arguments(struct reading *reading, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        const char *equals = strchr(name, '=');
+        struct flag *flag;
+
+        if (strcmp(name, "--help") == 0) {
+            print_help(reading);
+            return HOST_EXIT_OK;
+        }
+        if (strcmp(name, "--version") == 0) {
+            printf("%s %s\n", reading->settings->program, SHARDKV_VERSION);
+            return HOST_EXIT_OK;
+        }
+        if (strncmp(name, "--", 2) != 0) {
+            return complain(reading, "argument ", name, "options begin with --");
+        }
+        flag = flag_find(reading, name + 2,
+                         equals != NULL ? (size_t)(equals - name - 2) : strlen(name + 2));
+        if (flag == NULL) {
+            return complain(reading, "", name, "no such option");
+        }
+        if (flag->value != NULL) {
+            return complain(reading, "", name, "given twice");
+        }
+        if (equals == NULL && i + 1 == argc) {
+            return complain(reading, "", name, "needs a value");
+        }
+        flag->value = mem_copy_string(equals != NULL ? equals + 1 : argv[++i]);
+    }
+    return -1;
+}
+
+static void read_environment(struct reading *reading)
+{
+    for (size_t i = 0; i < reading->n_flags; i++) {
+        char name[64] = "SHARDKV_";
+        size_t len = strlen(name);
+
+        for (const char *c = reading->flags[i].name; *c != '\0'; c++) {
+            name[len++] = *c == '-' ? '_' : (char)(*c >= 'a' && *c <= 'z' ? *c - 32 : *c);
+        }
+        name[len] = '\0';
+        if (getenv(name) != NULL) {
+            flag_offer(&reading->flags[i], getenv(name));
+        }
+    }
+}
+
+static int read_file_line(void *context, const char *section, const char *name, const char *value)
+{
+    struct reading *reading = context;
+    struct flag *flag = flag_find(reading, name, strlen(name));
+
+    if (*section != '\0') {
+        complain(reading, reading->file, "", "sections are not used");
+        return 0;
+    }
+    if (flag == NULL || strcmp(name, "config") == 0) {
+        fprintf(stderr, "%s: %s: no such option: %s\n", reading->settings->program, reading->file,
+                name);
+        reading->failed = true;
+        return 0;
+    }
+    flag_offer(flag, value);
+    return 1;
+}
+
+static int read_file(struct reading *reading)
+{
+    int line;
+
+    reading->file = flag_value(reading, "config");
+    if (reading->file == NULL) {
+        return -1;
+    }
+    line = ini_parse(reading->file, read_file_line, reading);
+    if (reading->failed) {
+        return HOST_EXIT_REFUSED;
+    }
+    if (line < 0) {
+        return complain(reading, "--config ", reading->file, "can't be read");
+    }
+    if (line > 0) {
+        fprintf(stderr, "%s: %s:%d: expected 'name = value'\n", reading->settings->program,
+                reading->file, line);
+        return HOST_EXIT_REFUSED;
+    }
+    return -1;
+}
+
+/* A decimal number in [low, high] into *out; keeps *out if the flag is not given and not required.
+ */
+static bool take_number(struct reading *reading, const char *name, uint32_t low, uint32_t high,
+                        bool required, uint32_t *out)
+{
+    const char *text = flag_value(reading, name);
+    uint64_t number = 0;
+    char why[80];
+
+    if (text == NULL) {
+        if (required) {
+            complain(reading, "--", name, "is required");
+        }
+        return !required;
+    }
+    snprintf(why, sizeof(why), "must be a number from %u to %u", low, high);
+    for (const char *c = text; *c != '\0'; c++) {
+        number = *c >= '0' && *c <= '9' && number <= high ? number * 10 + (uint64_t)(*c - '0')
+                                                          : UINT64_MAX / 16;
+    }
+    if (*text == '\0' || number < low || number > high) {
+        complain(reading, "--", name, why);
+        return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+static bool take_spec(struct reading *reading, const char *name,
+                      const char *(*parse)(const char *, struct spec *), struct spec *out)
+{
+    const char *text = flag_value(reading, name);
+    const char *wrong;
+
+    if (text == NULL) {
+        complain(reading, "--", name, "is required");
+        return false;
+    }
+    wrong = parse(text, out);
+    if (wrong != NULL) {
+        complain(reading, "--", name, wrong);
+    }
+    return wrong == NULL;
+}
+
+static bool take_level(struct reading *reading)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    const char *text = flag_value(reading, "log-level");
+
+    reading->settings->trace_level = TRACE_INFO;
+    if (text == NULL) {
+        return true;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            reading->settings->trace_level = (enum trace_level)i;
+            return true;
+        }
+    }
+    complain(reading, "--", "log-level", "must be error, warn, info or debug");
+    return false;
+}
+
+static char *take_text(struct reading *reading, const char *name)
+{
+    const char *text = flag_value(reading, name);
+    return text == NULL ? NULL : mem_copy_string(text);
+}
+
+static bool check_together(struct reading *reading)
+{
+    struct host_settings *s = reading->settings;
+
+    if (spec_find(&s->cluster, s->id) == NULL) {
+        complain(reading, "--", "cluster", "does not name this replica's --id");
+    } else if (s->data == NULL || *s->data == '\0') {
+        complain(reading, "--", "data", "is required");
+    } else if (s->heartbeat_ms * 2 > s->election_timeout_ms) {
+        complain(reading, "--", "heartbeat", "must be at most half the --election-timeout");
+    } else if ((s->tls_cert == NULL) != (s->tls_key == NULL)) {
+        complain(reading, "--", "tls-cert", "needs --tls-key, and the reverse");
+    } else if (s->shards != 0 && (s->shards & (s->shards - 1)) != 0) {
+        complain(reading, "--", "shards", "must be a power of two");
+    } else if (s->metrics != NULL && strncmp(s->metrics, "http://", 7) != 0) {
+        complain(reading, "--", "metrics", "must be http://host:port");
+    }
+    return !reading->failed;
+}
+
+static bool take_all(struct reading *reading)
+{
+    struct host_settings *s = reading->settings;
+
+    s->election_timeout_ms = 300;
+    s->heartbeat_ms = 50;
+    s->data = take_text(reading, "data");
+    s->metrics = take_text(reading, "metrics");
+    s->tls_cert = take_text(reading, "tls-cert");
+    s->tls_key = take_text(reading, "tls-key");
+    s->tls_ca = take_text(reading, "tls-ca");
+    if ((s->has & HOST_HAS_GID) && !take_number(reading, "gid", 1, 0x7fffffff, true, &s->gid)) {
+        return false;
+    }
+    if ((s->has & HOST_HAS_CTRLERS) &&
+        !take_spec(reading, "ctrlers", spec_parse_urls, &s->ctrlers)) {
+        return false;
+    }
+    if ((s->has & HOST_HAS_SHARDS) &&
+        !take_number(reading, "shards", 16, 16384, false, &s->shards)) {
+        return false;
+    }
+    return take_number(reading, "id", 1, 255, true, &s->id) &&
+           take_spec(reading, "cluster", spec_parse, &s->cluster) &&
+           take_number(reading, "election-timeout", 20, 60000, false, &s->election_timeout_ms) &&
+           take_number(reading, "heartbeat", 5, 30000, false, &s->heartbeat_ms) &&
+           take_level(reading) && check_together(reading);
+}
+
+int host_settings_read(struct host_settings *settings, int argc, char **argv)
+{
+    struct reading reading = {.settings = settings};
+    int code;
+
+    for (size_t i = 0; i < sizeof(all_flags) / sizeof(all_flags[0]); i++) {
+        if (all_flags[i].needs == 0 || (all_flags[i].needs & settings->has) != 0) {
+            reading.flags[reading.n_flags++] = all_flags[i];
+        }
+    }
+    code = read_arguments(&reading, argc, argv);
+    if (code < 0) {
+        read_environment(&reading);
+        code = read_file(&reading);
+    }
+    if (code < 0 && !take_all(&reading)) {
+        code = HOST_EXIT_REFUSED;
+    }
+    for (size_t i = 0; i < reading.n_flags; i++) {
+        mem_free(reading.flags[i].value);
+    }
+    return code;
+}
+
+void host_settings_fini(struct host_settings *settings)
+{
+    mem_free(settings->data);
+    mem_free(settings->metrics);
+    mem_free(settings->tls_cert);
+    mem_free(settings->tls_key);
+    mem_free(settings->tls_ca);
+    settings->data = settings->metrics = NULL;
+    settings->tls_cert = settings->tls_key = settings->tls_ca = NULL;
+}

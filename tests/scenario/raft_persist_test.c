@@ -1,0 +1,353 @@
+/* The public Raft suite, part C (persistence), on the simulated world, with its numbers. */
+#include "tests/cmocka.h"
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+#include "tests/sim/raft_cluster.h"
+
+static struct raft_cluster *cluster_of(const char *name, size_t n, bool unreliable)
+{
+    struct raft_cluster_options options = {.n = n, .unreliable = unreliable, .seed = 2000 + n};
+    return raft_cluster_create(name, &options);
+}
+
+static void restart(struct raft_cluster *c, size_t i)
+{
+    raft_cluster_crash(c, i);
+    raft_cluster_start(c, i);
+    raft_cluster_connect(c, i);
+}
+
+static uint64_t draw(struct raft_cluster *c, uint64_t bound)
+{
+    return rng_below(world_rng(raft_cluster_world(c)), bound);
+}
+
+static void persist1(void **state)
+{
+    struct raft_cluster *c = cluster_of("Persist1", 3, false);
+    size_t leader, victim;
+
+    (void)state;
+    raft_cluster_agree_u64(c, 11, 3, true);
+    for (size_t i = 0; i < 3; i++) {
+        raft_cluster_crash(c, i);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        raft_cluster_start(c, i);
+        raft_cluster_connect(c, i);
+    }
+    raft_cluster_agree_u64(c, 12, 3, true);
+
+    leader = raft_cluster_check_leader(c);
+    restart(c, leader);
+    raft_cluster_agree_u64(c, 13, 3, true);
+
+    leader = raft_cluster_check_leader(c);
+    raft_cluster_crash(c, leader);
+    raft_cluster_agree_u64(c, 14, 2, true);
+    raft_cluster_start(c, leader);
+    raft_cluster_connect(c, leader);
+    raft_cluster_wait(c, 4, 3, UINT64_MAX);
+
+    victim = (raft_cluster_check_leader(c) + 1) % 3;
+    raft_cluster_crash(c, victim);
+    raft_cluster_agree_u64(c, 15, 2, true);
+    raft_cluster_start(c, victim);
+    raft_cluster_connect(c, victim);
+    raft_cluster_agree_u64(c, 16, 3, true);
+    raft_cluster_destroy(&c);
+}
+
+static void persist2(void **state)
+{
+    struct raft_cluster *c = cluster_of("Persist2", 5, false);
+    uint64_t command = 1;
+
+    (void)state;
+    for (int round = 0; round < 5; round++) {
+        size_t leader;
+
+        raft_cluster_agree_u64(c, 10 + command++, 5, true);
+        leader = raft_cluster_check_leader(c);
+        raft_cluster_crash(c, (leader + 1) % 5);
+        raft_cluster_crash(c, (leader + 2) % 5);
+        raft_cluster_agree_u64(c, 10 + command++, 3, true);
+        raft_cluster_crash(c, leader);
+        raft_cluster_crash(c, (leader + 3) % 5);
+        raft_cluster_crash(c, (leader + 4) % 5);
+        raft_cluster_start(c, (leader + 1) % 5);
+        raft_cluster_connect(c, (leader + 1) % 5);
+        raft_cluster_start(c, (leader + 2) % 5);
+        raft_cluster_connect(c, (leader + 2) % 5);
+        raft_cluster_sleep(c, 1000);
+        raft_cluster_start(c, (leader + 3) % 5);
+        raft_cluster_connect(c, (leader + 3) % 5);
+        raft_cluster_agree_u64(c, 10 + command++, 3, true);
+        raft_cluster_start(c, (leader + 4) % 5);
+        raft_cluster_connect(c, (leader + 4) % 5);
+        raft_cluster_start(c, leader);
+        raft_cluster_connect(c, leader);
+    }
+    raft_cluster_agree_u64(c, 1000, 5, true);
+    raft_cluster_destroy(&c);
+}
+
+static void persist3(void **state)
+{
+    struct raft_cluster *c = cluster_of("Persist3", 3, false);
+    size_t leader;
+
+    (void)state;
+    raft_cluster_agree_u64(c, 101, 3, true);
+    leader = raft_cluster_check_leader(c);
+    raft_cluster_disconnect(c, (leader + 2) % 3);
+    raft_cluster_agree_u64(c, 102, 2, true);
+    raft_cluster_crash(c, leader);
+    raft_cluster_crash(c, (leader + 1) % 3);
+    raft_cluster_connect(c, (leader + 2) % 3);
+    raft_cluster_start(c, leader);
+    raft_cluster_connect(c, leader);
+    raft_cluster_agree_u64(c, 103, 2, true);
+    raft_cluster_start(c, (leader + 1) % 3);
+    raft_cluster_connect(c, (leader + 1) % 3);
+    raft_cluster_agree_u64(c, 104, 3, true);
+    raft_cluster_destroy(&c);
+}
+
+/* The suite's pauses: usually short, sometimes about an election timeout. */
+static void random_pause(struct raft_cluster *c)
+{
+    raft_cluster_sleep(c, draw(c, 1000) < 100 ? draw(c, 500) : draw(c, 13));
+}
+
+static void figure8(void **state)
+{
+    struct raft_cluster *c = cluster_of("Figure8", 5, false);
+    size_t up = 5;
+
+    (void)state;
+    raft_cluster_agree_u64(c, 1, 1, true);
+    for (int i = 0; i < 1000; i++) {
+        size_t leader = NO_LEADER;
+        for (size_t s = 0; s < 5; s++) {
+            uint64_t number;
+            raft_term term;
+            if (raft_cluster_is_running(c, s) &&
+                raft_cluster_submit_u64(c, s, draw(c, UINT64_MAX), &number, &term)) {
+                leader = s;
+            }
+        }
+        random_pause(c);
+        if (leader != NO_LEADER) {
+            raft_cluster_crash(c, leader);
+            up--;
+        }
+        if (up < 3) {
+            size_t s = draw(c, 5);
+            if (!raft_cluster_is_running(c, s)) {
+                raft_cluster_start(c, s);
+                raft_cluster_connect(c, s);
+                up++;
+            }
+        }
+    }
+    for (size_t s = 0; s < 5; s++) {
+        raft_cluster_start(c, s);
+        raft_cluster_connect(c, s);
+    }
+    raft_cluster_agree_u64(c, 2, 5, true);
+    raft_cluster_destroy(&c);
+}
+
+static void unreliable_agree(void **state)
+{
+    struct raft_cluster *c = cluster_of("UnreliableAgree", 5, true);
+
+    (void)state;
+    for (uint64_t round = 1; round < 50; round++) {
+        /* Four at once, then one more: the four are submitted to whoever leads, without waiting. */
+        for (uint64_t j = 0; j < 4; j++) {
+            size_t leader = 0;
+            uint64_t number;
+            raft_term term;
+            while (leader < 5 &&
+                   !raft_cluster_submit_u64(c, leader, 100 * round + j, &number, &term)) {
+                leader++;
+            }
+            if (leader == 5) {
+                raft_cluster_agree_u64(c, 100 * round + j, 1, true);
+            }
+        }
+        raft_cluster_agree_u64(c, round, 1, true);
+    }
+    raft_cluster_set_unreliable(c, false, false);
+    raft_cluster_agree_u64(c, 100, 5, true);
+    assert_in_range(raft_cluster_last_number(c), 50, 300);
+    raft_cluster_destroy(&c);
+}
+
+static void figure8_unreliable(void **state)
+{
+    struct raft_cluster *c = cluster_of("Figure8Unreliable", 5, true);
+    size_t connected = 5;
+
+    (void)state;
+    raft_cluster_agree_u64(c, draw(c, 10000), 1, true);
+    for (int i = 0; i < 1000; i++) {
+        size_t leader = NO_LEADER;
+        if (i == 200) {
+            raft_cluster_set_unreliable(c, true, true);
+        }
+        for (size_t s = 0; s < 5; s++) {
+            uint64_t number;
+            raft_term term;
+            if (raft_cluster_submit_u64(c, s, draw(c, 10000), &number, &term) &&
+                raft_cluster_is_connected(c, s)) {
+                leader = s;
+            }
+        }
+        random_pause(c);
+        if (leader != NO_LEADER && draw(c, 1000) < 500) {
+            raft_cluster_disconnect(c, leader);
+            connected--;
+        }
+        if (connected < 3) {
+            size_t s = draw(c, 5);
+            if (!raft_cluster_is_connected(c, s)) {
+                raft_cluster_connect(c, s);
+                connected++;
+            }
+        }
+    }
+    for (size_t s = 0; s < 5; s++) {
+        raft_cluster_connect(c, s);
+    }
+    raft_cluster_agree_u64(c, 10001, 5, true);
+    raft_cluster_destroy(&c);
+}
+
+/* ---- Churn
+ * ---------------------------------------------------------------------------------------- */
+
+/* A client that submits without end and remembers what it saw committed. */
+struct churn_client {
+    uint64_t command, number; /* outstanding; command 0: none */
+    uint64_t until_ms;        /* gives up on it then */
+    uint64_t *committed;
+    size_t n, capacity;
+};
+
+static void churn_step(struct raft_cluster *c, struct churn_client *client, uint64_t now_ms)
+{
+    raft_term term;
+
+    if (client->command != 0 && raft_cluster_applied(c, client->number) > 0) {
+        struct slice applied = raft_cluster_command(c, client->number);
+        if (applied.len == 8 && get_u64(applied.data) == client->command) {
+            MEM_GROW(client->committed, client->capacity, client->n + 1);
+            client->committed[client->n++] = client->command;
+        }
+        client->command = 0;
+    }
+    if (client->command == 0 || now_ms >= client->until_ms) {
+        uint64_t command = draw(c, UINT64_MAX - 1) + 1;
+        client->command = 0;
+        for (size_t i = 0; i < raft_cluster_size(c); i++) {
+            if (raft_cluster_submit_u64(c, i, command, &client->number, &term)) {
+                client->command = command;
+                client->until_ms = now_ms + 380; /* 10+20+50+100+200 ms of polling */
+            }
+        }
+    }
+}
+
+static void churn_run(struct raft_cluster *c, struct churn_client *clients, uint64_t ms)
+{
+    uint64_t end_ms = world_now_ms(raft_cluster_world(c)) + ms;
+
+    while (world_now_ms(raft_cluster_world(c)) < end_ms) {
+        for (size_t i = 0; i < 3; i++) {
+            churn_step(c, &clients[i], world_now_ms(raft_cluster_world(c)));
+        }
+        raft_cluster_sleep(c, 10);
+    }
+}
+
+static void churn_faults(struct raft_cluster *c)
+{
+    if (draw(c, 1000) < 200) {
+        raft_cluster_disconnect(c, draw(c, 5));
+    }
+    if (draw(c, 1000) < 500) {
+        size_t i = draw(c, 5);
+        raft_cluster_start(c, i);
+        raft_cluster_connect(c, i);
+    }
+    if (draw(c, 1000) < 200) {
+        raft_cluster_crash(c, draw(c, 5));
+    }
+}
+
+static bool was_applied(struct raft_cluster *c, uint64_t command)
+{
+    for (uint64_t number = 1; number <= raft_cluster_last_number(c); number++) {
+        struct slice applied = raft_cluster_command(c, number);
+        if (applied.len == 8 && get_u64(applied.data) == command) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void churn(const char *name, bool unreliable)
+{
+    struct raft_cluster *c = cluster_of(name, 5, unreliable);
+    struct churn_client clients[3] = {0};
+    uint64_t last;
+
+    for (int step = 0; step < 20; step++) {
+        churn_faults(c);
+        churn_run(c, clients, 700);
+    }
+    raft_cluster_sleep(c, 1000);
+    raft_cluster_set_unreliable(c, false, false);
+    for (size_t i = 0; i < 5; i++) {
+        raft_cluster_start(c, i);
+        raft_cluster_connect(c, i);
+    }
+    raft_cluster_sleep(c, 1000);
+    last = raft_cluster_agree_u64(c, 1, 5, true);
+    assert_int_equal(raft_cluster_applied(c, last), 5);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(clients[i].n > 0);
+        for (size_t k = 0; k < clients[i].n; k++) {
+            assert_true(was_applied(c, clients[i].committed[k]));
+        }
+        mem_free(clients[i].committed);
+    }
+    raft_cluster_destroy(&c);
+}
+
+static void reliable_churn(void **state)
+{
+    (void)state;
+    churn("ReliableChurn", false);
+}
+
+static void unreliable_churn(void **state)
+{
+    (void)state;
+    churn("UnreliableChurn", true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(persist1),         cmocka_unit_test(persist2),
+        cmocka_unit_test(persist3),         cmocka_unit_test(figure8),
+        cmocka_unit_test(unreliable_agree), cmocka_unit_test(figure8_unreliable),
+        cmocka_unit_test(reliable_churn),   cmocka_unit_test(unreliable_churn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

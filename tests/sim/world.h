@@ -1,0 +1,134 @@
+/* world: many replicas and clients in one thread and virtual time, on a simulated network and disk.
+ *
+ * It implements struct io_net, and owns a mem_log and a mem_state per replica for the other two
+ * tables of raft/io.h; the servers and clerks that run in it are the shipped ones. One seed decides
+ * everything: delays, losses, and through them every election. Nothing here knows what the servers
+ * do: a node is a table of functions (world_node_ops), made anew from its disk at every start.
+ *
+ * Time is in microseconds; servers see milliseconds. Events of one instant for one node form a
+ * turn.
+ */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include "raft/io.h"
+#include "raft/rsm.h"
+#include "raft/util/rng.h"
+
+#define WORLD_MAX_NODES   64
+#define WORLD_MAX_CLIENTS 128
+
+struct world;
+struct world_node;
+
+/* What a running server needs; like the host in production. */
+struct world_parts {
+    struct world *world;
+    size_t node; /* its number */
+    group_id gid;
+    raft_id id;
+    struct spec spec;
+    uint64_t seed;
+    uint64_t now_ms;
+    struct group_world io;
+    struct io_log_content *log_content;
+    const struct io_state_meta *state_meta;
+};
+
+struct world_node_ops {
+    /* Makes the server from what its disk holds. context is the node's. ASSERTs on failure. */
+    void *(*create)(void *context, const struct world_parts *parts);
+    void (*destroy)(void **server);
+    void (*step)(void *server, const struct io_event *event);
+    uint64_t (*next_deadline_ms)(void *server);
+    struct group *(*group)(void *server);
+    /* Called after each step of this server; checks of one's own. May be NULL. */
+    void (*after_step)(void *context, void *server, size_t node);
+};
+
+/* The public suites' network (scenarios of the 6.824 and 6.5840 courses). */
+struct world_faults {
+    bool unreliable;      /* 0..26 ms delay, 10 % of requests and 10 % of replies are lost */
+    bool long_reordering; /* 2/3 of the replies are held back 200..2200 ms */
+};
+
+struct world_counts {
+    uint64_t rpcs; /* requests sent between replicas: votes, appends, heartbeats, snapshots */
+    uint64_t client_rpcs; /* requests sent by clients and by servers as clients */
+    uint64_t bytes;       /* of all messages sent */
+    uint64_t messages;
+    uint64_t events; /* delivered */
+};
+
+struct world *world_create(uint64_t seed);
+void world_destroy(struct world **world);
+
+/* ---- Nodes
+ * ------------------------------------------------------------------------------------------ */
+
+/* Adds a replica, not yet started; returns its number. Its URL is that of the spec under id. */
+size_t world_add_node(struct world *world, group_id gid, raft_id id, const struct spec *spec,
+                      const struct world_node_ops *ops, void *context);
+/* A SPEC of n replicas (ids 1..n) with URLs of this world. */
+void world_make_spec(struct world *world, group_id gid, size_t n, struct spec *spec);
+
+void world_start(struct world *world, size_t node);
+/* A power cut: what was not synced is lost; nothing more is sent. */
+void world_crash(struct world *world, size_t node);
+/* An orderly end: as a crash, but everything queued for the disk is written first. */
+void world_stop(struct world *world, size_t node);
+bool world_is_running(const struct world *world, size_t node);
+void *world_server(const struct world *world, size_t node); /* NULL if it does not run */
+struct group *world_group(const struct world *world, size_t node);
+size_t world_node_count(const struct world *world);
+/* Bytes of the Raft log and of the whole state that the node's disk holds. */
+uint64_t world_log_bytes(const struct world *world, size_t node);
+uint64_t world_state_bytes(const struct world *world, size_t node);
+/* Why the node halted; NULL if it did not. */
+const char *world_halted(const struct world *world, size_t node);
+
+/* ---- Network
+ * ---------------------------------------------------------------------------------------- */
+
+void world_set_faults(struct world *world, const struct world_faults *faults);
+/* A node that is not connected neither sends nor gets anything, from peers or clients. */
+void world_connect(struct world *world, size_t node, bool connected);
+bool world_is_connected(const struct world *world, size_t node);
+/* Cuts or joins one pair of nodes, both directions. */
+void world_cut_pair(struct world *world, size_t a, size_t b, bool cut);
+/* Cuts or joins one client from one node. */
+void world_cut_client(struct world *world, size_t client, size_t node, bool cut);
+
+/* ---- Clients
+ * ---------------------------------------------------------------------------------------- */
+
+struct world_client_ops {
+    void (*message)(void *client, uint64_t now_ms, struct slice message);
+    void (*down)(void *client, uint64_t now_ms, const char *url);
+    void (*tick)(void *client, uint64_t now_ms);
+    uint64_t (*next_deadline_ms)(void *client);
+};
+size_t world_add_client(struct world *world, const struct world_client_ops *ops, void *client);
+void world_remove_client(struct world *world, size_t client);
+/* The client's transport: sends to the server at the URL (takes the buffer over). */
+void world_client_send(struct world *world, size_t client, const char *url, struct buf *message);
+
+/* ---- Time
+ * ------------------------------------------------------------------------------------------- */
+
+uint64_t world_now_ms(const struct world *world);
+uint64_t world_now_us(const struct world *world);
+/* Runs for so long. */
+void world_run_ms(struct world *world, uint64_t ms);
+/* Runs until done(context) is true, asked after every event, or `ms` passed; returns whether it
+ * was. */
+bool world_run_until(struct world *world, uint64_t ms, bool (*done)(void *context), void *context);
+/* Tells the node that its turn ended: after something was proposed to it from outside. */
+void world_kick(struct world *world, size_t node);
+
+const struct world_counts *world_counted(const struct world *world);
+/* Requests that this replica was sent and got. */
+uint64_t world_rpcs_at(const struct world *world, size_t node);
+struct rng *world_rng(struct world *world);
+
+#endif

@@ -225,7 +225,7 @@ static void on_wake_node(struct world *world, struct item *item)
     }
 }
 
-void world_reschedule_client(struct world *world, size_t number)
+void world_reschedule(struct world *world, size_t number)
 {
     struct world_client *client = &world->clients[number];
     uint64_t deadline_ms, at_us;
@@ -251,7 +251,7 @@ static void on_wake_client(struct world *world, struct item *item)
     if (client->ops != NULL && item->life == client->wake_version) {
         client->wake_us = 0;
         client->ops->tick(client->client, world->now_us / 1000);
-        world_reschedule_client(world, item->owner);
+        world_reschedule(world, item->owner);
     }
 }
 
@@ -419,7 +419,7 @@ size_t world_add_client(struct world *world, const struct world_client_ops *ops,
             if (i >= world->n_clients) {
                 world->n_clients = i + 1;
             }
-            world_reschedule_client(world, i);
+            world_reschedule(world, i);
             return i;
         }
     }

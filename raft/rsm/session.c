@@ -1,0 +1,402 @@
+/* Sessions: no operation is applied twice, whatever was forgotten.
+ *
+ * The table keeps one record a client and one number, the floor. A record that is evicted raises
+ * the floor to its activity, which is at least the issued_at of everything ever applied for that
+ * client; so whatever the table no longer knows has issued_at <= floor and is refused. That is the
+ * whole argument, and it needs no clock: issued_at is part of the operation, stamps are part of
+ * entries.
+ *
+ * Records are in a hash table by client id for look-up (never iterated) and in a red-black tree by
+ * (activity, id) for eviction, so every replica evicts the same client whatever the order in which
+ * records came in. Each change is written through to the state.
+ */
+#include "raft/rsm/session_table.h"
+
+RB_HEAD(session_tree, session_record);
+
+struct session_table {
+    struct io_state *state;
+    uint64_t range;
+    uint8_t kind;
+    uint32_t max_records;
+    uint64_t max_results; /* kept in all records together */
+    uint64_t floor;
+    uint64_t n_results;
+    struct session_record *by_id; /* uthash */
+    struct session_tree by_activity;
+};
+
+static int record_compare(const struct session_record *a, const struct session_record *b)
+{
+    if (a->activity != b->activity) {
+        return a->activity < b->activity ? -1 : 1;
+    }
+    return memcmp(a->client.bytes, b->client.bytes, sizeof(a->client.bytes));
+}
+
+RB_GENERATE_INTERNAL(session_tree, session_record, by_activity, record_compare,
+                     __attribute__((unused)) static)
+
+/* ---- A record's results ---- */
+
+void session_result_append(struct buf *results, uint64_t seq, struct slice result)
+{
+    ASSERT(result.len <= SESSION_MAX_RESULT);
+    buf_put_u64(results, seq);
+    buf_put_u8(results, (uint8_t)result.len);
+    buf_put_slice(results, result);
+}
+
+/* A place in the packed results. */
+struct cursor {
+    size_t offset, next;
+    uint64_t seq;
+    struct slice result;
+};
+
+static bool cursor_read(const struct buf *results, size_t offset, struct cursor *cursor)
+{
+    if (offset == results->len) {
+        return false;
+    }
+    ASSERT(offset + SESSION_RESULT_HEADER <= results->len);
+    cursor->offset = offset;
+    cursor->seq = get_u64(results->data + offset);
+    cursor->result =
+        slice_of(results->data + offset + SESSION_RESULT_HEADER, results->data[offset + 8]);
+    cursor->next = offset + SESSION_RESULT_HEADER + cursor->result.len;
+    ASSERT(cursor->next <= results->len);
+    return true;
+}
+
+static bool record_find_result(const struct session_record *record, uint64_t seq,
+                               struct slice *result)
+{
+    struct cursor cursor;
+
+    for (size_t at = 0; cursor_read(&record->results, at, &cursor) && cursor.seq <= seq;
+         at = cursor.next) {
+        if (cursor.seq == seq) {
+            *result = cursor.result;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Replaces the record's results by the union of its own and `other`, those above acked_seq. A seq
+ * that is in both has the same result in both; should it not, the greater one stays, so that the
+ * outcome does not depend on who was merged into whom. */
+static void record_merge_results(struct session_record *record, const struct buf *other)
+{
+    struct buf merged = {0};
+    struct cursor a, b;
+    size_t at_a = 0, at_b = 0, n = 0;
+
+    while (true) {
+        bool has_a = cursor_read(&record->results, at_a, &a);
+        bool has_b = cursor_read(other, at_b, &b);
+        bool from_a = has_a && (!has_b || a.seq <= b.seq);
+        bool from_b = has_b && (!has_a || b.seq <= a.seq);
+        const struct cursor *taken = from_a ? &a : &b;
+
+        if (!has_a && !has_b) {
+            break;
+        }
+        if (from_a && from_b && slice_compare(a.result, b.result) < 0) {
+            taken = &b;
+        }
+        if (taken->seq > record->acked_seq) {
+            session_result_append(&merged, taken->seq, taken->result);
+            n++;
+        }
+        at_a = from_a ? a.next : at_a;
+        at_b = from_b ? b.next : at_b;
+    }
+    buf_fini(&record->results);
+    record->results = merged;
+    record->n_results = n;
+    ASSERT(n <= SESSION_SEQ_WINDOW);
+}
+
+/* ---- The table ---- */
+
+static struct session_record *table_find(const struct session_table *table, const void *client)
+{
+    struct session_record *record;
+
+    HASH_FIND(by_id, table->by_id, client, sizeof(record->client.bytes), record);
+    return record;
+}
+
+/* A new, empty record, not yet in the table's index: table_link puts it there. */
+static struct session_record *record_create(const void *client)
+{
+    struct session_record *record = mem_zalloc(sizeof(*record));
+
+    memcpy(record->client.bytes, client, sizeof(record->client.bytes));
+    return record;
+}
+
+static void record_destroy(struct session_record *record)
+{
+    buf_fini(&record->results);
+    mem_free(record);
+}
+
+static void table_link(struct session_table *table, struct session_record *record)
+{
+    HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
+    ASSERT(RB_INSERT(session_tree, &table->by_activity, record) == NULL);
+    table->n_results += record->n_results;
+}
+
+/* Takes the record out for a change of what the indices and counts are made of. */
+static void table_unlink(struct session_table *table, struct session_record *record)
+{
+    ASSERT(table->n_results >= record->n_results);
+    table->n_results -= record->n_results;
+    RB_REMOVE(session_tree, &table->by_activity, record);
+    HASH_DELETE(by_id, table->by_id, record);
+}
+
+static void table_clear(struct session_table *table)
+{
+    struct session_record *record;
+
+    while ((record = RB_MIN(session_tree, &table->by_activity)) != NULL) {
+        table_unlink(table, record);
+        record_destroy(record);
+    }
+    ASSERT(table->n_results == 0 && table->by_id == NULL);
+    table->floor = 0;
+}
+
+static struct io_key table_key(const struct session_table *table, struct slice client)
+{
+    return (struct io_key){table->range, table->kind, client};
+}
+
+static struct slice client_slice(const struct session_record *record)
+{
+    return slice_of(record->client.bytes, sizeof(record->client.bytes));
+}
+
+static void table_write(struct session_table *table, const struct session_record *record)
+{
+    struct buf value = {0};
+
+    session_record_encode(record, &value);
+    table->state->ops->put(table->state, table_key(table, client_slice(record)), buf_slice(&value));
+    buf_fini(&value);
+}
+
+static bool table_over_limit(const struct session_table *table)
+{
+    return HASH_CNT(by_id, table->by_id) > table->max_records ||
+           table->n_results > table->max_results;
+}
+
+/* Evicts the least recently active client other than `spared`; false if there is none. */
+static bool table_evict(struct session_table *table, const struct session_record *spared)
+{
+    struct session_record *record = RB_MIN(session_tree, &table->by_activity);
+
+    if (record == spared) {
+        record = RB_NEXT(session_tree, &table->by_activity, record);
+    }
+    if (record == NULL) {
+        return false;
+    }
+    session_raise_floor(table, record->activity);
+    table->state->ops->remove(table->state, table_key(table, client_slice(record)));
+    table_unlink(table, record);
+    record_destroy(record);
+    return true;
+}
+
+struct session_table *session_table_create(struct io_state *state, uint64_t range, uint8_t kind,
+                                           uint32_t max_records)
+{
+    struct session_table *table = mem_zalloc(sizeof(*table));
+
+    ASSERT(max_records > 0);
+    table->state = state;
+    table->range = range;
+    table->kind = kind;
+    table->max_records = max_records;
+    table->max_results = (uint64_t)max_records * SESSION_RESULTS_A_CLIENT + SESSION_SEQ_WINDOW;
+    RB_INIT(&table->by_activity);
+    return table;
+}
+
+void session_table_destroy(struct session_table **table)
+{
+    if (*table == NULL) {
+        return;
+    }
+    table_clear(*table);
+    mem_free(*table);
+    *table = NULL;
+}
+
+static enum status load_one(struct session_table *table, struct slice key, struct slice value)
+{
+    struct session_record *record;
+    enum status status;
+
+    if (key.len == 0) {
+        return session_floor_decode(value, &table->floor);
+    }
+    if (key.len != sizeof(record->client.bytes)) {
+        return ST_CORRUPT;
+    }
+    record = record_create(key.data);
+    status = session_record_decode(value, record);
+    if (status != ST_OK) {
+        record_destroy(record);
+        return status;
+    }
+    ASSERT(table_find(table, key.data) == NULL);
+    table_link(table, record);
+    return ST_OK;
+}
+
+enum status session_table_load(struct session_table *table)
+{
+    struct io_iter *iter;
+    struct slice key, value;
+    enum status status = ST_OK, closed;
+
+    table_clear(table);
+    iter = table->state->ops->iter_open(table->state, table_key(table, slice_of(NULL, 0)));
+    while (status == ST_OK && table->state->ops->iter_next(iter, &key, &value)) {
+        status = load_one(table, key, value);
+    }
+    closed = table->state->ops->iter_close(iter);
+    return status != ST_OK ? status : closed;
+}
+
+/* ---- The rule ---- */
+
+enum session_verdict session_check(const struct session_table *table, const struct session_key *key,
+                                   struct slice *result)
+{
+    const struct session_record *record = table_find(table, key->client.bytes);
+    uint64_t acked = key->acked_seq;
+
+    *result = slice_of(NULL, 0);
+    /* 1. Among the kept results: it was applied, and this was its result. */
+    if (record != NULL && record_find_result(record, key->seq, result)) {
+        return SESSION_DUPLICATE;
+    }
+    /* 2. Answered or given up, by this very try or by what the record says; or so far ahead that
+     * keeping its result would break the bound of a record. */
+    if (record != NULL && record->acked_seq > acked) {
+        acked = record->acked_seq;
+    }
+    if (key->seq <= acked || key->seq - acked > SESSION_SEQ_WINDOW) {
+        return SESSION_STALE;
+    }
+    /* 3. It may have been applied and forgotten: every forgotten operation was issued at or below
+     * the floor. */
+    if (key->issued_at <= table->floor) {
+        return SESSION_EXPIRED;
+    }
+    /* 4. */
+    return SESSION_APPLY;
+}
+
+/* Activity never falls, and stays at or above issued_at even for an entry whose stamp is not. */
+static uint64_t commit_activity(const struct session_record *record, const struct session_key *key,
+                                uint64_t stamp)
+{
+    uint64_t activity = record->activity;
+
+    activity = stamp > activity ? stamp : activity;
+    return key->issued_at > activity ? key->issued_at : activity;
+}
+
+void session_commit(struct session_table *table, const struct session_key *key, uint64_t stamp,
+                    struct slice result)
+{
+    struct session_record *record = table_find(table, key->client.bytes);
+    struct buf one = {0};
+    struct slice kept;
+
+    ASSERT(result.len <= SESSION_MAX_RESULT);
+    ASSERT(session_check(table, key, &kept) == SESSION_APPLY);
+    if (record == NULL) {
+        record = record_create(key->client.bytes);
+    } else {
+        table_unlink(table, record);
+    }
+    record->activity = commit_activity(record, key, stamp);
+    if (key->acked_seq > record->acked_seq) {
+        record->acked_seq = key->acked_seq;
+    }
+    session_result_append(&one, key->seq, result);
+    record_merge_results(record, &one);
+    buf_fini(&one);
+    table_link(table, record);
+    table_write(table, record);
+    for (int i = 0; i < SESSION_MAX_EVICTIONS && table_over_limit(table); i++) {
+        if (!table_evict(table, record)) {
+            break;
+        }
+    }
+}
+
+uint64_t session_floor(const struct session_table *table)
+{
+    return table->floor;
+}
+
+uint32_t session_count(const struct session_table *table)
+{
+    return HASH_CNT(by_id, table->by_id);
+}
+
+/* ---- Moving a shard ---- */
+
+enum status session_merge(struct session_table *table, struct slice client, struct slice record)
+{
+    struct session_record incoming = {0};
+    struct session_record *own;
+    enum status status;
+
+    if (client.len != sizeof(incoming.client.bytes)) {
+        return ST_MALFORMED;
+    }
+    status = session_record_decode(record, &incoming);
+    if (status != ST_OK) {
+        buf_fini(&incoming.results);
+        return status;
+    }
+    own = table_find(table, client.data);
+    if (own == NULL) {
+        own = record_create(client.data);
+    } else {
+        table_unlink(table, own);
+    }
+    own->activity = incoming.activity > own->activity ? incoming.activity : own->activity;
+    own->acked_seq = incoming.acked_seq > own->acked_seq ? incoming.acked_seq : own->acked_seq;
+    record_merge_results(own, &incoming.results);
+    table_link(table, own);
+    table_write(table, own);
+    buf_fini(&incoming.results);
+    return ST_OK;
+}
+
+void session_raise_floor(struct session_table *table, uint64_t floor)
+{
+    struct buf value = {0};
+
+    if (floor <= table->floor) {
+        return;
+    }
+    table->floor = floor;
+    session_floor_encode(floor, &value);
+    table->state->ops->put(table->state, table_key(table, slice_of(NULL, 0)), buf_slice(&value));
+    buf_fini(&value);
+}

@@ -1,0 +1,43 @@
+/* Inside of the session table: what session.c and session_codec.c share. */
+#ifndef RAFT_RSM_SESSION_TABLE_H
+#define RAFT_RSM_SESSION_TABLE_H
+
+#include <bsd/sys/tree.h>
+
+#include "raft/rsm.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define uthash_malloc(size)       mem_alloc(size)
+#define uthash_free(pointer, len) mem_free(pointer)
+#define uthash_fatal(text)        UNREACHABLE(text)
+#include <uthash.h>
+
+#define SESSION_RECORD_VERSION   1
+#define SESSION_RESULT_HEADER    9  /* u64 seq, u8 length */
+#define SESSION_RESULTS_A_CLIENT 16 /* kept results per record, on average over a full table */
+#define SESSION_MAX_EVICTIONS    8  /* in one commit: bounds its time */
+
+/* What is known of one client. Invariants: the results' seqs ascend, are all above acked_seq and at
+ * most SESSION_SEQ_WINDOW above it; activity is at least the issued_at of everything applied for
+ * the client. */
+struct session_record {
+    struct session_id client;
+    uint64_t activity; /* the stamp of its newest applied operation */
+    uint64_t acked_seq;
+    size_t n_results;
+    struct buf results; /* packed as they are encoded: u64 seq, u8 length, bytes */
+    UT_hash_handle by_id;
+    RB_ENTRY(session_record) by_activity;
+};
+
+/* Appends one packed result. */
+void session_result_append(struct buf *results, uint64_t seq, struct slice result);
+
+void session_record_encode(const struct session_record *record, struct buf *out);
+/* Fills everything but the client. ST_OK, ST_CORRUPT, or ST_VERSION of a newer format. */
+enum status session_record_decode(struct slice bytes, struct session_record *record);
+void session_floor_encode(uint64_t floor, struct buf *out);
+enum status session_floor_decode(struct slice bytes, uint64_t *floor);
+
+#endif

@@ -74,7 +74,7 @@ static enum status apply_write(struct kv_sm *sm, const struct rsm_command *comma
                                const struct kv_write *write, struct buf *result)
 {
     struct session_key session = session_key_of(&write->session);
-    struct kv_outcome outcome = {.status = ST_OK};
+    struct kv_command_result outcome = {.status = ST_OK};
     struct buf kept = {0};
     enum status status = ST_OK;
 
@@ -99,7 +99,7 @@ static enum status apply_write(struct kv_sm *sm, const struct rsm_command *comma
             break;
         }
     }
-    kv_outcome_encode(&outcome, result);
+    kv_command_result_encode(&outcome, result);
     buf_fini(&kept);
     return status;
 }
@@ -274,7 +274,7 @@ static enum status apply_to_shard(struct kv_sm *sm, const struct kv_command *com
 enum status kv_sm_apply(struct kv_sm *sm, const struct rsm_command *entry, struct buf *result)
 {
     struct kv_command command;
-    struct kv_outcome outcome = {.status = ST_OK};
+    struct kv_command_result outcome = {.status = ST_OK};
     enum status status = kv_command_decode(entry->bytes, &command);
 
     /* An unknown command halts the replica: skipping it would make it differ from the others. */
@@ -294,6 +294,6 @@ enum status kv_sm_apply(struct kv_sm *sm, const struct rsm_command *entry, struc
         status = apply_to_shard(sm, &command, &outcome.status);
         break;
     }
-    kv_outcome_encode(&outcome, result);
+    kv_command_result_encode(&outcome, result);
     return status;
 }

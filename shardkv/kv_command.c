@@ -140,14 +140,14 @@ enum status kv_command_decode(struct slice bytes, struct kv_command *command)
     return ok && reader_done(&reader) ? ST_OK : ST_CORRUPT;
 }
 
-void kv_outcome_encode(const struct kv_outcome *outcome, struct buf *out)
+void kv_command_result_encode(const struct kv_command_result *outcome, struct buf *out)
 {
     buf_put_u16(out, (uint16_t)outcome->status);
     buf_put_u32(out, outcome->gid_hint);
     buf_put_slice(out, outcome->result);
 }
 
-bool kv_outcome_decode(struct slice bytes, struct kv_outcome *outcome)
+bool kv_command_result_decode(struct slice bytes, struct kv_command_result *outcome)
 {
     struct reader reader = reader_of(bytes);
     uint16_t status = reader_u16(&reader);

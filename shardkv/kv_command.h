@@ -75,12 +75,12 @@ enum status kv_command_decode(struct slice bytes, struct kv_command *command);
  * WRONG_GROUP, SESSION_STALE, SESSION_EXPIRED, INVALID. Of the others: OK (it had its effect),
  * DUPLICATE (nothing to do: it was done before, or is not its turn), CONFLICT or INVALID (refused),
  * CORRUPT (INSTALL: the copy is broken, MALFORMED: a piece is). */
-struct kv_outcome {
+struct kv_command_result {
     enum status status;
     uint32_t gid_hint;   /* with WRONG_GROUP: who has the shard, 0: not known */
     struct slice result; /* of a write with OK: an encoded kv_write_result */
 };
-void kv_outcome_encode(const struct kv_outcome *outcome, struct buf *out);
-bool kv_outcome_decode(struct slice bytes, struct kv_outcome *outcome);
+void kv_command_result_encode(const struct kv_command_result *outcome, struct buf *out);
+bool kv_command_result_decode(struct slice bytes, struct kv_command_result *outcome);
 
 #endif

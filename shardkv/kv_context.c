@@ -14,10 +14,10 @@ void kv_context_propose(struct kv_context *context, const struct kv_command *com
 
 enum status kv_context_outcome(enum status status, struct slice result)
 {
-    struct kv_outcome outcome;
+    struct kv_command_result outcome;
 
     if (status != ST_OK) {
         return status;
     }
-    return kv_outcome_decode(result, &outcome) ? outcome.status : ST_CORRUPT;
+    return kv_command_result_decode(result, &outcome) ? outcome.status : ST_CORRUPT;
 }

@@ -280,7 +280,7 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
 /* ---- Writes
  * -------------------------------------------------------------------------------------- */
 
-static void respond_written(struct kv_request *request, const struct kv_outcome *outcome)
+static void respond_written(struct kv_request *request, const struct kv_command_result *outcome)
 {
     struct proto_response response = {.status = ST_OK};
     struct reader reader = reader_of(outcome->result);
@@ -295,13 +295,13 @@ static void respond_written(struct kv_request *request, const struct kv_outcome 
 static void write_applied(void *context, enum status status, struct slice result)
 {
     struct kv_request *request = context;
-    struct kv_outcome outcome;
+    struct kv_command_result outcome;
 
     if (status != ST_OK) {
         kv_request_refuse(request, status, NULL);
         return;
     }
-    if (!kv_outcome_decode(result, &outcome)) {
+    if (!kv_command_result_decode(result, &outcome)) {
         UNREACHABLE("the outcome is what kv_sm wrote");
     }
     switch (outcome.status) {

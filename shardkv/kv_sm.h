@@ -33,7 +33,7 @@ struct kv_sm_options {
 struct kv_sm *kv_sm_create(const struct kv_sm_options *options);
 void kv_sm_destroy(struct kv_sm **sm);
 
-/* The operations of struct rsm_service_ops. Results are struct kv_outcome. */
+/* The operations of struct rsm_service_ops. Results are struct kv_command_result. */
 enum status kv_sm_apply(struct kv_sm *sm, const struct rsm_command *command, struct buf *result);
 void kv_sm_ranges(const struct kv_sm *sm, uint64_t **ranges, size_t *n, size_t *capacity);
 enum status kv_sm_restore(struct kv_sm *sm);

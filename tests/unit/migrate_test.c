@@ -94,49 +94,95 @@ static void start_again(struct fixture *f, size_t group, size_t crashed)
     }
 }
 
-static void leaders_may_die_at_any_moment_of_a_migration(void **state)
+/* The number of changes that this group's state went through. */
+struct moment {
+    struct fixture *f;
+    size_t group;
+    uint64_t changes;
+};
+
+static bool moment_has_come(void *context)
+{
+    const struct moment *moment = context;
+    const struct kv_sm *sm = fixture_sm(moment->f, moment->group);
+
+    return sm != NULL && kv_sm_changes(sm) >= moment->changes;
+}
+
+/* Runs until so many steps of the migration are behind that group. False: it has fewer. */
+static bool run_until_step(struct fixture *f, size_t group, uint64_t steps)
+{
+    struct moment moment = {f, group, kv_sm_changes(fixture_sm(f, group)) + steps};
+
+    return world_run_until(f->world, 400, moment_has_come, &moment);
+}
+
+/* The leader of `first` dies after so many steps of it, that of the other group soon after. */
+static bool migrate_with_deaths(size_t first, uint64_t steps)
+{
+    struct fixture f;
+    size_t crashed[2];
+    config_num num;
+    bool reached;
+
+    begin(&f, 2, 100 + steps);
+    num = fixture_join(&f, 1);
+    reached = run_until_step(&f, first, steps);
+    crash_leader(&f, first, &crashed[first]);
+    world_run_ms(f.world, steps % 3 * 5);
+    crash_leader(&f, 1 - first, &crashed[1 - first]);
+    world_run_ms(f.world, 600);
+    start_again(&f, 0, crashed[0]);
+    start_again(&f, 1, crashed[1]);
+    fixture_settle(&f, num, 3);
+    check_all(&f, "one");
+    check_replicas_are_equal(&f);
+    fixture_fini(&f);
+    return reached;
+}
+
+static void leaders_may_die_after_any_step_of_a_migration(void **state)
 {
     (void)state;
-    for (uint64_t moment = 0; moment < 30; moment++) {
-        struct fixture f;
-        size_t crashed[2];
-        config_num num;
+    for (size_t first = 0; first < 2; first++) {
+        uint64_t steps = 1;
 
-        begin(&f, 2, 100 + moment);
-        num = fixture_join(&f, 1);
-        world_run_ms(f.world, moment * 7);
-        crash_leader(&f, 1, &crashed[1]);
-        world_run_ms(f.world, moment * 3);
-        crash_leader(&f, 0, &crashed[0]);
-        world_run_ms(f.world, 600);
-        start_again(&f, 0, crashed[0]);
-        start_again(&f, 1, crashed[1]);
-        fixture_settle(&f, num, 3);
-        check_all(&f, "one");
-        check_replicas_are_equal(&f);
-        fixture_fini(&f);
+        while (migrate_with_deaths(first, steps)) {
+            steps += 2;
+            assert_true(steps < 1000);
+        }
+        assert_true(steps > 10);
     }
 }
 
-static void whole_groups_may_restart_in_the_middle_of_a_migration(void **state)
+static bool migrate_with_restarts(size_t first, uint64_t steps)
+{
+    struct fixture f;
+    config_num num;
+    bool reached;
+
+    begin(&f, 2, 200 + steps);
+    num = fixture_join(&f, 1);
+    reached = run_until_step(&f, first, steps);
+    fixture_crash_group(&f, first);
+    world_run_ms(f.world, steps);
+    fixture_crash_group(&f, 1 - first);
+    fixture_start_group(&f, 0);
+    fixture_start_group(&f, 1);
+    fixture_settle(&f, num, 3);
+    append_all(&f, "+two");
+    check_all(&f, "one+two");
+    fixture_fini(&f);
+    return reached;
+}
+
+static void whole_groups_may_restart_after_any_step_of_a_migration(void **state)
 {
     (void)state;
-    for (uint64_t moment = 0; moment < 20; moment++) {
-        struct fixture f;
-        config_num num;
-
-        begin(&f, 2, 200 + moment);
-        num = fixture_join(&f, 1);
-        world_run_ms(f.world, moment * 10);
-        fixture_crash_group(&f, moment % 2);
-        world_run_ms(f.world, 100);
-        fixture_crash_group(&f, 1 - moment % 2);
-        fixture_start_group(&f, 0);
-        fixture_start_group(&f, 1);
-        fixture_settle(&f, num, 3);
-        append_all(&f, "+two");
-        check_all(&f, "one+two");
-        fixture_fini(&f);
+    for (size_t first = 0; first < 2; first++) {
+        for (uint64_t steps = 1; migrate_with_restarts(first, steps); steps += 3) {
+            assert_true(steps < 1000);
+        }
     }
 }
 
@@ -386,8 +432,8 @@ static void large_values_travel_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(leaders_may_die_at_any_moment_of_a_migration),
-        cmocka_unit_test(whole_groups_may_restart_in_the_middle_of_a_migration),
+        cmocka_unit_test(leaders_may_die_after_any_step_of_a_migration),
+        cmocka_unit_test(whole_groups_may_restart_after_any_step_of_a_migration),
         cmocka_unit_test(two_groups_swap_shards_without_waiting_for_each_other),
         cmocka_unit_test(configurations_may_overtake_the_data),
         cmocka_unit_test(a_group_that_was_down_catches_up_over_several_configurations),

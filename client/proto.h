@@ -14,14 +14,17 @@
 #include "raft/util/bytes.h"
 #include "raft/util/status.h"
 
-#define PROTO_VERSION     1
-#define KV_MAX_KEY        4096u
-#define KV_MAX_VALUE      (16u << 20)
-#define KV_MAX_CONDITIONS 16
-#define KV_MAX_OPERATIONS 16
-#define PROTO_MAX_SCAN    10000u     /* keys in one page */
-#define PROTO_SCAN_BYTES  (1u << 20) /* of one page, at least one record */
-#define PROTO_MAX_CHUNK   (1u << 20) /* of a shard in one piece; a larger record goes alone */
+#define PROTO_VERSION               1
+#define KV_MAX_KEY                  4096u
+#define KV_MAX_VALUE                (16u << 20)
+#define KV_MAX_CONDITIONS           16
+#define KV_MAX_OPERATIONS           16
+#define PROTO_MAX_SCAN              10000u     /* keys in one page */
+#define PROTO_SCAN_BYTES            (1u << 20) /* of one page, at least one record */
+#define PROTO_MAX_CHUNK             (1u << 20) /* of a shard in one piece; a larger record goes alone */
+#define PROTO_MAX_CURSOR            8192u /* of SHARD_PULL: a key and what the server adds to it */
+#define PROTO_REQUEST_HEADER_BYTES  24
+#define PROTO_RESPONSE_HEADER_BYTES 36
 
 enum proto_op {
     /* shardkv, from clients */
@@ -149,7 +152,7 @@ struct proto_request {
             uint64_t incarnation;
             uint32_t n;
             struct proto_confirm *shards; /* likewise */
-        } confirm;
+        } confirm;                        /* CONFIRM; for BIND only gid and incarnation */
         struct {
             shard_id shard;
             config_num num;      /* the configuration that moves it */
@@ -185,6 +188,8 @@ void proto_request_encode(const struct proto_request *request, struct buf *out);
 /* On success, proto_request_fini releases what the decoder made; slices point into `message`. */
 bool proto_request_decode(struct slice message, struct proto_request *request);
 void proto_request_fini(struct proto_request *request);
+/* Makes an encoded request the next try of itself: another id, another deadline. */
+void proto_request_retry(struct buf *message, uint64_t request_id, uint32_t deadline_ms);
 
 /* ---- Responses
  * ------------------------------------------------------------------------------------ */

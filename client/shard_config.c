@@ -1,0 +1,264 @@
+/* The shard configuration as a value: copy, search, bytes; and the shard of a key.
+ *
+ * Format: u8 format = 1, u64 num, 16 bytes cluster id, u32 n_shards, u16 n_groups, then the groups
+ * in ascending order of gid, each u32 gid, u8 member, u64 joined_at, u64 incarnation and its SPEC
+ * (raft/util/spec.h); then u32 n_runs and the runs, each u32 length, u32 shards, u32 from. A run is
+ * as long as it can be, so that a configuration has one encoding only. */
+#include "client/shard_config.h"
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define FORMAT 1
+/* Groups that have left but may still hold shards stand beside the members. */
+#define MAX_GROUPS_IN_ALL (4 * CONFIG_MAX_GROUPS)
+
+bool shard_count_is_valid(uint32_t n_shards)
+{
+    return n_shards >= SHARD_MIN_COUNT && n_shards <= SHARD_MAX_COUNT &&
+           (n_shards & (n_shards - 1)) == 0;
+}
+
+void shard_config_init(struct shard_config *config, uint32_t n_shards)
+{
+    ASSERT(shard_count_is_valid(n_shards));
+    *config = (struct shard_config){.n_shards = n_shards};
+    config->shards = mem_zalloc(n_shards * sizeof(config->shards[0]));
+    config->from = mem_zalloc(n_shards * sizeof(config->from[0]));
+}
+
+void shard_config_fini(struct shard_config *config)
+{
+    mem_free(config->shards);
+    mem_free(config->from);
+    mem_free(config->groups);
+    *config = (struct shard_config){0};
+}
+
+void shard_config_copy(struct shard_config *to, const struct shard_config *from)
+{
+    *to = *from;
+    if (from->shards != NULL) {
+        to->shards = mem_copy(from->shards, from->n_shards * sizeof(from->shards[0]));
+        to->from = mem_copy(from->from, from->n_shards * sizeof(from->from[0]));
+    }
+    if (from->groups != NULL) {
+        to->groups = mem_copy(from->groups, from->n_groups * sizeof(from->groups[0]));
+    }
+}
+
+const struct config_group *shard_config_find(const struct shard_config *config, uint32_t gid)
+{
+    size_t low = 0, high = config->n_groups;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (config->groups[middle].gid < gid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < config->n_groups && config->groups[low].gid == gid ? &config->groups[low] : NULL;
+}
+
+/* ---- Bytes --------------------------------------------------------------------------------- */
+
+/* The number of shards from `first` on that have the same (shards, from) as it. */
+static uint32_t run_length(const struct shard_config *config, uint32_t first)
+{
+    uint32_t next = first + 1;
+
+    while (next < config->n_shards && config->shards[next] == config->shards[first] &&
+           config->from[next] == config->from[first]) {
+        next++;
+    }
+    return next - first;
+}
+
+static void encode_runs(const struct shard_config *config, struct buf *out)
+{
+    size_t count_at = out->len;
+    uint32_t runs = 0;
+
+    buf_put_u32(out, 0);
+    for (uint32_t shard = 0; shard < config->n_shards;) {
+        uint32_t length = run_length(config, shard);
+
+        buf_put_u32(out, length);
+        buf_put_u32(out, config->shards[shard]);
+        buf_put_u32(out, config->from[shard]);
+        shard += length;
+        runs++;
+    }
+    buf_set_u32(out, count_at, runs);
+}
+
+void shard_config_encode(const struct shard_config *config, struct buf *out)
+{
+    ASSERT(shard_count_is_valid(config->n_shards));
+    ASSERT(config->n_groups <= MAX_GROUPS_IN_ALL);
+    buf_put_u8(out, FORMAT);
+    buf_put_u64(out, config->num);
+    buf_put(out, config->cluster_id, sizeof(config->cluster_id));
+    buf_put_u32(out, config->n_shards);
+    buf_put_u16(out, (uint16_t)config->n_groups);
+    for (size_t i = 0; i < config->n_groups; i++) {
+        const struct config_group *group = &config->groups[i];
+
+        ASSERT(i == 0 || config->groups[i - 1].gid < group->gid);
+        buf_put_u32(out, group->gid);
+        buf_put_u8(out, group->member);
+        buf_put_u64(out, group->joined_at);
+        buf_put_u64(out, group->incarnation);
+        spec_encode(&group->replicas, out);
+    }
+    encode_runs(config, out);
+}
+
+static bool decode_group(struct reader *reader, struct config_group *group, uint32_t above)
+{
+    uint8_t member;
+
+    *group = (struct config_group){.gid = reader_u32(reader)};
+    member = reader_u8(reader);
+    group->member = member == 1;
+    group->joined_at = reader_u64(reader);
+    group->incarnation = reader_u64(reader);
+    return reader_ok(reader) && member <= 1 && group->gid > above && group->gid <= CONFIG_MAX_GID &&
+           spec_decode(reader, &group->replicas);
+}
+
+/* The array grows with what was really read: no allocation by the number that the bytes claim. */
+static bool decode_groups(struct reader *reader, struct shard_config *config)
+{
+    uint16_t n = reader_u16(reader);
+    size_t capacity = 0, members = 0;
+
+    if (n > MAX_GROUPS_IN_ALL) {
+        return false;
+    }
+    for (uint16_t i = 0; i < n; i++) {
+        uint32_t above = i == 0 ? 0 : config->groups[i - 1].gid;
+
+        MEM_GROW(config->groups, capacity, (size_t)i + 1);
+        if (!decode_group(reader, &config->groups[i], above)) {
+            return false;
+        }
+        config->n_groups++;
+        members += config->groups[i].member;
+    }
+    return members <= CONFIG_MAX_GROUPS;
+}
+
+/* shards names members only; from may name a group that has left. 0 is nobody. */
+static bool run_is_valid(const struct shard_config *config, uint32_t gid, uint32_t from)
+{
+    const struct config_group *owner = shard_config_find(config, gid);
+
+    return (gid == 0 || (owner != NULL && owner->member)) &&
+           (from == 0 || shard_config_find(config, from) != NULL);
+}
+
+static bool decode_runs(struct reader *reader, struct shard_config *config)
+{
+    uint32_t n = reader_u32(reader);
+    uint32_t shard = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t length = reader_u32(reader);
+        uint32_t gid = reader_u32(reader);
+        uint32_t from = reader_u32(reader);
+
+        if (!reader_ok(reader) || length == 0 || length > config->n_shards - shard ||
+            !run_is_valid(config, gid, from)) {
+            return false;
+        }
+        if (shard > 0 && config->shards[shard - 1] == gid && config->from[shard - 1] == from) {
+            return false; /* it should have been part of the run before */
+        }
+        for (; length > 0; length--, shard++) {
+            config->shards[shard] = gid;
+            config->from[shard] = from;
+        }
+    }
+    return reader_ok(reader) && shard == config->n_shards;
+}
+
+static bool decode_content(struct reader *reader, struct shard_config *config)
+{
+    config_num num;
+    struct slice cluster_id;
+    uint32_t n_shards;
+
+    if (reader_u8(reader) != FORMAT) {
+        return false;
+    }
+    num = reader_u64(reader);
+    cluster_id = reader_take(reader, sizeof(config->cluster_id));
+    n_shards = reader_u32(reader);
+    if (!reader_ok(reader) || !shard_count_is_valid(n_shards)) {
+        return false;
+    }
+    shard_config_init(config, n_shards);
+    config->num = num;
+    memcpy(config->cluster_id, cluster_id.data, sizeof(config->cluster_id));
+    return decode_groups(reader, config) && decode_runs(reader, config);
+}
+
+bool shard_config_decode(struct reader *reader, struct shard_config *config)
+{
+    *config = (struct shard_config){0};
+    if (decode_content(reader, config)) {
+        return true;
+    }
+    shard_config_fini(config);
+    return false;
+}
+
+/* ---- The shard of a key -------------------------------------------------------------------- */
+
+/* CRC16/XMODEM: polynomial 0x1021, initial value 0, most significant bit first. Four bits a step:
+ * the table holds the polynomial times the four bits shifted out. */
+static uint16_t crc16_xmodem(struct slice bytes)
+{
+    static const uint16_t table[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5,
+                                       0x60c6, 0x70e7, 0x8108, 0x9129, 0xa14a, 0xb16b,
+                                       0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
+    uint16_t crc = 0;
+
+    for (size_t i = 0; i < bytes.len; i++) {
+        crc = (uint16_t)(crc << 4) ^ table[(crc >> 12) ^ (bytes.data[i] >> 4)];
+        crc = (uint16_t)(crc << 4) ^ table[(crc >> 12) ^ (bytes.data[i] & 0x0f)];
+    }
+    return crc;
+}
+
+/* The part between the first '{' and the next '}' if there is one and it is not empty, so that
+ * programs can put keys that belong together into one shard; else the whole key. */
+static struct slice hash_tag(struct slice key)
+{
+    const uint8_t *open = key.len > 0 ? memchr(key.data, '{', key.len) : NULL;
+    const uint8_t *close;
+
+    if (open == NULL) {
+        return key;
+    }
+    open++;
+    close = memchr(open, '}', (size_t)(key.data + key.len - open));
+    if (close == NULL || close == open) {
+        return key;
+    }
+    return slice_of(open, (size_t)(close - open));
+}
+
+uint32_t shard_slot_of_key(struct slice key)
+{
+    return crc16_xmodem(hash_tag(key)) % SHARD_SLOTS;
+}
+
+shard_id shard_of_key(struct slice key, uint32_t n_shards)
+{
+    ASSERT(shard_count_is_valid(n_shards));
+    return shard_slot_of_key(key) / (SHARD_SLOTS / n_shards);
+}

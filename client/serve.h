@@ -11,14 +11,15 @@ struct serve;
 
 struct serve_options {
     struct io_net *net;
+    struct io_log *log; /* for its size in a status row; NULL: that of the entries in memory */
     struct group *group;
     group_id gid;
     raft_id id;
     const char *version;
     uint64_t start_ms;
     uint32_t max_pending; /* requests being worked on; beyond: ST_BUSY */
-    /* Adds the service's part to a status row: config, incarnations, cluster id, shards, moves
-     * (arrays in mem_alloc'ed memory; serve releases them). */
+    /* Adds the service's part to a status row: incarnations, cluster id, shards, moves (arrays in
+     * mem_alloc'ed memory; serve releases them). May be NULL. */
     void (*status)(void *context, struct proto_node_status *status);
     /* The number of the configuration that this server is at, for response headers. */
     config_num (*config)(void *context);
@@ -26,7 +27,9 @@ struct serve_options {
     const struct trace *trace;
 };
 
+/* Copies the options; what they point to must outlive the serve. */
 struct serve *serve_create(const struct serve_options *options);
+/* Every ticket must have been answered. */
 void serve_destroy(struct serve **serve);
 
 /* Who asked: kept by the service until it answers, exactly once, by serve_respond or serve_refuse.
@@ -37,6 +40,9 @@ struct serve_ticket {
     enum proto_op op;
     uint64_t deadline_ms; /* of the loop's clock; UINT64_MAX: none */
 };
+
+/* How many requests the service has taken and not answered yet. */
+uint32_t serve_pending(const struct serve *serve);
 
 /* Takes an IO_EVENT_CLIENT_MESSAGE. True: *request is for the service (slices point into the
  * message, valid during the event; proto_request_fini after use) and *ticket says whom to answer.

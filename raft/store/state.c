@@ -225,47 +225,48 @@ struct state_opening {
     struct state_meta meta;
 };
 
-static enum status state_open_checked(struct state_opening *opening, bool paranoid, char *error)
+/* Where an opened database stands, checked. Closes it again if that is not in order. */
+static enum status state_open_load(struct state_opening *opening, char *error)
 {
-    enum status status = state_db_open(opening->options, opening->files.current, false, paranoid,
-                                       &opening->db, error);
+    enum status status = state_meta_load(opening->db, opening->options->group, opening->durable,
+                                         opening->durable_index, &opening->meta, error);
 
-    if (status == ST_OK) {
-        status = state_meta_load(opening->db, opening->options->group, opening->durable,
-                                 opening->durable_index, &opening->meta, error);
-        if (status != ST_OK) {
-            state_db_close(&opening->db);
-        }
+    if (status != ST_OK) {
+        state_db_close(&opening->db);
     }
     return status;
+}
+
+static enum status state_open_db(struct state_opening *opening, bool paranoid, char *error)
+{
+    return state_db_open(opening->options, opening->files.current, false, paranoid, &opening->db,
+                         error);
 }
 
 /* Opens the database that CURRENT names. A crash can leave LevelDB's log file with an end whose
  * pages reached the disk in another order: a paranoid open refuses that. Then it is opened once
  * without, which drops what is damaged; the result counts only if no checkpoint is missing, and is
- * used only by a paranoid open again. */
+ * used only after a paranoid open again. */
 static enum status state_open_current(struct state_opening *opening, char *error)
 {
-    char first_error[STORE_ERROR_BYTES];
-    enum status status = state_db_open(opening->options, opening->files.current, false, true,
-                                       &opening->db, first_error);
+    enum status status = state_open_db(opening, true, error);
 
-    if (status == ST_OK) {
-        state_db_close(&opening->db);
-        return state_open_checked(opening, true, error);
+    if (status == ST_CORRUPT) {
+        char reason[STORE_ERROR_BYTES];
+
+        memcpy(reason, error, sizeof(reason));
+        status = state_open_db(opening, false, error);
+        if (status == ST_OK) {
+            status = state_open_load(opening, error);
+        }
+        if (status == ST_OK) {
+            trace_warn(opening->options->trace, "state was torn at its end reason=\"%s\"", reason);
+            state_db_close(&opening->db);
+            state_meta_fini(&opening->meta);
+            status = state_open_db(opening, true, error);
+        }
     }
-    if (status != ST_CORRUPT) {
-        memcpy(error, first_error, sizeof(first_error));
-        return status;
-    }
-    if (state_open_checked(opening, false, error) != ST_OK) {
-        disk_format_error(error, "%.*s", STORE_ERROR_BYTES - 1, first_error);
-        return ST_CORRUPT;
-    }
-    trace_warn(opening->options->trace, "state log file had a torn end error=\"%s\"", first_error);
-    state_db_close(&opening->db);
-    state_meta_fini(&opening->meta);
-    return state_open_checked(opening, true, error);
+    return status == ST_OK ? state_open_load(opening, error) : status;
 }
 
 /* Without CURRENT: a first start, or one that a crash cut short. A database that has had a

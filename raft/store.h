@@ -111,8 +111,13 @@ struct state_options {
     const char *path; /* the state directory */
     group_id group;
     size_t cache_bytes, write_buffer_bytes;
+    bool compress; /* snappy; off by default: it costs processor time */
+    /* Deletion of dropped ranges: so many keys at a time, then a pause, so that neither LevelDB nor
+     * the loop is held up. */
+    uint32_t sweep_keys;
+    uint32_t sweep_pause_ms;
     struct store_mail mail;
-    const struct trace *trace;
+    const struct trace *trace; /* used on the loop thread only */
 };
 void state_options_default(struct state_options *options, const char *path, group_id group);
 

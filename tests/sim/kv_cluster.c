@@ -19,6 +19,7 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
 {
     raft_configuration_from_spec(&parts->spec, &options->bootstrap);
     options->check_invariants = true;
+    options->trace = options->raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options->checkpoint_log_bytes = 4000;
         options->log_keep_bytes = 0;
@@ -36,6 +37,7 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
     options.n_shards = cluster->options.n_shards;
     options.incarnation = parts->node + 1;
     options.version = "sim";
+    options.trace = parts->trace;
     ASSERT(ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
                                 parts->now_ms, &server) == ST_OK);
     return server;

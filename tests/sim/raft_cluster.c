@@ -132,6 +132,7 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     group_options_default(&options, parts->gid, parts->id, parts->seed);
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
     options.check_invariants = true;
+    options.trace = options.raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options.checkpoint_log_bytes = 400;
         options.log_keep_bytes = 0;

@@ -1,5 +1,6 @@
 /* The world's clock, disks and processes. The network is in world_net.c. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -154,6 +155,15 @@ static void on_halt(void *context, enum status status, const char *reason)
     snprintf(node->halt_reason, sizeof(node->halt_reason), "%s: %s", status_name(status), reason);
 }
 
+static void emit_trace(void *context, enum trace_level level, const char *line)
+{
+    const struct world_node *node = context;
+
+    (void)level;
+    fprintf(stderr, "%10.3f g%u/%u %s\n", (double)node->world->now_us / 1000, node->gid, node->id,
+            line);
+}
+
 void world_start(struct world *world, size_t number)
 {
     struct world_node *node = world->nodes[number];
@@ -167,6 +177,7 @@ void world_start(struct world *world, size_t number)
                                 .spec = node->spec,
                                 .seed = rng_next(&world->rng),
                                 .now_ms = world->now_us / 1000,
+                                .trace = &node->trace,
                                 .log_content = &content,
                                 .state_meta = &meta};
 
@@ -405,6 +416,9 @@ size_t world_add_node(struct world *world, group_id gid, raft_id id, const struc
     node->log = mem_log_create();
     node->state = mem_state_create(gid);
     node->connected = true;
+    node->trace.context = node;
+    node->trace.level = TRACE_DEBUG;
+    node->trace.emit = getenv("SIM_TRACE") != NULL ? emit_trace : NULL;
     world->nodes[world->n_nodes] = node;
     return world->n_nodes++;
 }

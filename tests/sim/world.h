@@ -31,6 +31,7 @@ struct world_parts {
     uint64_t seed;
     uint64_t now_ms;
     struct group_world io;
+    const struct trace *trace; /* lines go to stderr if SIM_TRACE is set in the environment */
     struct io_log_content *log_content;
     const struct io_state_meta *state_meta;
 };

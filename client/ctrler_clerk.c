@@ -71,7 +71,7 @@ const char *ctrler_clerk_reason(const struct ctrler_clerk *clerk)
     return clerk->reason;
 }
 
-/* ---- Operations ---------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 static struct ctrler_operation *operation_create(struct ctrler_clerk *clerk, enum proto_op op,
                                                  uint64_t deadline_ms, void *context)
@@ -145,7 +145,7 @@ static void start_change(struct ctrler_operation *operation, struct proto_sessio
     start_call(operation, now_ms);
 }
 
-/* ---- Ends ---------------------------------------------------------------------------------- */
+/* ---- Ends ---- */
 
 /* What the end means for the change as a whole. A result that the session rule keeps stands even if
  * an earlier try got lost: that try would have been answered the same. */
@@ -235,7 +235,7 @@ static void operation_done(void *context, const struct caller_end *end)
     operation_destroy(operation);
 }
 
-/* ---- Verbs --------------------------------------------------------------------------------- */
+/* ---- Verbs ---- */
 
 void ctrler_clerk_query(struct ctrler_clerk *clerk, config_num num, uint32_t gid,
                         uint64_t incarnation, uint64_t now_ms, uint64_t deadline_ms,

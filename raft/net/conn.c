@@ -46,7 +46,7 @@ void conn_fail(struct conn *conn, enum status status, const char *reason)
     TAILQ_INSERT_TAIL(&conn->net->failed, conn, failed);
 }
 
-/* ---- Keep-alive ------------------------------------------------------------------------------ */
+/* ---- Keep-alive ---- */
 
 static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t stamp)
 {
@@ -113,7 +113,7 @@ void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_m
     }
 }
 
-/* ---- Receiving ------------------------------------------------------------------------------- */
+/* ---- Receiving ---- */
 
 static void conn_enter_up(struct conn *conn)
 {
@@ -329,7 +329,7 @@ static void conn_on_received(void *owner, size_t n)
     conn_receive_more(conn);
 }
 
-/* ---- Sending --------------------------------------------------------------------------------- */
+/* ---- Sending ---- */
 
 void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
                struct buf *message)
@@ -382,7 +382,7 @@ static void conn_on_broken(void *owner, const char *reason)
     conn_fail(owner, ST_UNAVAILABLE, reason);
 }
 
-/* ---- Life ------------------------------------------------------------------------------------ */
+/* ---- Life ---- */
 
 static const struct stream_events conn_stream_events = {
     .received = conn_on_received, .sent = conn_on_sent, .broken = conn_on_broken};

@@ -60,7 +60,7 @@ static void endpoint_pause(struct endpoint *endpoint, bool refused)
     }
 }
 
-/* ---- The connection -------------------------------------------------------------------------- */
+/* ---- The connection ---- */
 
 static enum status endpoint_on_hello(struct conn *conn, const struct hello *hello,
                                      const char **reason)
@@ -172,7 +172,7 @@ static void endpoint_on_retry(void *owner)
     }
 }
 
-/* ---- All of them ----------------------------------------------------------------------------- */
+/* ---- All of them ---- */
 
 void endpoints_init(struct net *net)
 {

@@ -74,7 +74,7 @@ static void batch_destroy(struct wal_batch **batch)
     *batch = NULL;
 }
 
-/* ---- Completions --------------------------------------------------------------------------- */
+/* ---- Completions ---- */
 
 /* On its way from the disk thread to the loop thread. Does not refer to the wal, which may be
  * closed before it arrives. */
@@ -125,7 +125,7 @@ static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum 
     wal->mail.post(wal->mail.context, completion_run, completion);
 }
 
-/* ---- The disk's side ----------------------------------------------------------------------- */
+/* ---- The disk's side ---- */
 
 static void share_statistics(struct wal *wal)
 {
@@ -219,7 +219,7 @@ static void *disk_main(void *arg)
     return NULL;
 }
 
-/* ---- The loop's side ----------------------------------------------------------------------- */
+/* ---- The loop's side ---- */
 
 static struct wal *wal_of(struct io_log *log)
 {
@@ -401,7 +401,7 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
     found->n_entries = found->capacity = 0;
 }
 
-/* ---- Open and close ------------------------------------------------------------------------ */
+/* ---- Open and close ---- */
 
 void wal_options_default(struct wal_options *options, const char *path)
 {

@@ -20,7 +20,7 @@ static struct wal_segment *current(const struct wal_disk *disk)
     return &disk->segments[disk->n_segments - 1];
 }
 
-/* ---- Which segment holds what -------------------------------------------------------------- */
+/* ---- Which segment holds what ---- */
 
 struct wal_segment *wal_disk_add_segment(struct wal_disk *disk, uint64_t id, uint64_t bytes)
 {
@@ -115,7 +115,7 @@ uint64_t wal_disk_bytes(const struct wal_disk *disk)
     return bytes;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf *bytes, size_t skip,
                          uint64_t offset, uint64_t write)

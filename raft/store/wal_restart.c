@@ -65,7 +65,7 @@ static enum status trim_spare(struct wal_disk *disk)
     return disk->poison;
 }
 
-/* ---- Going on in place --------------------------------------------------------------------- */
+/* ---- Going on in place ---- */
 
 static bool may_continue(const struct wal_recovery *recovery)
 {
@@ -89,7 +89,7 @@ static enum status restart_in_place(struct wal_recovery *recovery)
     return wal_disk_sync_point(disk); /* the same bytes again: they may have been only in memory */
 }
 
-/* ---- Into a new segment -------------------------------------------------------------------- */
+/* ---- Into a new segment ---- */
 
 /* Where the proven part of the log ends. */
 struct proven_end {

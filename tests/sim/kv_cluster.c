@@ -11,8 +11,7 @@
 
 #define ADMIN_TIMEOUT_MS 60000
 
-/* ---- Servers
- * ------------------------------------------------------------------------------------------ */
+/* ---- Servers ---- */
 
 static void tune_group(const struct kv_cluster *cluster, const struct world_parts *parts,
                        struct group_options *options)
@@ -110,8 +109,7 @@ static const struct world_node_ops ctrler_ops = {ctrler_create,   ctrler_destroy
 static const struct world_node_ops kv_ops = {kv_create,   kv_destroy, kv_step,
                                              kv_deadline, kv_group,   NULL};
 
-/* ---- The cluster
- * -------------------------------------------------------------------------------------- */
+/* ---- The cluster ---- */
 
 static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct spec *spec,
                          const struct world_node_ops *ops)
@@ -270,8 +268,7 @@ void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i)
     }
 }
 
-/* ---- Administration
- * ------------------------------------------------------------------------------------- */
+/* ---- Administration ---- */
 
 struct change {
     bool ended;

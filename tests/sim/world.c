@@ -11,8 +11,7 @@
 #define STATE_WORK_MIN_US 300
 #define STATE_WORK_MAX_US 3000
 
-/* ---- The queue: a binary heap by (time, order)
- * ---------------------------------------------------- */
+/* ---- The queue: a binary heap by (time, order) ---- */
 
 static bool item_before(const struct item *a, const struct item *b)
 {
@@ -63,8 +62,7 @@ static struct item heap_pop(struct world *world)
     }
 }
 
-/* ---- Disks
- * ------------------------------------------------------------------------------------------ */
+/* ---- Disks ---- */
 
 static void schedule_disk(struct world *world, struct world_node *node)
 {
@@ -107,8 +105,7 @@ static void on_state_work(struct world *world, struct world_node *node)
     }
 }
 
-/* ---- Processes
- * -------------------------------------------------------------------------------------- */
+/* ---- Processes ---- */
 
 static void schedule_wake(struct world *world, struct world_node *node)
 {
@@ -222,8 +219,7 @@ void world_stop(struct world *world, size_t node)
     end_process(world, world->nodes[node]);
 }
 
-/* ---- Time
- * ------------------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 static void on_wake_node(struct world *world, struct item *item)
 {
@@ -354,8 +350,7 @@ uint64_t world_now_ms(const struct world *world)
     return world->now_us / 1000;
 }
 
-/* ---- The world as a whole
- * ----------------------------------------------------------------------------- */
+/* ---- The world as a whole ---- */
 
 struct world *world_create(uint64_t seed)
 {

@@ -168,7 +168,7 @@ static void *node_main(void *arg)
     return NULL;
 }
 
-/* ---- Addresses ------------------------------------------------------------------------------- */
+/* ---- Addresses ---- */
 
 /* A port that was free a moment ago. */
 static UNUSED_OK int free_port(void)
@@ -196,7 +196,7 @@ static UNUSED_OK void spec_on_free_ports(struct spec *spec, size_t n)
     assert_null(spec_parse(text, spec));
 }
 
-/* ---- Nodes ----------------------------------------------------------------------------------- */
+/* ---- Nodes ---- */
 
 static UNUSED_OK void node_init(struct node *node)
 {
@@ -394,7 +394,7 @@ static UNUSED_OK struct net_stats node_stats(struct node *node)
     return stats;
 }
 
-/* ---- Waiting --------------------------------------------------------------------------------- */
+/* ---- Waiting ---- */
 
 static size_t node_count_locked(const struct node *node, enum io_event_type type, uint32_t id)
 {
@@ -490,7 +490,7 @@ static UNUSED_OK void pause_ms(unsigned ms)
     nanosleep(&time, NULL);
 }
 
-/* ---- Raw connections ------------------------------------------------------------------------- */
+/* ---- Raw connections ---- */
 
 static UNUSED_OK int raw_connect_port(int port)
 {

@@ -25,7 +25,7 @@
 
 #define KIT_PATIENCE_S 60
 
-/* ---- A directory of its own for a test ------------------------------------------------------- */
+/* ---- A directory of its own for a test ---- */
 
 static inline int kit_remove_one(const char *path, const struct stat *found, int type,
                                  struct FTW *ftw)
@@ -47,7 +47,7 @@ static inline void kit_make_dir(char path[64])
     assert_non_null(mkdtemp(path));
 }
 
-/* ---- Mail and events ------------------------------------------------------------------------- */
+/* ---- Mail and events ---- */
 
 struct kit_letter {
     void (*run)(void *arg);
@@ -228,7 +228,7 @@ static inline void kit_fini(struct kit *kit)
     kit_remove_tree(kit->path);
 }
 
-/* ---- The state's operations in short --------------------------------------------------------- */
+/* ---- The state's operations in short ---- */
 
 static inline struct io_key kit_key(uint64_t range, uint8_t kind, const char *key)
 {
@@ -292,7 +292,7 @@ static inline struct kit_event *kit_read_chunk(struct kit *kit, uint64_t id, uin
     return kit_wait(kit, IO_EVENT_SNAPSHOT_READ);
 }
 
-/* ---- The model ------------------------------------------------------------------------------- */
+/* ---- The model ---- */
 
 #define MODEL_ITEMS 2048
 #define MODEL_KEY   24

@@ -17,6 +17,7 @@
 #define PROTO_VERSION               1
 #define KV_MAX_KEY                  4096u
 #define KV_MAX_VALUE                (16u << 20)
+#define KV_MAX_WRITE                (40u << 20) /* keys and values of one write together */
 #define KV_MAX_CONDITIONS           16
 #define KV_MAX_OPERATIONS           16
 #define PROTO_MAX_SCAN              10000u     /* keys in one page */

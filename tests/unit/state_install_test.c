@@ -448,32 +448,63 @@ static void a_stream_cut_short_is_refused(void **state)
     pair_fini(&pair);
 }
 
-/* What a crash around the switch leaves behind. */
-static void crashes_around_the_switch_leave_the_old_or_the_new_state(void **state)
+static void run(const char *format, const char *a, const char *b)
+{
+    char command[300];
+
+    snprintf(command, sizeof(command), format, a, b);
+    assert_int_equal(system(command), 0);
+}
+
+/* A crash when the new database was complete, but CURRENT not yet switched: the old state, and the
+ * new database is of no use any more. */
+static void a_crash_before_the_switch_leaves_the_old_state(void **state)
 {
     struct pair pair;
-    char from[120], to[120];
+    char kept[100];
 
     (void)state;
     pair_init(&pair);
-    /* The new database was complete, but CURRENT not switched: the old state, the new one gone. */
-    snprintf(from, sizeof(from), "%s/CURRENT", pair.target.state);
-    snprintf(to, sizeof(to), "%s/CURRENT.kept", pair.target.state);
-    assert_int_equal(link(from, to), 0);
+    for (size_t i = 0; i + 1 < pair.stream.n; i++) {
+        send_chunk(&pair.target, &pair.stream, i, chunk_end(&pair.stream, i), ST_OK);
+    }
+    kit_close(&pair.target);
+    snprintf(kept, sizeof(kept), "%s.kept", pair.target.state);
+    run("cp -r %s %s", pair.target.state, kept);
+    kit_open(&pair.target);
+    send_last(&pair.target, &pair.stream, ST_OK);
+    kit_close(&pair.target);
+    run("rm -r %s/db-2%s", kept, "");
+    run("mv %s/db-2 %s/db-2", pair.target.state, kept);
+    run("rm -r %s%s", pair.target.state, "");
+    run("mv %s %s", kept, pair.target.state);
+    assert_int_equal(kit_try_open(&pair.target, 1, 10), ST_OK);
+    assert_int_equal(pair.target.meta.index, 10);
+    expect_old(&pair.target);
+    /* The transfer begins anew. */
+    send_chunk(&pair.target, &pair.stream, 3, 0, ST_OK);
+    assert_int_equal(count_databases(&pair.target), 1);
+    send_from(&pair.target, &pair.stream, 0);
+    expect_source(&pair.target, "first");
+    pair_fini(&pair);
+}
+
+/* What a crash right after the switch leaves: the old database, and odds and ends. */
+static void left_overs_of_a_crash_after_the_switch_are_removed(void **state)
+{
+    struct pair pair;
+    char path[120];
+
+    (void)state;
+    pair_init(&pair);
     send_from(&pair.target, &pair.stream, 0);
     kit_close(&pair.target);
-    assert_int_equal(access(to, F_OK), 0);
-    snprintf(from, sizeof(from), "%s/db-2", pair.target.state);
-    assert_int_equal(access(from, F_OK), 0);
-    kit_open(&pair.target);
-    expect_source(&pair.target, "first");
-    /* A half-written CURRENT.tmp and an empty db-9 mean nothing. */
-    kit_close(&pair.target);
-    unlink(to);
-    snprintf(to, sizeof(to), "%s/CURRENT.tmp", pair.target.state);
-    close(open(to, O_WRONLY | O_CREAT, 0600));
-    snprintf(to, sizeof(to), "%s/db-9", pair.target.state);
-    assert_int_equal(mkdir(to, 0700), 0);
+    snprintf(path, sizeof(path), "%s/CURRENT.tmp", pair.target.state);
+    close(open(path, O_WRONLY | O_CREAT, 0600));
+    snprintf(path, sizeof(path), "%s/db-1", pair.target.state);
+    run("cp -r %s/db-2 %s", pair.target.state, path);
+    snprintf(path, sizeof(path), "%s/db-9", pair.target.state);
+    assert_int_equal(mkdir(path, 0700), 0);
     kit_open(&pair.target);
     expect_source(&pair.target, "first");
     kit_checkpoint(&pair.target, 200, NULL, 0); /* queued behind the cleaning up */
@@ -585,7 +616,8 @@ int main(void)
         cmocka_unit_test(an_unfinished_one_goes_when_the_state_has_passed_it),
         cmocka_unit_test(a_damaged_stream_is_refused_and_the_old_state_stands),
         cmocka_unit_test(a_stream_cut_short_is_refused),
-        cmocka_unit_test(crashes_around_the_switch_leave_the_old_or_the_new_state),
+        cmocka_unit_test(a_crash_before_the_switch_leaves_the_old_state),
+        cmocka_unit_test(left_overs_of_a_crash_after_the_switch_are_removed),
         cmocka_unit_test(an_open_snapshot_outlives_an_install),
         cmocka_unit_test(a_checkpoint_overtaken_by_an_install_is_cancelled),
         cmocka_unit_test(closing_while_work_is_under_way_leaks_nothing),

@@ -448,11 +448,12 @@ static void a_stream_cut_short_is_refused(void **state)
     pair_fini(&pair);
 }
 
-static void run(const char *format, const char *a, const char *b)
+/* Runs "verb from to". */
+static void run(const char *verb, const char *from, const char *to)
 {
     char command[300];
 
-    snprintf(command, sizeof(command), format, a, b);
+    snprintf(command, sizeof(command), "%s %s %s", verb, from, to);
     assert_int_equal(system(command), 0);
 }
 
@@ -461,7 +462,7 @@ static void run(const char *format, const char *a, const char *b)
 static void a_crash_before_the_switch_leaves_the_old_state(void **state)
 {
     struct pair pair;
-    char kept[100];
+    char kept[100], from[120], to[120];
 
     (void)state;
     pair_init(&pair);
@@ -470,14 +471,16 @@ static void a_crash_before_the_switch_leaves_the_old_state(void **state)
     }
     kit_close(&pair.target);
     snprintf(kept, sizeof(kept), "%s.kept", pair.target.state);
-    run("cp -r %s %s", pair.target.state, kept);
+    run("cp -r", pair.target.state, kept);
     kit_open(&pair.target);
     send_last(&pair.target, &pair.stream, ST_OK);
     kit_close(&pair.target);
-    run("rm -r %s/db-2%s", kept, "");
-    run("mv %s/db-2 %s/db-2", pair.target.state, kept);
-    run("rm -r %s%s", pair.target.state, "");
-    run("mv %s %s", kept, pair.target.state);
+    snprintf(from, sizeof(from), "%s/db-2", pair.target.state);
+    snprintf(to, sizeof(to), "%s/db-2", kept);
+    run("rm -r", to, "");
+    run("mv", from, to);
+    run("rm -r", pair.target.state, "");
+    run("mv", kept, pair.target.state);
     assert_int_equal(kit_try_open(&pair.target, 1, 10), ST_OK);
     assert_int_equal(pair.target.meta.index, 10);
     expect_old(&pair.target);
@@ -493,7 +496,7 @@ static void a_crash_before_the_switch_leaves_the_old_state(void **state)
 static void left_overs_of_a_crash_after_the_switch_are_removed(void **state)
 {
     struct pair pair;
-    char path[120];
+    char path[120], from[120];
 
     (void)state;
     pair_init(&pair);
@@ -502,7 +505,8 @@ static void left_overs_of_a_crash_after_the_switch_are_removed(void **state)
     snprintf(path, sizeof(path), "%s/CURRENT.tmp", pair.target.state);
     close(open(path, O_WRONLY | O_CREAT, 0600));
     snprintf(path, sizeof(path), "%s/db-1", pair.target.state);
-    run("cp -r %s/db-2 %s", pair.target.state, path);
+    snprintf(from, sizeof(from), "%s/db-2", pair.target.state);
+    run("cp -r", from, path);
     snprintf(path, sizeof(path), "%s/db-9", pair.target.state);
     assert_int_equal(mkdir(path, 0700), 0);
     kit_open(&pair.target);

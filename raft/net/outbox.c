@@ -158,7 +158,8 @@ static void send_put_class(struct outbox *outbox, struct outbox_send *send,
     for (bool first = true; queue->first != NULL; first = false) {
         struct outbox_message *message = queue->first;
         bool small = message->bytes.len <= FRAME_FRAGMENT_BYTES;
-        size_t cost = small ? message_cost(message) : FRAME_FRAGMENT_BYTES;
+        size_t cost = small ? message_cost(message)
+                            : FRAME_HEADER_BYTES + FRAME_FRAGMENT_HEADER + FRAME_FRAGMENT_BYTES;
 
         if (!first && send_len(send) + cost > OUTBOX_SEND_BYTES) {
             return;

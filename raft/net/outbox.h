@@ -14,7 +14,7 @@
 #include "raft/util/frame.h"
 
 #define OUTBOX_CLASSES    3
-#define OUTBOX_SEND_BYTES (256u << 10)
+#define OUTBOX_SEND_BYTES (260u << 10) /* two fragments and their headers */
 
 struct outbox_message;
 struct outbox_queue {

@@ -1,0 +1,133 @@
+/* Leadership transfer (thesis 3.10): stop taking proposals, bring the target up to date, tell it to
+ * stand for election at once. Its vote requests carry a flag that overrides leader stickiness; it
+ * skips the pre-vote, which the others would refuse while they hear this leader. If nothing came of
+ * it within an election timeout, this leader goes on.
+ *
+ * Reads stay safe meanwhile, because every one is confirmed by a round of its own (no leases).
+ *
+ * Also here: a leader whose own disk does not finish a write within an election timeout hands over
+ * by itself, so that a group does not depend on one bad disk. */
+#include "raft/core/raft_internal.h"
+
+#define SLOW_DISK_RETRY_TIMEOUTS 4 /* election timeouts between two attempts */
+
+static bool is_candidate_for_transfer(const struct raft *raft, raft_id id)
+{
+    const struct raft_server *server = raft_configuration_find(configuration_of(raft), id);
+
+    return id != raft->options.id && server != NULL && (server->flags & RAFT_VOTER) != 0 &&
+           replicate_find(raft, id) != NULL;
+}
+
+/* Whether its disk is known to work now: it made an Append durable within the last election
+ * timeout, or since our own write began all that we sent. Otherwise disks that are slow together
+ * would hand over in circles. */
+static bool has_working_disk(const struct raft *raft, const struct progress *progress)
+{
+    uint64_t started = raft->n_writes > 0 ? raft->writes[0].started_ms : raft->now_ms;
+
+    if (progress->last_durable_ms == 0 || progress->last_durable_ms < started) {
+        return false;
+    }
+    return raft->now_ms - progress->last_durable_ms <= raft->options.election_timeout_ms ||
+           progress->match_index == last_index_of(raft);
+}
+
+/* The most caught-up voter that is heard; ties go to the lowest id. 0: none. */
+static raft_id best_target(const struct raft *raft, bool with_working_disk)
+{
+    const struct progress *best = NULL;
+
+    for (size_t i = 0; i < raft->n_progress; i++) {
+        const struct progress *progress = &raft->progress[i];
+
+        if (!is_candidate_for_transfer(raft, progress->id) ||
+            raft->now_ms - progress->last_heard_ms >= raft->options.election_timeout_ms ||
+            (with_working_disk && !has_working_disk(raft, progress))) {
+            continue;
+        }
+        if (best == NULL || progress->match_index > best->match_index) {
+            best = progress;
+        }
+    }
+    return best == NULL ? 0 : best->id;
+}
+
+enum status transfer_begin(struct raft *raft, raft_id to)
+{
+    if (raft->role != RAFT_LEADER) {
+        return ST_NOT_LEADER;
+    }
+    if (raft->transfer.to != 0) {
+        return to == 0 || to == raft->transfer.to ? ST_OK : ST_BUSY;
+    }
+    if (to == 0) {
+        to = best_target(raft, false);
+    }
+    if (to == 0 || !is_candidate_for_transfer(raft, to)) {
+        return ST_INVALID;
+    }
+    trace_info(raft->options.trace, "hands over to=%u term=%llu", to,
+               (unsigned long long)raft->hard_state.term);
+    raft->transfer.to = to;
+    raft->transfer.deadline_ms = raft->now_ms + raft->options.election_timeout_ms;
+    raft->transfer.next_send_ms = raft->now_ms;
+    return ST_OK;
+}
+
+void transfer_advance(struct raft *raft)
+{
+    const struct progress *target;
+
+    ASSERT(raft->role == RAFT_LEADER);
+    if (raft->transfer.to == 0 || raft->now_ms < raft->transfer.next_send_ms) {
+        return;
+    }
+    target = replicate_find(raft, raft->transfer.to);
+    if (target != NULL && target->match_index == last_index_of(raft)) {
+        outbox_send(raft, RAFT_MESSAGE_TIMEOUT_NOW, target->id);
+        raft->transfer.next_send_ms = raft->now_ms + raft->options.heartbeat_ms; /* if it is lost */
+    }
+}
+
+static void check_own_disk(struct raft *raft)
+{
+    uint64_t timeout = raft->options.election_timeout_ms;
+    raft_id to;
+
+    if (raft->transfer.to != 0 || persist_oldest_age_ms(raft) <= timeout ||
+        raft->now_ms < raft->transfer.slow_disk_retry_ms) {
+        return;
+    }
+    to = best_target(raft, true);
+    if (to != 0) {
+        trace_warn(raft->options.trace, "own disk is slow age_ms=%llu",
+                   (unsigned long long)persist_oldest_age_ms(raft));
+        raft->transfer.slow_disk_retry_ms = raft->now_ms + SLOW_DISK_RETRY_TIMEOUTS * timeout;
+        raft->out.status = ST_OK;
+        (void)transfer_begin(raft, to);
+        ASSERT(raft->transfer.to == to);
+    }
+}
+
+void transfer_tick(struct raft *raft)
+{
+    ASSERT(raft->role == RAFT_LEADER);
+    /* "If leadership transfer does not complete after about an election timeout, the prior leader
+     * aborts the transfer and resumes accepting client requests" (thesis 3.10). */
+    if (raft->transfer.to != 0 && raft->now_ms >= raft->transfer.deadline_ms) {
+        trace_info(raft->options.trace, "hand-over aborted to=%u", raft->transfer.to);
+        raft->transfer.to = 0;
+    }
+    check_own_disk(raft);
+}
+
+void recv_timeout_now(struct raft *raft, const struct raft_message *message)
+{
+    ASSERT(message->term == raft->hard_state.term);
+    if (!election_heard_leader(raft, message->from) || !election_is_eligible(raft)) {
+        return;
+    }
+    election_begin_candidacy(raft, true);
+    election_count_votes(raft);
+}

@@ -1,0 +1,141 @@
+/* Checkpoints make the applied state durable; then the log they cover can go.
+ *
+ * One at a time, and only when the own log holds durably everything that was applied (a state ahead
+ * of its log would be a replica that remembers effects but not its promises). Compaction follows a
+ * finished checkpoint: never beyond it, never past a snapshot that a follower is receiving, and
+ * some log is kept behind for followers that lag a little.
+ */
+#include "raft/rsm/group.h"
+
+/* The log has grown to where compaction must not wait for the usual thresholds. */
+static bool log_is_large(const struct group *group)
+{
+    return raft_log_bytes(group->raft) > group->options.max_log_bytes / 2;
+}
+
+bool rsm_checkpoint_due(const struct group *group)
+{
+    const struct rsm_checkpoint *checkpoint = &group->checkpoint;
+    struct io_state *state = group->world.state;
+
+    if (checkpoint->running || group->now_ms < checkpoint->retry_ms ||
+        group->apply.index == checkpoint->last_index) {
+        return false;
+    }
+    return checkpoint->wanted || log_is_large(group) ||
+           checkpoint->applied_bytes >= group->options.checkpoint_log_bytes ||
+           state->ops->dirty_bytes(state) >= group->options.checkpoint_dirty_bytes;
+}
+
+static void start(struct group *group)
+{
+    struct rsm_extra extra = {.stamp = group->apply.stamp};
+    struct io_checkpoint out = {.index = group->apply.index, .term = group->apply.term};
+    struct buf bytes = {0};
+    uint64_t *ranges = NULL;
+    size_t n = 0, capacity = 0;
+
+    raft_configuration_at(group->raft, group->apply.index, &extra.configuration);
+    rsm_extra_encode(&extra, &bytes);
+    group->ops->ranges(group->service, &ranges, &n, &capacity);
+    for (size_t i = 0; i < n; i++) {
+        ASSERT(ranges[i] > (i == 0 ? 0 : ranges[i - 1]));
+    }
+    out.extra = buf_slice(&bytes);
+    out.ranges = ranges;
+    out.n_ranges = n;
+    group->checkpoint.running = true;
+    group->checkpoint.wanted = false;
+    group->checkpoint.applied_bytes = 0;
+    group->world.state->ops->checkpoint(group->world.state, &out);
+    mem_free(ranges);
+    buf_fini(&bytes);
+}
+
+void rsm_checkpoint_maybe_start(struct group *group)
+{
+    if (group->halted || group->receiver.switching || group->receiver.deferred ||
+        !rsm_checkpoint_due(group) || group->apply.index > rsm_persist_durable_index(group)) {
+        return;
+    }
+    start(group);
+}
+
+/* How far the log may go: up to the checkpoint, but log_keep_bytes stay (nothing does when the log
+ * is too large), and not past a snapshot in flight. */
+static raft_index compaction_index(struct group *group)
+{
+    raft_index bound = raft_compaction_bound(group->raft);
+    raft_index index = raft_first_index(group->raft) - 1;
+    uint64_t keep = log_is_large(group) ? 0 : group->options.log_keep_bytes;
+    uint64_t left = raft_log_bytes(group->raft);
+
+    group->checkpoint.bound_hit = false;
+    while (index < group->checkpoint.last_index) {
+        const struct raft_entry *entry = raft_entry_at(group->raft, index + 1);
+        uint64_t bytes = blob_slice(entry->data).len + RSM_ENTRY_OVERHEAD;
+
+        if (left < keep + bytes && keep > 0) {
+            break;
+        }
+        if (index >= bound) {
+            group->checkpoint.bound_hit = true;
+            break;
+        }
+        left = left > bytes ? left - bytes : 0;
+        index++;
+    }
+    return index;
+}
+
+static void compact(struct group *group)
+{
+    raft_index index = compaction_index(group);
+    struct raft_snapshot_meta meta = {.index = index};
+    struct raft_event event = {.type = RAFT_EVENT_COMPACT, .compact = &meta};
+
+    if (index < raft_first_index(group->raft)) {
+        return;
+    }
+    ASSERT(index <= group->checkpoint.last_index);
+    meta.term = raft_term_at(group->raft, index);
+    raft_configuration_at(group->raft, index, &meta.configuration);
+    rsm_step_raft(group, &event);
+    group->world.log->ops->compact(group->world.log, group->options.group, index, meta.term);
+}
+
+void rsm_checkpoint_done(struct group *group, const struct io_event *event)
+{
+    struct rsm_checkpoint *checkpoint = &group->checkpoint;
+
+    ASSERT(checkpoint->running);
+    checkpoint->running = false;
+    if (event->checkpoint.status == ST_NO_SPACE) {
+        trace_warn(group->options.trace, "checkpoint found no space index=%llu",
+                   (unsigned long long)event->checkpoint.index);
+        checkpoint->no_space = true;
+        checkpoint->retry_ms = group->now_ms + RSM_CHECKPOINT_RETRY_MS;
+        checkpoint->wanted = true;
+        return;
+    }
+    if (event->checkpoint.status != ST_OK) {
+        rsm_halt(group, event->checkpoint.status, "the state could not be checkpointed");
+        return;
+    }
+    ASSERT(event->checkpoint.index > checkpoint->last_index);
+    ASSERT(event->checkpoint.index <= group->apply.index);
+    checkpoint->no_space = false;
+    checkpoint->last_index = event->checkpoint.index;
+    group->stats.checkpoints++;
+    group->stats.checkpoint_index = event->checkpoint.index;
+    group->world.log->ops->checkpoint(group->world.log, group->options.group,
+                                      event->checkpoint.number, event->checkpoint.index);
+    compact(group);
+}
+
+void rsm_checkpoint_tick(struct group *group)
+{
+    if (group->checkpoint.bound_hit) {
+        compact(group);
+    }
+}

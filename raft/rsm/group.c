@@ -1,0 +1,364 @@
+/* A group: one event in, everything it leads to out. group_step hands the event to the file that
+ * knows it, then settles: applies what is committed, ends reads, starts a checkpoint, tells the
+ * service of a change of role. */
+#include "raft/rsm/group.h"
+#include "raft/wire.h"
+
+void group_options_default(struct group_options *options, group_id group, raft_id id, uint64_t seed)
+{
+    *options = (struct group_options){
+        .group = group,
+        .checkpoint_log_bytes = 64u << 20,
+        .checkpoint_dirty_bytes = 64u << 20,
+        .log_keep_bytes = 16u << 20,
+        .max_log_bytes = 512u << 20,
+        .max_proposals = 65536,
+        .max_reads = 65536,
+        .snapshot_chunk_bytes = 512u << 10,
+    };
+    raft_options_default(&options->raft, id, seed);
+}
+
+enum status group_create(const struct group_options *options, const struct group_world *world,
+                         const struct rsm_service_ops *service_ops, void *service,
+                         struct io_log_content *log, const struct io_state_meta *state_meta,
+                         uint64_t now_ms, struct group **group)
+{
+    struct group *made = mem_zalloc(sizeof(*made));
+    enum status status;
+
+    ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
+    made->options = *options;
+    made->options.raft.trace = options->trace;
+    made->world = *world;
+    made->ops = service_ops;
+    made->service = service;
+    rsm_proposals_init(made);
+    rsm_reads_init(made);
+    rsm_senders_init(made);
+    *group = NULL;
+    status = rsm_open(made, log, state_meta, now_ms);
+    if (status != ST_OK) {
+        mem_free(made);
+        return status;
+    }
+    *group = made;
+    status = rsm_restore_service(made);
+    if (status != ST_OK) {
+        trace_error(options->trace, "the service could not be restored status=%s",
+                    status_name(status));
+        group_destroy(group);
+        return status;
+    }
+    rsm_begin_raft(made);
+    return ST_OK;
+}
+
+void group_destroy(struct group **group)
+{
+    struct group *gone = *group;
+
+    if (gone == NULL) {
+        return;
+    }
+    gone->stopping = true; /* callbacks that propose again are refused */
+    rsm_proposals_refuse_gathered(gone, ST_SHUTDOWN);
+    rsm_proposals_abandon_waiting(gone);
+    rsm_reads_refuse_all(gone, ST_SHUTDOWN);
+    rsm_senders_fini(gone);
+    rsm_receiver_fini(gone);
+    rsm_persist_fini(gone);
+    raft_destroy(&gone->raft);
+    buf_fini(&gone->apply.result);
+    mem_free(gone);
+    *group = NULL;
+}
+
+void rsm_halt(struct group *group, enum status status, const char *reason)
+{
+    ASSERT(status != ST_OK);
+    if (group->halted) {
+        return;
+    }
+    group->halted = true;
+    trace_error(group->options.trace, "halted group=%u status=%s: %s", group->options.group,
+                status_name(status), reason);
+    group->world.halt(group->world.halt_context, status, reason);
+}
+
+/* ---- Events ---- */
+
+static void on_peer_message(struct group *group, const struct io_event *event)
+{
+    struct raft_message message;
+    struct raft_event out = {.type = RAFT_EVENT_MESSAGE, .message = &message};
+
+    group->stats.messages_received++;
+    if (!wire_decode_message(event->peer.message, &message)) {
+        trace_warn(group->options.trace, "malformed message from=%u", event->peer.id);
+        return;
+    }
+    if (message.from != event->peer.id || message.to != group->options.raft.id) {
+        trace_warn(group->options.trace, "misdirected message from=%u to=%u link=%u", message.from,
+                   message.to, event->peer.id);
+    } else {
+        rsm_step_raft(group, &out);
+    }
+    raft_message_fini(&message);
+}
+
+static void on_peer_link(struct group *group, const struct io_event *event)
+{
+    struct raft_event out = {.type = event->type == IO_EVENT_PEER_UP ? RAFT_EVENT_PEER_UP
+                                                                     : RAFT_EVENT_PEER_DOWN};
+
+    out.peer = event->peer.id;
+    rsm_step_raft(group, &out);
+}
+
+static enum status transfer(struct group *group, raft_id to)
+{
+    struct raft_event event = {.type = RAFT_EVENT_TRANSFER};
+
+    event.transfer.to = to;
+    return rsm_step_raft(group, &event).status;
+}
+
+/* A replica that can't write gives leadership to one that can, and again from time to time should
+ * it be elected; not at once, or replicas that are all full would pass it round and round. */
+static void give_up_leadership(struct group *group)
+{
+    bool read_only = group_is_read_only(group);
+    bool due = !group->was_read_only || group->now_ms >= group->give_up_ms;
+
+    group->was_read_only = read_only;
+    if (!read_only || !due || raft_role(group->raft) != RAFT_LEADER) {
+        return;
+    }
+    group->give_up_ms = group->now_ms + RSM_READ_ONLY_TRANSFER_MS;
+    transfer(group, 0);
+}
+
+static void on_tick(struct group *group)
+{
+    struct raft_event event = {.type = RAFT_EVENT_TICK};
+
+    rsm_step_raft(group, &event);
+    if (!group->halted) {
+        rsm_checkpoint_tick(group);
+    }
+}
+
+static void on_turn_end(struct group *group)
+{
+    rsm_reads_flush(group);
+    if (!group->halted) {
+        rsm_proposals_flush(group);
+    }
+    group->apply.turn_over = true;
+}
+
+static void on_stop(struct group *group)
+{
+    group->stopping = true;
+    rsm_proposals_refuse_gathered(group, ST_SHUTDOWN);
+    if (raft_role(group->raft) == RAFT_LEADER) {
+        transfer(group, 0);
+    }
+}
+
+static void on_checkpoint(struct group *group, const struct io_event *event)
+{
+    rsm_checkpoint_done(group, event);
+    if (!group->halted) {
+        rsm_receiver_resume(group);
+    }
+}
+
+/* Whether the event is about another group. */
+static bool is_foreign(const struct group *group, const struct io_event *event)
+{
+    group_id own = group->options.group;
+
+    switch (event->type) {
+    case IO_EVENT_PEER_MESSAGE:
+    case IO_EVENT_PEER_UP:
+    case IO_EVENT_PEER_DOWN:
+        return event->peer.group != own;
+    case IO_EVENT_LOG_WRITTEN:
+        return event->log.group != own;
+    case IO_EVENT_CHECKPOINT:
+        return event->checkpoint.group != own;
+    case IO_EVENT_SNAPSHOT_READ:
+        return event->snapshot.group != own;
+    case IO_EVENT_INSTALL_CHUNK:
+    case IO_EVENT_INSTALLED:
+        return event->install.group != own;
+    default:
+        return false;
+    }
+}
+
+static void dispatch(struct group *group, const struct io_event *event)
+{
+    switch (event->type) {
+    case IO_EVENT_TICK:
+        on_tick(group);
+        break;
+    case IO_EVENT_TURN_END:
+        on_turn_end(group);
+        break;
+    case IO_EVENT_PEER_MESSAGE:
+        on_peer_message(group, event);
+        break;
+    case IO_EVENT_PEER_UP:
+    case IO_EVENT_PEER_DOWN:
+        on_peer_link(group, event);
+        break;
+    case IO_EVENT_LOG_WRITTEN:
+        rsm_persist_written(group, event->log.token, event->log.status);
+        break;
+    case IO_EVENT_CHECKPOINT:
+        on_checkpoint(group, event);
+        break;
+    case IO_EVENT_SNAPSHOT_READ:
+        rsm_senders_chunk(group, event);
+        break;
+    case IO_EVENT_INSTALL_CHUNK:
+        rsm_receiver_stored(group, event);
+        break;
+    case IO_EVENT_INSTALLED:
+        rsm_receiver_installed(group, event);
+        break;
+    case IO_EVENT_DISK_SPACE:
+        group->disk_low = event->disk.low;
+        break;
+    case IO_EVENT_STOP:
+        on_stop(group);
+        break;
+    case IO_EVENT_CLIENT_MESSAGE:
+    case IO_EVENT_CLIENT_CLOSED:
+    case IO_EVENT_ENDPOINT_MESSAGE:
+    case IO_EVENT_ENDPOINT_DOWN:
+        break; /* the service's */
+    }
+}
+
+static void tell_role(struct group *group)
+{
+    if (group->role_changed) {
+        group->role_changed = false;
+        group->ops->role_changed(group->service, raft_role(group->raft),
+                                 raft_current_term(group->raft), raft_leader(group->raft));
+    }
+}
+
+/* The core is at rest: now what was noted is done, and callbacks may run. */
+static void settle(struct group *group)
+{
+    rsm_apply_committed(group);
+    if (!group->halted) {
+        rsm_reads_settle(group);
+        rsm_senders_settle(group);
+    }
+    if (!group->halted) {
+        give_up_leadership(group);
+        rsm_checkpoint_maybe_start(group);
+        tell_role(group);
+    }
+}
+
+static void end_everything(struct group *group)
+{
+    rsm_proposals_refuse_gathered(group, ST_SHUTDOWN);
+    rsm_proposals_abandon_waiting(group);
+    rsm_reads_refuse_all(group, ST_SHUTDOWN);
+}
+
+void group_step(struct group *group, const struct io_event *event)
+{
+    if (group->halted || is_foreign(group, event)) {
+        return;
+    }
+    ASSERT(event->now_ms >= group->now_ms);
+    group->now_ms = event->now_ms;
+    group->wall_us = event->wall_us;
+    if (group->apply.turn_over) {
+        group->apply.turn_over = false;
+        group->apply.turn_entries = 0;
+        group->apply.turn_bytes = 0;
+    }
+    dispatch(group, event);
+    if (!group->halted) {
+        settle(group);
+    }
+    if (group->halted) {
+        end_everything(group);
+    }
+}
+
+uint64_t group_next_deadline_ms(const struct group *group)
+{
+    uint64_t deadline;
+
+    if (group->halted) {
+        return UINT64_MAX;
+    }
+    if (group->proposals.n_gathered > 0 || group->reads.gathering != NULL ||
+        rsm_apply_has_work(group)) {
+        return group->now_ms;
+    }
+    deadline = raft_next_deadline_ms(group->raft);
+    if (group->checkpoint.retry_ms > group->now_ms && group->checkpoint.retry_ms < deadline) {
+        deadline = group->checkpoint.retry_ms;
+    }
+    return deadline > group->now_ms ? deadline : group->now_ms;
+}
+
+enum status group_transfer(struct group *group, raft_id to)
+{
+    return group->halted ? ST_NOT_LEADER : transfer(group, to);
+}
+
+/* ---- What it looks like ---- */
+
+const struct raft *group_raft(const struct group *group)
+{
+    return group->raft;
+}
+
+struct io_state *group_state(const struct group *group)
+{
+    return group->world.state;
+}
+
+raft_index group_applied_index(const struct group *group)
+{
+    return group->apply.index;
+}
+
+uint64_t group_last_stamp(const struct group *group)
+{
+    return group->apply.stamp;
+}
+
+bool group_is_leader(const struct group *group)
+{
+    return !group->halted && raft_role(group->raft) == RAFT_LEADER;
+}
+
+bool group_is_ready(const struct group *group)
+{
+    return group_is_leader(group) && raft_leader_ready(group->raft) &&
+           group->apply.term == raft_current_term(group->raft);
+}
+
+bool group_is_read_only(const struct group *group)
+{
+    return group->disk_low || group->checkpoint.no_space;
+}
+
+const struct group_stats *group_statistics(const struct group *group)
+{
+    return &group->stats;
+}

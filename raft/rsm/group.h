@@ -1,0 +1,272 @@
+/* Inside of a group: the one struct that the files of raft/rsm share, and what each offers the
+ * others. Reading order: update.c (how an update of the core is carried out), persist.c, apply.c,
+ * proposal.c, read.c, checkpoint.c, sender.c, receiver.c, then group.c, which joins them.
+ *
+ * Two rules keep it simple. The core is stepped by rsm_step_raft only, never from within the
+ * carrying out of an update. And nobody outside is called back from there either: callbacks run
+ * from apply and from the settling at the end of group_step, when the core is at rest.
+ */
+#ifndef RAFT_RSM_GROUP_H
+#define RAFT_RSM_GROUP_H
+
+#include <bsd/sys/tree.h>
+#include <sys/queue.h>
+
+#include "raft/rsm.h"
+#include "raft/rsm/codec.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define RSM_APPLY_MAX_ENTRIES     4096       /* in one turn */
+#define RSM_APPLY_MAX_BYTES       (4u << 20) /* in one turn */
+#define RSM_CHECKPOINT_RETRY_MS   1000       /* after one that found no space */
+#define RSM_READ_ONLY_TRANSFER_MS 5000       /* between tries to hand leadership over */
+#define RSM_ENTRY_OVERHEAD        64         /* bytes of an entry in memory besides its data */
+
+/* ---- Persisting (persist.c) ---- */
+
+/* A write handed to the log and not yet known durable. Writes are durable in order. */
+struct rsm_write {
+    STAILQ_ENTRY(rsm_write) next;
+    uint64_t number;      /* its token */
+    uint64_t persist_seq; /* the core's; 0: none of its */
+    raft_index first;     /* entries from here on are replaced; 0: no entries */
+    raft_index last;      /* the log's last index once it is durable; 0: unchanged */
+};
+
+/* A message that promises what the writes up to `number` hold. */
+struct rsm_held {
+    STAILQ_ENTRY(rsm_held) next;
+    uint64_t number;
+    raft_id to;
+    enum io_class class;
+    struct buf bytes;
+};
+
+/* Invariants: durable <= queued; writes holds exactly the numbers durable+1..queued; held messages
+ * ascend by number and all have number > durable. */
+struct rsm_persist {
+    uint64_t queued;  /* number of the newest write handed out */
+    uint64_t durable; /* number of the newest durable one */
+    struct raft_hard_state hard_state;
+    raft_index durable_index; /* last index of the durable log */
+    STAILQ_HEAD(, rsm_write) writes;
+    STAILQ_HEAD(, rsm_held) held;
+};
+
+void rsm_persist_init(struct group *group, const struct raft_hard_state *hard_state,
+                      raft_index durable_index);
+void rsm_persist_fini(struct group *group);
+void rsm_persist_update(struct group *group, const struct raft_update *update);
+/* The log begins again after (index, term), with what the core's log holds behind it; at create,
+ * when there is no core yet, with nothing. */
+void rsm_persist_reset(struct group *group, raft_index index, raft_term term, uint64_t persist_seq);
+/* Sends once all writes handed out so far are durable. Takes the bytes over. */
+void rsm_persist_hold(struct group *group, raft_id to, enum io_class class, struct buf *bytes);
+void rsm_persist_written(struct group *group, uint64_t token, enum status status);
+/* The highest index up to which the own log is durable as it stands. */
+raft_index rsm_persist_durable_index(const struct group *group);
+
+/* ---- Proposals (proposal.c) ---- */
+
+/* Gathered until the turn ends (index 0), then waiting for its (index, term) to be decided. */
+struct rsm_proposal {
+    STAILQ_ENTRY(rsm_proposal) next;
+    RB_ENTRY(rsm_proposal) by_place;
+    raft_index index;
+    raft_term term;
+    uint64_t min_stamp;
+    struct blob *entry; /* header and command; NULL once appended */
+    group_proposal_done done;
+    void *context;
+};
+
+STAILQ_HEAD(rsm_proposal_list, rsm_proposal);
+RB_HEAD(rsm_proposal_tree, rsm_proposal);
+
+struct rsm_proposals {
+    struct rsm_proposal_list gathered;
+    struct rsm_proposal_tree waiting; /* by (index, term); all above the applied index */
+    uint32_t n_gathered;
+    uint32_t n_waiting;
+    uint64_t last_stamp;    /* the newest given to an entry here */
+    raft_term applied_term; /* the highest applied: nothing of a lower one waits */
+};
+
+void rsm_proposals_init(struct group *group);
+void rsm_proposals_flush(struct group *group);
+/* The entry (index, term) was applied; ends what waited for it and what can't happen any more. */
+void rsm_proposals_applied(struct group *group, raft_index index, raft_term term,
+                           struct slice result);
+/* The state jumped to (index, term) by a snapshot: what is at or below is not known. */
+void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term);
+/* Ends the gathered ones with `status`; the waiting ones with ST_UNKNOWN. */
+void rsm_proposals_refuse_gathered(struct group *group, enum status status);
+void rsm_proposals_abandon_waiting(struct group *group);
+
+/* ---- Reads (read.c) ---- */
+
+struct rsm_read {
+    group_read_done done;
+    void *context;
+};
+
+enum rsm_round_state { RSM_ROUND_ASKED, RSM_ROUND_CONFIRMED, RSM_ROUND_FAILED };
+
+/* The reads of one turn, confirmed together. */
+struct rsm_round {
+    TAILQ_ENTRY(rsm_round) next;
+    uint64_t id;
+    enum rsm_round_state state;
+    raft_index index;   /* CONFIRMED: serve once this is applied */
+    enum status status; /* FAILED: why */
+    struct rsm_read *reads;
+    size_t n, capacity;
+};
+
+struct rsm_reads {
+    struct rsm_round *gathering; /* NULL: none this turn */
+    TAILQ_HEAD(, rsm_round) rounds;
+    uint64_t last_id;
+    uint32_t n; /* reads in all rounds */
+};
+
+void rsm_reads_init(struct group *group);
+void rsm_reads_flush(struct group *group);
+void rsm_reads_update(struct group *group, const struct raft_update *update);
+/* Ends the rounds that failed or whose index is applied. */
+void rsm_reads_settle(struct group *group);
+void rsm_reads_refuse_all(struct group *group, enum status status);
+
+/* ---- Applying (apply.c) ---- */
+
+struct rsm_apply {
+    raft_index index; /* the last applied */
+    raft_term term;   /* of that entry */
+    uint64_t stamp;   /* of the last applied command */
+    uint32_t turn_entries;
+    uint64_t turn_bytes;
+    bool turn_over; /* the next event begins a new turn, with a new budget */
+    struct buf result;
+};
+
+void rsm_apply_committed(struct group *group);
+/* There is something that may be applied at once, but for the turn's budget. */
+bool rsm_apply_has_work(const struct group *group);
+
+/* ---- Checkpoints and compaction (checkpoint.c) ---- */
+
+struct rsm_checkpoint {
+    bool running;
+    bool wanted;            /* a follower needs a snapshot and there is none */
+    bool no_space;          /* the last one found the disk full */
+    bool bound_hit;         /* compaction was kept back for a snapshot in flight */
+    uint64_t retry_ms;      /* not before, after one that failed */
+    uint64_t applied_bytes; /* of entries, since the last one began */
+    raft_index last_index;  /* of the last durable one, or of the state at start */
+};
+
+/* One should be taken now; apply goes on only as far as it could cover. */
+bool rsm_checkpoint_due(const struct group *group);
+void rsm_checkpoint_maybe_start(struct group *group);
+void rsm_checkpoint_done(struct group *group, const struct io_event *event);
+void rsm_checkpoint_tick(struct group *group);
+
+/* ---- Sending snapshots (sender.c) ---- */
+
+/* A snapshot held open for a follower. */
+struct rsm_sender {
+    TAILQ_ENTRY(rsm_sender) next;
+    raft_id to;
+    uint64_t snapshot; /* the state's number for it */
+    struct raft_snapshot_meta meta;
+};
+
+/* A chunk being read. */
+struct rsm_chunk_read {
+    TAILQ_ENTRY(rsm_chunk_read) next;
+    uint64_t token;
+    raft_id to;
+};
+
+struct rsm_senders {
+    TAILQ_HEAD(, rsm_sender) open;
+    TAILQ_HEAD(, rsm_chunk_read) reads;
+    uint64_t last_token;
+    raft_id refused[RAFT_MAX_SERVERS]; /* asked for a snapshot when there was none to open */
+    size_t n_refused;
+};
+
+void rsm_senders_init(struct group *group);
+void rsm_senders_fini(struct group *group);
+void rsm_senders_update(struct group *group, const struct raft_update *update);
+void rsm_senders_chunk(struct group *group, const struct io_event *event);
+/* Tells the core of requests that could not be met, and closes what no follower needs. */
+void rsm_senders_settle(struct group *group);
+
+/* ---- Receiving snapshots (receiver.c) ---- */
+
+struct rsm_receiver {
+    bool deferred;  /* the last chunk waits for a checkpoint to end */
+    bool switching; /* the last chunk is with the state: nothing is applied until it answers */
+    struct raft_install_snapshot chunk; /* while deferred */
+};
+
+void rsm_receiver_fini(struct group *group);
+void rsm_receiver_update(struct group *group, const struct raft_update *update);
+/* A checkpoint ended: a last chunk that waited for it goes to the state. */
+void rsm_receiver_resume(struct group *group);
+void rsm_receiver_stored(struct group *group, const struct io_event *event);
+void rsm_receiver_installed(struct group *group, const struct io_event *event);
+
+/* ---- The group ---- */
+
+struct group {
+    struct group_options options;
+    struct group_world world;
+    const struct rsm_service_ops *ops;
+    void *service;
+    struct raft *raft;
+    uint64_t now_ms;
+    uint64_t wall_us;
+
+    bool halted;   /* for good: nothing is sent, written or applied any more */
+    bool stopping; /* asked to end */
+    bool disk_low;
+    bool was_read_only;
+    uint64_t give_up_ms; /* next try to hand leadership over while read-only */
+
+    bool role_changed; /* the service is to be told */
+    raft_id known_leader;
+    bool was_candidate;
+
+    struct rsm_persist persist;
+    struct rsm_proposals proposals;
+    struct rsm_reads reads;
+    struct rsm_apply apply;
+    struct rsm_checkpoint checkpoint;
+    struct rsm_senders senders;
+    struct rsm_receiver receiver;
+    struct group_stats stats;
+};
+
+/* One step of the core, and everything its update asks for (update.c). Returns the update's status
+ * and, for PROPOSE, the place of the first command. */
+struct rsm_answer {
+    enum status status;
+    raft_index first_index;
+    raft_term term;
+};
+struct rsm_answer rsm_step_raft(struct group *group, struct raft_event *event);
+void rsm_begin_raft(struct group *group);
+
+/* The replica stops for good; only the first reason is told. */
+void rsm_halt(struct group *group, enum status status, const char *reason);
+
+/* Opens the core on what was found (open.c). */
+enum status rsm_open(struct group *group, struct io_log_content *log,
+                     const struct io_state_meta *meta, uint64_t now_ms);
+/* Has the service read its state anew, after an open or an install. */
+enum status rsm_restore_service(struct group *group);
+
+#endif

@@ -1,0 +1,315 @@
+/* Proposals: gathered during a turn, appended together at its end, ended by what becomes of their
+ * place in the log.
+ *
+ * A proposal that was appended at (index, term) is told one of three ends:
+ *   ST_OK          the entry applied at `index` has `term`: it is that very entry.
+ *   ST_NOT_LEADER  an entry of a later term was applied at or below `index`. Terms never fall along
+ *                  a log and a committed entry is in every later leader's log, so no log can ever
+ *                  again hold an entry of the older term at `index`: certainly not applied.
+ *   ST_UNKNOWN     a snapshot jumped over `index`, or the group ended.
+ * Losing leadership ends nothing: another leader may still commit the entry.
+ */
+#include "raft/rsm/group.h"
+#include "raft/wire.h"
+
+static int place_compare(const struct rsm_proposal *a, const struct rsm_proposal *b)
+{
+    if (a->index != b->index) {
+        return a->index < b->index ? -1 : 1;
+    }
+    return a->term < b->term ? -1 : a->term > b->term;
+}
+
+RB_GENERATE_INTERNAL(rsm_proposal_tree, rsm_proposal, by_place, place_compare,
+                     __attribute__((unused)) static)
+
+void rsm_proposals_init(struct group *group)
+{
+    STAILQ_INIT(&group->proposals.gathered);
+    RB_INIT(&group->proposals.waiting);
+}
+
+static void count_end(struct group *group, enum status status)
+{
+    if (status == ST_OK) {
+        group->stats.proposals_ok++;
+    } else if (status == ST_UNKNOWN) {
+        group->stats.proposals_unknown++;
+    } else {
+        group->stats.proposals_refused++;
+    }
+}
+
+/* The one place where a proposal ends. */
+static void proposal_end(struct group *group, struct rsm_proposal *proposal, enum status status,
+                         struct slice result)
+{
+    group_proposal_done done = proposal->done;
+    void *context = proposal->context;
+
+    blob_unref(&proposal->entry);
+    mem_free(proposal);
+    count_end(group, status);
+    done(context, status, result);
+}
+
+static void end_list(struct group *group, struct rsm_proposal_list *list, enum status status)
+{
+    while (!STAILQ_EMPTY(list)) {
+        struct rsm_proposal *proposal = STAILQ_FIRST(list);
+        STAILQ_REMOVE_HEAD(list, next);
+        proposal_end(group, proposal, status, slice_of(NULL, 0));
+    }
+}
+
+/* ---- Gathering ---- */
+
+/* Why a proposal can't be taken now; ST_OK: it can. */
+static enum status refusal(const struct group *group)
+{
+    const struct rsm_proposals *proposals = &group->proposals;
+
+    if (group->halted || group->stopping) {
+        return ST_SHUTDOWN;
+    }
+    if (raft_role(group->raft) != RAFT_LEADER) {
+        return ST_NOT_LEADER;
+    }
+    if (group_is_read_only(group)) {
+        return ST_READ_ONLY;
+    }
+    if (proposals->n_gathered + proposals->n_waiting >= group->options.max_proposals ||
+        raft_log_bytes(group->raft) > group->options.max_log_bytes) {
+        return ST_BUSY;
+    }
+    return ST_OK;
+}
+
+void group_propose(struct group *group, struct slice command, uint64_t min_stamp, uint64_t trace_id,
+                   group_proposal_done done, void *context)
+{
+    struct rsm_proposals *proposals = &group->proposals;
+    struct rsm_entry_header header = {.stamp = 1, .trace_id = trace_id};
+    struct rsm_proposal *proposal;
+    enum status status = refusal(group);
+
+    if (status == ST_OK && command.len > WIRE_MAX_ENTRY_BYTES - RSM_ENTRY_HEADER_BYTES) {
+        status = ST_TOO_LARGE;
+    }
+    if (status != ST_OK) {
+        count_end(group, status);
+        done(context, status, slice_of(NULL, 0));
+        return;
+    }
+    proposal = mem_zalloc(sizeof(*proposal));
+    proposal->min_stamp = min_stamp;
+    proposal->done = done;
+    proposal->context = context;
+    proposal->entry = blob_create_uninitialized((uint32_t)command.len + RSM_ENTRY_HEADER_BYTES);
+    rsm_entry_header_write(&header, proposal->entry->data); /* the stamp comes at the turn's end */
+    if (command.len > 0) {
+        memcpy(proposal->entry->data + RSM_ENTRY_HEADER_BYTES, command.data, command.len);
+    }
+    STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
+    proposals->n_gathered++;
+}
+
+/* ---- Appending at the turn's end ---- */
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The lowest stamp that the next entry may have, but for its own min_stamp. */
+static uint64_t stamp_base(struct group *group)
+{
+    uint64_t last = max_u64(group->proposals.last_stamp, group->apply.stamp);
+    uint64_t base = max_u64(group->wall_us, last + 1);
+
+    return max_u64(base, group->ops->stamp_floor(group->service));
+}
+
+/* Gives the proposal its stamp; false if its min_stamp is so far ahead that no client can have
+ * heard of it honestly, which would carry cluster time away. */
+static bool stamp_proposal(struct group *group, struct rsm_proposal *proposal, uint64_t base)
+{
+    uint64_t stamp = max_u64(base, group->proposals.last_stamp + 1);
+
+    if (proposal->min_stamp > stamp && proposal->min_stamp - stamp > SESSION_MAX_AHEAD_US) {
+        return false;
+    }
+    stamp = max_u64(stamp, proposal->min_stamp + 1);
+    ASSERT(stamp > proposal->min_stamp && stamp > group->proposals.last_stamp);
+    set_u64(proposal->entry->data + 4, stamp);
+    group->proposals.last_stamp = stamp;
+    return true;
+}
+
+/* Offers the first n of the list to the core. */
+static struct rsm_answer offer(struct group *group, struct rsm_proposal_list *list, size_t n)
+{
+    struct raft_event event = {.type = RAFT_EVENT_PROPOSE};
+    struct blob **commands = mem_alloc(n * sizeof(*commands));
+    struct rsm_proposal *proposal = STAILQ_FIRST(list);
+    struct rsm_answer answer;
+
+    for (size_t i = 0; i < n; i++, proposal = STAILQ_NEXT(proposal, next)) {
+        commands[i] = blob_ref(proposal->entry);
+    }
+    event.propose.commands = commands;
+    event.propose.n = n;
+    answer = rsm_step_raft(group, &event);
+    for (size_t i = 0; i < n && answer.status != ST_OK; i++) {
+        blob_unref(&commands[i]);
+    }
+    mem_free(commands);
+    return answer;
+}
+
+/* The first n of the list were appended from `answer` on: they wait for their end. */
+static void move_to_waiting(struct group *group, struct rsm_proposal_list *list, size_t n,
+                            const struct rsm_answer *answer)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct rsm_proposal *proposal = STAILQ_FIRST(list);
+        struct rsm_proposal *other;
+
+        STAILQ_REMOVE_HEAD(list, next);
+        blob_unref(&proposal->entry);
+        proposal->index = answer->first_index + i;
+        proposal->term = answer->term;
+        ASSERT(proposal->index > group->apply.index);
+        other = RB_INSERT(rsm_proposal_tree, &group->proposals.waiting, proposal);
+        ASSERT(other == NULL);
+        group->proposals.n_waiting++;
+    }
+}
+
+/* Appends as much of the list as the core takes; what it does not take is refused. When the whole
+ * is too much for the core's bound, a shorter beginning may not be. */
+static void append_list(struct group *group, struct rsm_proposal_list *list, size_t n)
+{
+    struct rsm_answer answer = {.status = ST_OK};
+
+    while (n > 0) {
+        answer = offer(group, list, n);
+        if (answer.status == ST_OK) {
+            move_to_waiting(group, list, n, &answer);
+            break;
+        }
+        n = answer.status == ST_BUSY ? n / 2 : 0;
+    }
+    end_list(group, list, answer.status == ST_OK ? ST_BUSY : answer.status);
+}
+
+void rsm_proposals_flush(struct group *group)
+{
+    struct rsm_proposals *proposals = &group->proposals;
+    struct rsm_proposal_list list = STAILQ_HEAD_INITIALIZER(list);
+    struct rsm_proposal_list refused = STAILQ_HEAD_INITIALIZER(refused);
+    size_t n = 0;
+    uint64_t base;
+
+    if (proposals->n_gathered == 0) {
+        return;
+    }
+    base = stamp_base(group);
+    while (!STAILQ_EMPTY(&proposals->gathered)) {
+        struct rsm_proposal *proposal = STAILQ_FIRST(&proposals->gathered);
+        STAILQ_REMOVE_HEAD(&proposals->gathered, next);
+        if (stamp_proposal(group, proposal, base)) {
+            STAILQ_INSERT_TAIL(&list, proposal, next);
+            n++;
+        } else {
+            STAILQ_INSERT_TAIL(&refused, proposal, next);
+        }
+    }
+    proposals->n_gathered = 0;
+    append_list(group, &list, n);
+    end_list(group, &refused, ST_INVALID);
+}
+
+/* ---- Ends ---- */
+
+static void take_waiting(struct group *group, struct rsm_proposal *proposal,
+                         struct rsm_proposal_list *list)
+{
+    RB_REMOVE(rsm_proposal_tree, &group->proposals.waiting, proposal);
+    STAILQ_INSERT_TAIL(list, proposal, next);
+    ASSERT(group->proposals.n_waiting > 0);
+    group->proposals.n_waiting--;
+}
+
+/* Takes all that wait with a lower term: an entry of `term` was applied below or at their place. */
+static void take_overtaken(struct group *group, raft_term term, struct rsm_proposal_list *list)
+{
+    struct rsm_proposal *proposal = RB_MIN(rsm_proposal_tree, &group->proposals.waiting);
+
+    while (proposal != NULL) {
+        struct rsm_proposal *next = RB_NEXT(rsm_proposal_tree, &group->proposals.waiting, proposal);
+        if (proposal->term < term) {
+            take_waiting(group, proposal, list);
+        }
+        proposal = next;
+    }
+}
+
+void rsm_proposals_applied(struct group *group, raft_index index, raft_term term,
+                           struct slice result)
+{
+    struct rsm_proposal_list overtaken = STAILQ_HEAD_INITIALIZER(overtaken);
+    struct rsm_proposal *first = RB_MIN(rsm_proposal_tree, &group->proposals.waiting);
+
+    ASSERT(first == NULL || first->index >= index);
+    if (term > group->proposals.applied_term) {
+        group->proposals.applied_term = term;
+        take_overtaken(group, term, &overtaken);
+        first = RB_MIN(rsm_proposal_tree, &group->proposals.waiting);
+    }
+    if (first != NULL && first->index == index) {
+        struct rsm_proposal_list ended = STAILQ_HEAD_INITIALIZER(ended);
+        ASSERT(first->term == term);
+        take_waiting(group, first, &ended);
+        end_list(group, &overtaken, ST_NOT_LEADER);
+        proposal_end(group, first, ST_OK, result);
+        return;
+    }
+    end_list(group, &overtaken, ST_NOT_LEADER);
+}
+
+void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term)
+{
+    struct rsm_proposal_list overtaken = STAILQ_HEAD_INITIALIZER(overtaken);
+    struct rsm_proposal_list unknown = STAILQ_HEAD_INITIALIZER(unknown);
+    struct rsm_proposal *proposal;
+
+    while ((proposal = RB_MIN(rsm_proposal_tree, &group->proposals.waiting)) != NULL &&
+           proposal->index <= index) {
+        take_waiting(group, proposal, &unknown);
+    }
+    group->proposals.applied_term = max_u64(term, group->proposals.applied_term);
+    take_overtaken(group, term, &overtaken);
+    end_list(group, &unknown, ST_UNKNOWN);
+    end_list(group, &overtaken, ST_NOT_LEADER);
+}
+
+void rsm_proposals_refuse_gathered(struct group *group, enum status status)
+{
+    struct rsm_proposal_list list = STAILQ_HEAD_INITIALIZER(list);
+
+    STAILQ_CONCAT(&list, &group->proposals.gathered);
+    group->proposals.n_gathered = 0;
+    end_list(group, &list, status);
+}
+
+void rsm_proposals_abandon_waiting(struct group *group)
+{
+    struct rsm_proposal_list list = STAILQ_HEAD_INITIALIZER(list);
+    struct rsm_proposal *proposal;
+
+    while ((proposal = RB_MIN(rsm_proposal_tree, &group->proposals.waiting)) != NULL) {
+        take_waiting(group, proposal, &list);
+    }
+    end_list(group, &list, ST_UNKNOWN);
+}

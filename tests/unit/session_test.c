@@ -1,0 +1,669 @@
+/* Unit tests of sessions: the rule in every branch, eviction, moving, and a randomized model that
+ * looks for an operation applied twice. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above first */
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "raft/rsm.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+#include "raft/util/rng.h"
+#include "tests/sim/mem_state.h"
+
+#define RANGE 7
+#define KIND  3
+
+struct bench {
+    struct mem_state *store;
+    struct session_table *table;
+};
+
+static struct bench bench_create(uint32_t max_records)
+{
+    struct bench bench = {.store = mem_state_create(1)};
+
+    bench.table = session_table_create(mem_state_io(bench.store), RANGE, KIND, max_records);
+    assert_int_equal(session_table_load(bench.table), ST_OK);
+    return bench;
+}
+
+static void bench_destroy(struct bench *bench)
+{
+    session_table_destroy(&bench->table);
+    mem_state_destroy(&bench->store);
+}
+
+static struct session_key op(uint32_t client, uint64_t seq, uint64_t acked_seq, uint64_t issued_at)
+{
+    struct session_key key = {.seq = seq, .acked_seq = acked_seq, .issued_at = issued_at};
+
+    set_u32(key.client.bytes, client);
+    return key;
+}
+
+static enum session_verdict check(const struct bench *bench, struct session_key key)
+{
+    struct slice result;
+
+    return session_check(bench->table, &key, &result);
+}
+
+/* Applies an operation as a service does: only if the rule says so. */
+static enum session_verdict submit(struct bench *bench, struct session_key key, uint64_t stamp,
+                                   const char *result)
+{
+    enum session_verdict verdict = check(bench, key);
+
+    if (verdict == SESSION_APPLY) {
+        session_commit(bench->table, &key, stamp, slice_text(result));
+    }
+    return verdict;
+}
+
+static void assert_kept(const struct bench *bench, struct session_key key, const char *expected)
+{
+    struct slice result;
+
+    assert_int_equal(session_check(bench->table, &key, &result), SESSION_DUPLICATE);
+    assert_true(slice_equal(result, slice_text(expected)));
+}
+
+/* Reads the table anew from what was written through. */
+static void reload(struct bench *bench)
+{
+    assert_int_equal(session_table_load(bench->table), ST_OK);
+}
+
+/* All that is written through, as one number. */
+static uint64_t written(const struct bench *bench)
+{
+    uint64_t range = RANGE;
+
+    return mem_state_sum(bench->store, &range, 1);
+}
+
+/* ---- The rule ---- */
+
+static void a_retry_gets_the_first_result_and_is_not_applied(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    assert_int_equal(submit(&bench, op(1, 1, 0, 10), 20, "one"), SESSION_APPLY);
+    assert_int_equal(submit(&bench, op(1, 2, 0, 10), 21, "two"), SESSION_APPLY);
+    assert_kept(&bench, op(1, 1, 0, 10), "one");
+    assert_kept(&bench, op(1, 2, 0, 10), "two");
+    /* Another client's seq 1 is another operation. */
+    assert_int_equal(check(&bench, op(2, 1, 0, 10)), SESSION_APPLY);
+    bench_destroy(&bench);
+}
+
+static void a_kept_result_is_answered_even_below_the_floor(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 20, "one");
+    session_raise_floor(bench.table, 100);
+    assert_kept(&bench, op(1, 1, 0, 10), "one");
+    bench_destroy(&bench);
+}
+
+static void what_is_acknowledged_is_forgotten_and_stale(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 20, "one");
+    submit(&bench, op(1, 2, 0, 10), 21, "two");
+    assert_int_equal(submit(&bench, op(1, 3, 1, 10), 22, "three"), SESSION_APPLY);
+    assert_int_equal(check(&bench, op(1, 1, 0, 10)), SESSION_STALE);
+    assert_kept(&bench, op(1, 2, 0, 10), "two");
+    /* Given up without ever being applied: stale as well. */
+    submit(&bench, op(1, 9, 5, 10), 23, "nine");
+    assert_int_equal(check(&bench, op(1, 4, 1, 10)), SESSION_STALE);
+    assert_int_equal(check(&bench, op(1, 6, 1, 10)), SESSION_APPLY);
+    bench_destroy(&bench);
+}
+
+static void acked_seq_of_a_record_never_falls(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    submit(&bench, op(1, 9, 5, 10), 20, "nine");
+    assert_int_equal(submit(&bench, op(1, 7, 0, 10), 21, "seven"), SESSION_APPLY);
+    assert_int_equal(check(&bench, op(1, 5, 0, 10)), SESSION_STALE);
+    bench_destroy(&bench);
+}
+
+static void an_operation_that_contradicts_itself_is_stale(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    assert_int_equal(check(&bench, op(1, 0, 0, 10)), SESSION_STALE);
+    assert_int_equal(check(&bench, op(1, 3, 3, 10)), SESSION_STALE);
+    assert_int_equal(check(&bench, op(1, 3, UINT64_MAX, 10)), SESSION_STALE);
+    bench_destroy(&bench);
+}
+
+static void the_window_bounds_what_is_kept_for_a_client(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    assert_int_equal(check(&bench, op(1, SESSION_SEQ_WINDOW + 1, 0, 10)), SESSION_STALE);
+    assert_int_equal(submit(&bench, op(1, SESSION_SEQ_WINDOW, 0, 10), 20, "far"), SESSION_APPLY);
+    assert_int_equal(check(&bench, op(1, SESSION_SEQ_WINDOW + 1, 0, 10)), SESSION_STALE);
+    assert_int_equal(check(&bench, op(1, SESSION_SEQ_WINDOW + 1, 1, 10)), SESSION_APPLY);
+    assert_int_equal(check(&bench, op(1, UINT64_MAX, 0, 10)), SESSION_STALE);
+    assert_int_equal(check(&bench, op(1, UINT64_MAX, UINT64_MAX - 1, 10)), SESSION_APPLY);
+    /* A late try with an old acked_seq is measured by what the record knows. */
+    submit(&bench, op(1, 60, 50, 10), 21, "sixty");
+    assert_int_equal(check(&bench, op(1, SESSION_SEQ_WINDOW + 50, 0, 10)), SESSION_APPLY);
+    assert_int_equal(check(&bench, op(1, SESSION_SEQ_WINDOW + 51, 0, 10)), SESSION_STALE);
+    bench_destroy(&bench);
+}
+
+static void a_full_window_of_results_is_kept_and_survives_a_load(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    for (uint64_t seq = SESSION_SEQ_WINDOW; seq > 0; seq--) {
+        assert_int_equal(submit(&bench, op(1, seq, 0, 10), 2000 - seq, "r"), SESSION_APPLY);
+    }
+    reload(&bench);
+    for (uint64_t seq = 1; seq <= SESSION_SEQ_WINDOW; seq++) {
+        assert_kept(&bench, op(1, seq, 0, 10), "r");
+    }
+    bench_destroy(&bench);
+}
+
+static void issued_at_or_below_the_floor_is_expired(void **state)
+{
+    struct bench bench = bench_create(4);
+
+    (void)state;
+    session_raise_floor(bench.table, 100);
+    assert_int_equal(check(&bench, op(1, 1, 0, 99)), SESSION_EXPIRED);
+    assert_int_equal(check(&bench, op(1, 1, 0, 100)), SESSION_EXPIRED);
+    assert_int_equal(check(&bench, op(1, 1, 0, 101)), SESSION_APPLY);
+    session_raise_floor(bench.table, 50); /* it never falls */
+    assert_true(session_floor(bench.table) == 100);
+    bench_destroy(&bench);
+}
+
+/* ---- Eviction ---- */
+
+static void a_full_table_evicts_the_least_recently_active(void **state)
+{
+    struct bench bench = bench_create(3);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 20, "a");
+    submit(&bench, op(2, 1, 0, 10), 21, "b");
+    submit(&bench, op(3, 1, 0, 10), 22, "c");
+    submit(&bench, op(1, 2, 0, 10), 23, "a2"); /* 2 is now the least recent */
+    assert_true(session_floor(bench.table) == 0);
+    submit(&bench, op(4, 1, 0, 10), 24, "d");
+    assert_int_equal(session_count(bench.table), 3);
+    assert_true(session_floor(bench.table) == 21);
+    assert_kept(&bench, op(1, 1, 0, 10), "a");
+    assert_kept(&bench, op(3, 1, 0, 10), "c");
+    assert_kept(&bench, op(4, 1, 0, 10), "d");
+    /* The forgotten operation comes again: it is refused, not applied a second time. */
+    assert_int_equal(check(&bench, op(2, 1, 0, 10)), SESSION_EXPIRED);
+    /* A new operation, issued after the client heard of the newer time, is fine. */
+    assert_int_equal(check(&bench, op(2, 2, 1, 24)), SESSION_APPLY);
+    bench_destroy(&bench);
+}
+
+static void eviction_is_the_same_whatever_the_order_of_insertion(void **state)
+{
+    uint32_t order[6] = {1, 2, 3, 4, 5, 6};
+    uint64_t expected = 0;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 42);
+    for (int round = 0; round < 50; round++) {
+        struct bench bench = bench_create(6);
+        for (size_t i = 5; i > 0; i--) {
+            size_t j = (size_t)rng_below(&rng, i + 1);
+            uint32_t swapped = order[i];
+            order[i] = order[j];
+            order[j] = swapped;
+        }
+        /* The same records, all but one with the same activity, come in by merges. */
+        for (size_t i = 0; i < 6; i++) {
+            struct bench other = bench_create(6);
+            struct session_key key = op(order[i], 1, 0, 10);
+            struct buf record = {0};
+            session_commit(other.table, &key, order[i] == 4 ? 31 : 30, slice_text("r"));
+            assert_int_equal(
+                mem_state_io(other.store)
+                    ->ops->get(mem_state_io(other.store),
+                               (struct io_key){RANGE, KIND, slice_of(key.client.bytes, 16)},
+                               &record),
+                ST_OK);
+            assert_int_equal(
+                session_merge(bench.table, slice_of(key.client.bytes, 16), buf_slice(&record)),
+                ST_OK);
+            buf_fini(&record);
+            bench_destroy(&other);
+        }
+        submit(&bench, op(7, 1, 0, 39), 40, "r");
+        submit(&bench, op(8, 1, 0, 39), 41, "r");
+        assert_int_equal(session_count(bench.table), 6);
+        assert_int_equal(check(&bench, op(1, 1, 0, 10)), SESSION_EXPIRED);
+        assert_int_equal(check(&bench, op(2, 1, 0, 10)), SESSION_EXPIRED);
+        assert_int_equal(check(&bench, op(3, 1, 0, 10)), SESSION_DUPLICATE);
+        assert_true(round == 0 || written(&bench) == expected);
+        expected = written(&bench);
+        bench_destroy(&bench);
+    }
+}
+
+static void the_client_just_served_is_never_the_one_evicted(void **state)
+{
+    struct bench bench = bench_create(1);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 100, "old but with a high activity");
+    submit(&bench, op(2, 1, 0, 10), 50, "new");
+    assert_int_equal(session_count(bench.table), 1);
+    assert_kept(&bench, op(2, 1, 0, 10), "new");
+    assert_true(session_floor(bench.table) == 100);
+    bench_destroy(&bench);
+}
+
+static void results_of_few_clients_can_not_fill_the_memory(void **state)
+{
+    struct bench bench = bench_create(4);
+    uint64_t stamp = 100;
+
+    (void)state;
+    for (uint32_t client = 1; client <= 4; client++) {
+        for (uint64_t seq = 1; seq <= SESSION_SEQ_WINDOW; seq++) {
+            assert_int_equal(submit(&bench, op(client, seq, 0, stamp - 1), stamp, "x"),
+                             SESSION_APPLY);
+            stamp++;
+        }
+    }
+    assert_true(session_count(bench.table) < 4);
+    assert_true(session_floor(bench.table) > 0);
+    bench_destroy(&bench);
+}
+
+/* The floor covers issued_at even if a service forgot to bound the stamp from below. */
+static void a_stamp_below_issued_at_does_not_break_the_floor(void **state)
+{
+    struct bench bench = bench_create(1);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 500), 20, "a");
+    submit(&bench, op(2, 1, 0, 500), 21, "b");
+    assert_int_equal(check(&bench, op(1, 1, 0, 500)), SESSION_EXPIRED);
+    bench_destroy(&bench);
+}
+
+/* ---- Written through ---- */
+
+static void the_table_survives_a_load(void **state)
+{
+    struct bench bench = bench_create(2);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 20, "a");
+    submit(&bench, op(2, 1, 0, 10), 21, "b");
+    submit(&bench, op(3, 5, 3, 30), 40, "");
+    reload(&bench);
+    assert_int_equal(session_count(bench.table), 2);
+    assert_true(session_floor(bench.table) == 20);
+    assert_kept(&bench, op(2, 1, 0, 10), "b");
+    assert_kept(&bench, op(3, 5, 3, 30), "");
+    assert_int_equal(check(&bench, op(3, 3, 0, 30)), SESSION_STALE);
+    /* Activity survived too: the next to go is 2. */
+    submit(&bench, op(4, 1, 0, 41), 42, "d");
+    assert_int_equal(check(&bench, op(2, 1, 0, 10)), SESSION_EXPIRED);
+    assert_kept(&bench, op(3, 5, 3, 30), "");
+    bench_destroy(&bench);
+}
+
+static void a_record(struct buf *record)
+{
+    struct bench bench = bench_create(2);
+    struct session_key key = op(1, 4, 2, 10);
+    struct io_state *io = mem_state_io(bench.store);
+
+    submit(&bench, key, 20, "four");
+    submit(&bench, op(1, 6, 2, 10), 21, "six");
+    assert_int_equal(
+        io->ops->get(io, (struct io_key){RANGE, KIND, slice_of(key.client.bytes, 16)}, record),
+        ST_OK);
+    bench_destroy(&bench);
+}
+
+static void damaged_records_are_noticed(void **state)
+{
+    struct bench bench = bench_create(2);
+    struct session_key key = op(1, 0, 0, 0);
+    struct slice client = slice_of(key.client.bytes, 16);
+    struct buf record = {0};
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 7);
+    a_record(&record);
+    for (size_t len = 0; len < record.len; len++) {
+        assert_int_not_equal(session_merge(bench.table, client, slice_of(record.data, len)), ST_OK);
+    }
+    assert_int_not_equal(session_merge(bench.table, slice_of(client.data, 15), buf_slice(&record)),
+                         ST_OK);
+    assert_int_equal(session_count(bench.table), 0);
+    for (int i = 0; i < 20000; i++) { /* must not crash; what decodes must encode and load */
+        struct buf flipped = {0};
+        uint64_t bit = rng_below(&rng, record.len * 8);
+        buf_put_slice(&flipped, buf_slice(&record));
+        flipped.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        if (session_merge(bench.table, client, buf_slice(&flipped)) == ST_OK) {
+            reload(&bench);
+        }
+        buf_fini(&flipped);
+    }
+    record.data[0] = 2;
+    assert_int_equal(session_merge(bench.table, client, buf_slice(&record)), ST_VERSION);
+    buf_fini(&record);
+    bench_destroy(&bench);
+}
+
+static void a_damaged_state_does_not_load(void **state)
+{
+    struct bench bench = bench_create(2);
+    struct io_state *io = mem_state_io(bench.store);
+
+    (void)state;
+    submit(&bench, op(1, 1, 0, 10), 20, "a");
+    mem_state_fail(bench.store, MEM_STATE_FAIL_GET, ST_IO, 1);
+    assert_int_equal(session_table_load(bench.table), ST_IO);
+    io->ops->put(io, (struct io_key){RANGE, KIND, slice_text("not an id")}, slice_text("x"));
+    assert_int_equal(session_table_load(bench.table), ST_CORRUPT);
+    bench_destroy(&bench);
+}
+
+static void keys_travel_as_bytes(void **state)
+{
+    struct session_key key = op(9, 3, 2, 77), back;
+    struct buf bytes = {0};
+    struct reader reader;
+
+    (void)state;
+    session_key_encode(&key, &bytes);
+    assert_int_equal(bytes.len, SESSION_KEY_BYTES);
+    reader = reader_of(buf_slice(&bytes));
+    assert_true(session_key_decode(&reader, &back) && reader_done(&reader));
+    assert_memory_equal(&key, &back, sizeof(key));
+    for (size_t len = 0; len < bytes.len; len++) {
+        reader = reader_of(slice_of(bytes.data, len));
+        assert_false(session_key_decode(&reader, &back));
+    }
+    buf_fini(&bytes);
+}
+
+/* ---- Moving ---- */
+
+/* Merges every record and the floor, as a shard's move does. */
+static void move(const struct bench *from, struct bench *to)
+{
+    struct io_state *io = mem_state_io(from->store);
+    struct io_iter *iter = io->ops->iter_open(io, (struct io_key){RANGE, KIND, slice_of(NULL, 0)});
+    struct slice key, value;
+
+    while (io->ops->iter_next(iter, &key, &value)) {
+        if (key.len > 0) {
+            assert_int_equal(session_merge(to->table, key, value), ST_OK);
+        }
+    }
+    assert_int_equal(io->ops->iter_close(iter), ST_OK);
+    session_raise_floor(to->table, session_floor(from->table));
+}
+
+static void merging_is_idempotent_and_commutative(void **state)
+{
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 11);
+    for (int round = 0; round < 200; round++) {
+        struct bench a = bench_create(8), b = bench_create(8);
+        struct bench ab = bench_create(8), ba = bench_create(8);
+        for (int i = 0; i < 40; i++) {
+            /* An operation that is in both has one result: its text follows from the operation. */
+            uint32_t client = 1 + (uint32_t)rng_below(&rng, 4);
+            uint64_t seq = 1 + rng_below(&rng, 30);
+            struct session_key key = op(client, seq, rng_below(&rng, seq), 10);
+            char text[32];
+            snprintf(text, sizeof(text), "%u/%u", client, (unsigned)seq);
+            submit(rng_below(&rng, 2) == 0 ? &a : &b, key, 100 + (uint64_t)i, text);
+        }
+        move(&a, &ab);
+        move(&b, &ab);
+        move(&b, &ba);
+        move(&a, &ba);
+        assert_true(written(&ab) == written(&ba));
+        move(&a, &ab);
+        move(&b, &ab);
+        assert_true(written(&ab) == written(&ba));
+        reload(&ab);
+        move(&ba, &ab);
+        assert_true(written(&ab) == written(&ba));
+        bench_destroy(&a);
+        bench_destroy(&b);
+        bench_destroy(&ab);
+        bench_destroy(&ba);
+    }
+}
+
+static void merging_keeps_the_higher_marks_and_the_results_above(void **state)
+{
+    struct bench a = bench_create(4), b = bench_create(4);
+
+    (void)state;
+    submit(&a, op(1, 3, 0, 10), 20, "three");
+    submit(&a, op(1, 7, 0, 10), 90, "seven");
+    submit(&b, op(1, 5, 4, 10), 21, "five");
+    move(&a, &b);
+    assert_int_equal(check(&b, op(1, 3, 0, 10)), SESSION_STALE); /* acked 4 wins */
+    assert_kept(&b, op(1, 5, 0, 10), "five");
+    assert_kept(&b, op(1, 7, 0, 10), "seven");
+    assert_true(session_floor(b.table) == 0);
+    /* The higher activity came along: when 1 is evicted, the floor is 90. */
+    for (uint32_t client = 2; client <= 5; client++) {
+        submit(&b, op(client, 1, 0, 99), 100 + client, "x");
+    }
+    assert_true(session_floor(b.table) == 90);
+    bench_destroy(&a);
+    bench_destroy(&b);
+}
+
+/* ---- A model: many clients, few records, moves, restarts; nothing is applied twice ---- */
+
+#define MODEL_CLIENTS 12
+#define MODEL_SEQS    400
+#define MODEL_TRIES   64
+
+struct model {
+    struct rng rng;
+    struct bench owner;
+    uint64_t stamp;
+    uint32_t applied[MODEL_CLIENTS][MODEL_SEQS];
+    struct {
+        uint64_t next_seq, acked, heard;
+        struct session_key current;
+        bool outstanding, doubtful;
+    } clients[MODEL_CLIENTS];
+    struct session_key tries[MODEL_TRIES]; /* in flight; each may arrive any number of times */
+    size_t n_tries;
+    uint32_t n_applied, n_duplicate, n_expired, n_stale;
+};
+
+static void model_arrive(struct model *model, struct session_key key)
+{
+    uint32_t client = get_u32(key.client.bytes);
+    struct slice kept;
+    enum session_verdict verdict = session_check(model->owner.table, &key, &kept);
+    uint8_t result[8];
+    bool current =
+        model->clients[client].outstanding && model->clients[client].current.seq == key.seq;
+
+    model->stamp += 1 + rng_below(&model->rng, 3);
+    model->stamp = key.issued_at >= model->stamp ? key.issued_at + 1 : model->stamp;
+    if (verdict == SESSION_APPLY) {
+        assert_int_equal(model->applied[client][key.seq]++, 0);
+        set_u64(result, key.seq * 1000 + client);
+        session_commit(model->owner.table, &key, model->stamp, slice_of(result, sizeof(result)));
+        model->n_applied++;
+    } else if (verdict == SESSION_DUPLICATE) {
+        assert_int_equal(model->applied[client][key.seq], 1);
+        assert_true(kept.len == 8 && get_u64(kept.data) == key.seq * 1000 + client);
+        model->n_duplicate++;
+    } else {
+        model->n_expired += verdict == SESSION_EXPIRED;
+        model->n_stale += verdict == SESSION_STALE;
+    }
+    if (!current || rng_below(&model->rng, 3) == 0) {
+        return; /* the answer is lost */
+    }
+    model->clients[client].heard = model->stamp;
+    if (verdict == SESSION_EXPIRED && !model->clients[client].doubtful) {
+        /* First try: the same operation again, issued at the time just heard of. */
+        model->clients[client].current.issued_at = model->stamp;
+        return;
+    }
+    model->clients[client].outstanding = false;
+    model->clients[client].acked = key.seq;
+}
+
+static void model_client(struct model *model)
+{
+    uint32_t client = (uint32_t)rng_below(&model->rng, MODEL_CLIENTS);
+
+    if (!model->clients[client].outstanding) {
+        if (model->clients[client].next_seq + 1 >= MODEL_SEQS) {
+            return;
+        }
+        model->clients[client].outstanding = true;
+        model->clients[client].doubtful = false;
+        model->clients[client].current =
+            op(client, ++model->clients[client].next_seq, model->clients[client].acked,
+               model->clients[client].heard);
+    } else {
+        model->clients[client].doubtful = true;
+    }
+    if (model->n_tries < MODEL_TRIES) {
+        model->tries[model->n_tries++] = model->clients[client].current;
+    }
+}
+
+/* A new owner: the records are copied in two rounds with operations applied in between. */
+static void model_move(struct model *model)
+{
+    struct bench target = bench_create(3);
+
+    move(&model->owner, &target);
+    for (size_t i = 0; i < 3 && model->n_tries > 0; i++) {
+        struct session_key key = model->tries[rng_below(&model->rng, model->n_tries)];
+        model->clients[get_u32(key.client.bytes)].doubtful = true; /* it will arrive again */
+        model_arrive(model, key);
+    }
+    move(&model->owner, &target);
+    bench_destroy(&model->owner);
+    model->owner = target;
+    /* Another group, another clock: only the floor bounds its stamps. */
+    if (rng_below(&model->rng, 2) == 0 && model->stamp > session_floor(target.table) + 1) {
+        model->stamp = session_floor(target.table) + 1;
+    }
+}
+
+static void model_run(uint64_t seed, struct model *model)
+{
+    memset(model, 0, sizeof(*model));
+    rng_init(&model->rng, seed);
+    model->owner = bench_create(3);
+    model->stamp = 1000;
+    for (size_t i = 0; i < MODEL_CLIENTS; i++) {
+        model->clients[i].heard = rng_below(&model->rng, 1000);
+    }
+    for (int step = 0; step < 3000; step++) {
+        uint64_t dice = rng_below(&model->rng, 100);
+        if (dice < 45) {
+            model_client(model);
+        } else if (dice < 97 && model->n_tries > 0) {
+            size_t which = (size_t)rng_below(&model->rng, model->n_tries);
+            struct session_key key = model->tries[which];
+            if (rng_below(&model->rng, 3) > 0) {
+                model->tries[which] = model->tries[--model->n_tries];
+            } else { /* it arrives once more, later: a further try as far as its client knows */
+                model->clients[get_u32(key.client.bytes)].doubtful = true;
+            }
+            model_arrive(model, key);
+        } else if (dice == 97) {
+            model_move(model);
+        } else {
+            reload(&model->owner);
+        }
+    }
+    bench_destroy(&model->owner);
+}
+
+static void nothing_is_ever_applied_twice(void **state)
+{
+    struct model *model = mem_alloc(sizeof(*model));
+    uint64_t applied = 0, duplicate = 0, expired = 0, stale = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 150; seed++) {
+        model_run(seed, model);
+        applied += model->n_applied;
+        duplicate += model->n_duplicate;
+        expired += model->n_expired;
+        stale += model->n_stale;
+    }
+    /* The model went everywhere. */
+    assert_true(applied > 20000 && duplicate > 2000 && expired > 2000 && stale > 2000);
+    mem_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_retry_gets_the_first_result_and_is_not_applied),
+        cmocka_unit_test(a_kept_result_is_answered_even_below_the_floor),
+        cmocka_unit_test(what_is_acknowledged_is_forgotten_and_stale),
+        cmocka_unit_test(acked_seq_of_a_record_never_falls),
+        cmocka_unit_test(an_operation_that_contradicts_itself_is_stale),
+        cmocka_unit_test(the_window_bounds_what_is_kept_for_a_client),
+        cmocka_unit_test(a_full_window_of_results_is_kept_and_survives_a_load),
+        cmocka_unit_test(issued_at_or_below_the_floor_is_expired),
+        cmocka_unit_test(a_full_table_evicts_the_least_recently_active),
+        cmocka_unit_test(eviction_is_the_same_whatever_the_order_of_insertion),
+        cmocka_unit_test(the_client_just_served_is_never_the_one_evicted),
+        cmocka_unit_test(results_of_few_clients_can_not_fill_the_memory),
+        cmocka_unit_test(a_stamp_below_issued_at_does_not_break_the_floor),
+        cmocka_unit_test(the_table_survives_a_load),
+        cmocka_unit_test(damaged_records_are_noticed),
+        cmocka_unit_test(a_damaged_state_does_not_load),
+        cmocka_unit_test(keys_travel_as_bytes),
+        cmocka_unit_test(merging_is_idempotent_and_commutative),
+        cmocka_unit_test(merging_keeps_the_higher_marks_and_the_results_above),
+        cmocka_unit_test(nothing_is_ever_applied_twice),
+    };
+
+    return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+}

@@ -42,13 +42,16 @@ struct caller_end {
     bool maybe_applied;                    /* an earlier try of this call has an unknown end */
     const struct proto_response *response; /* the answer, valid during the call; NULL if none */
     const char *url;                       /* who answered; NULL if none */
+    uint64_t now_ms;                       /* of the event that ended it */
+    const char *reason; /* for people: the last refusal or failure of a try; never NULL */
 };
 typedef void (*caller_done)(void *context, const struct caller_end *end);
 
 struct caller_target {
     struct spec replicas;
     char prefer[SPEC_MAX_URL + 1]; /* asked first for as long as it answers at all; "" for none */
-    bool only_prefer;              /* ask nobody else */
+    bool only_prefer; /* ask nobody else: every answer of it is the call's end, and so is a
+                       * connection that can't be made */
 };
 
 /* Starts a call. The request's request_id and deadline_ms are the caller's to fill in; everything
@@ -64,10 +67,16 @@ void caller_cancel(struct caller *caller, uint64_t call);
 
 /* A message from a server. False: not an answer to a call of this caller. */
 bool caller_on_message(struct caller *caller, uint64_t now_ms, struct slice message);
-/* The connection to that server broke or could not be made. */
+/* The connection to that server broke: what was sent before will not be answered, but may have been
+ * received. */
 void caller_on_down(struct caller *caller, uint64_t now_ms, const char *url);
+/* No connection to that server could be made, and nothing of what was sent since the last on_down
+ * left this process. */
+void caller_on_unreachable(struct caller *caller, uint64_t now_ms, const char *url);
 void caller_tick(struct caller *caller, uint64_t now_ms);
 uint64_t caller_next_deadline_ms(const struct caller *caller); /* UINT64_MAX: none */
 size_t caller_outstanding(const struct caller *caller);
+/* The highest cluster time that any server's answer told. */
+uint64_t caller_cluster_time(const struct caller *caller);
 
 #endif

@@ -14,6 +14,7 @@ struct ctrler_clerk;
  * outlives the clerk. */
 struct ctrler_clerk *ctrler_clerk_create(struct caller *caller, const struct spec *ctrlers,
                                          const uint8_t client_id[16]);
+/* What is outstanding ends with ST_CANCELLED or ST_UNKNOWN first. */
 void ctrler_clerk_destroy(struct ctrler_clerk **clerk);
 
 /* config is NULL unless status is ST_OK; it belongs to the clerk and holds during the call. */
@@ -26,9 +27,10 @@ void ctrler_clerk_query(struct ctrler_clerk *clerk, config_num num, uint32_t gid
                         ctrler_clerk_config done, void *context);
 
 /* The end of a change: ST_OK with the number of the configuration made; a refusal with the server's
- * text ("" if none); ST_UNKNOWN. */
+ * text; ST_UNKNOWN. Without an answer the text says what the last try met. */
 typedef void (*ctrler_clerk_changed)(void *context, enum status status, config_num num,
                                      const char *text);
+/* 1 to PROTO_MAX_GROUPS groups, each with replicas; likewise gids. */
 void ctrler_clerk_join(struct ctrler_clerk *clerk, const struct proto_join_group *groups,
                        uint32_t n, uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
                        void *context);
@@ -42,7 +44,14 @@ void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t inc
                           const struct proto_confirm *shards, uint32_t n, uint64_t now_ms,
                           uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
 
+/* Idempotent as well: the group shows its incarnation. */
+void ctrler_clerk_bind(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                       uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                       void *context);
+
 /* The highest cluster time heard of. */
 uint64_t ctrler_clerk_time(const struct ctrler_clerk *clerk);
+/* Within a done: what the last try met, for people; never NULL. */
+const char *ctrler_clerk_reason(const struct ctrler_clerk *clerk);
 
 #endif

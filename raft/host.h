@@ -7,6 +7,7 @@
 
 #include "raft/io.h"
 #include "raft/net.h"
+#include "raft/rsm.h"
 #include "raft/store.h"
 
 /* Exit codes of the servers. */
@@ -54,9 +55,11 @@ struct host_parts {
     struct io_log_content *log_content;
     const struct io_state_meta *state_meta;
     const struct trace *trace;
-    void (*halt)(void *context, enum status status, const char *reason);
-    void *halt_context;
+    struct group_world world; /* the same tables again, with halt, as group_create wants them */
 };
+
+/* Options of the group as the settings say, with the bootstrap configuration of the SPEC. */
+void host_group_options(const struct host_parts *parts, struct group_options *options);
 
 /* What the host asks of a service; all on the loop thread. */
 struct host_service {
@@ -67,8 +70,7 @@ struct host_service {
     uint64_t (*next_deadline_ms)(void *server);
     /* True once the cluster id is known. */
     bool (*cluster_id)(void *server, uint8_t cluster_id[16]);
-    bool (*is_leader)(void *server);
-    bool (*is_ready)(void *server); /* for /readyz */
+    struct group *(*group)(void *server);
     /* Appends the service's own metrics in Prometheus' text format; may be NULL. */
     void (*metrics)(void *server, struct buf *text);
 };

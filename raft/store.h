@@ -74,7 +74,8 @@ struct wal_files {
 const struct wal_files *wal_posix_files(void);
 
 struct wal_options {
-    const char *path; /* the wal directory */
+    const char *path;  /* the wal directory; its parent exists */
+    uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
     uint64_t segment_bytes;
     uint32_t max_recycled; /* emptied segments kept for reuse */
     bool threaded;         /* false: write() runs at once, on the caller, for tests */
@@ -111,8 +112,13 @@ struct state_options {
     const char *path; /* the state directory */
     group_id group;
     size_t cache_bytes, write_buffer_bytes;
+    bool compress; /* snappy; off by default: it costs processor time */
+    /* Deletion of dropped ranges: so many keys at a time, then a pause, so that neither LevelDB nor
+     * the loop is held up. */
+    uint32_t sweep_keys;
+    uint32_t sweep_pause_ms;
     struct store_mail mail;
-    const struct trace *trace;
+    const struct trace *trace; /* used on the loop thread only */
 };
 void state_options_default(struct state_options *options, const char *path, group_id group);
 

@@ -23,7 +23,7 @@ allowed_includes() {
     raft/rsm/* | raft/rsm.h) echo '^raft/(util|rsm)/|^raft/(raft|wire|io|rsm)\.h$' ;;
     raft/store/* | raft/store.h) echo '^raft/(util|store)/|^raft/(raft|wire|io|store)\.h$' ;;
     raft/net/* | raft/net.h) echo '^raft/(util|net)/|^raft/(raft|io|net)\.h$' ;;
-    raft/host/* | raft/host.h) echo '^raft/(util|host)/|^raft/(raft|io|net|store|host)\.h$' ;;
+    raft/host/* | raft/host.h) echo '^raft/(util|host)/|^raft/(raft|io|rsm|net|store|host)\.h$' ;;
     client/proto*.[ch] | client/shard_config.[ch] | client/caller*.[ch] | client/clerk*.[ch] | \
         client/ctrler_clerk*.[ch])
         echo '^raft/util/|^client/(proto|shard_config|caller|clerk|ctrler_clerk)[a-z_]*\.h$'

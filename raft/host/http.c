@@ -26,6 +26,38 @@ static void put_metric(struct buf *text, const char *name, const char *type, con
                (unsigned long long)value);
 }
 
+static void put_group_metrics(const struct group *group, struct buf *text)
+{
+    const struct raft *raft = group_raft(group);
+    const struct group_stats *stats = group_statistics(group);
+
+    put_metric(text, "shardkv_raft_is_leader", "gauge", "1 if this replica leads its group.",
+               group_is_leader(group));
+    put_metric(text, "shardkv_raft_term", "gauge", "The current term.", raft_current_term(raft));
+    put_metric(text, "shardkv_raft_leader_id", "gauge", "The known leader's id, 0 for none.",
+               raft_leader(raft));
+    put_metric(text, "shardkv_raft_commit_index", "gauge", "The commit index.",
+               raft_commit_index(raft));
+    put_metric(text, "shardkv_raft_applied_index", "gauge", "The applied index.",
+               group_applied_index(group));
+    put_metric(text, "shardkv_raft_elections_total", "counter", "Elections that were started.",
+               stats->elections_started);
+    put_metric(text, "shardkv_proposals_applied_total", "counter", "Proposals that were applied.",
+               stats->proposals_ok);
+    put_metric(text, "shardkv_proposals_refused_total", "counter",
+               "Proposals certainly not applied.", stats->proposals_refused);
+    put_metric(text, "shardkv_proposals_unknown_total", "counter",
+               "Proposals whose end is not known.", stats->proposals_unknown);
+    put_metric(text, "shardkv_reads_total", "counter", "Linearizable reads confirmed.",
+               stats->reads_ok);
+    put_metric(text, "shardkv_checkpoints_total", "counter", "Checkpoints of the state.",
+               stats->checkpoints);
+    put_metric(text, "shardkv_snapshots_sent_total", "counter", "Snapshots sent to followers.",
+               stats->snapshots_sent);
+    put_metric(text, "shardkv_snapshots_installed_total", "counter", "Snapshots installed.",
+               stats->snapshots_installed);
+}
+
 static void put_metrics(struct host *host, struct buf *text)
 {
     struct net_stats net;
@@ -51,9 +83,18 @@ static void put_metrics(struct host *host, struct buf *text)
     put_metric(text, "shardkv_wal_segments", "gauge", "Segments of the Raft log.", wal.segments);
     put_metric(text, "process_resident_memory_bytes", "gauge", "Resident memory.",
                resident_bytes());
+    put_group_metrics(host->service->group(host->server), text);
     if (host->service->metrics != NULL) {
         host->service->metrics(host->server, text);
     }
+}
+
+/* A leader that can serve, or a follower that hears from one. */
+static bool is_ready(struct host *host)
+{
+    struct group *group = host->service->group(host->server);
+
+    return group_is_leader(group) ? group_is_ready(group) : raft_leader(group_raft(group)) != 0;
 }
 
 static void handle(void *context, const char *path, int *status, const char **content_type,
@@ -69,7 +110,7 @@ static void handle(void *context, const char *path, int *status, const char **co
     } else if (strcmp(path, "/livez") == 0) {
         buf_printf(body, "ok\n");
     } else if (strcmp(path, "/readyz") == 0) {
-        bool ready = host->stop_ms == 0 && host->service->is_ready(host->server);
+        bool ready = host->stop_ms == 0 && is_ready(host);
         *status = ready ? 200 : 503;
         buf_printf(body, ready ? "ok\n" : "not ready\n");
     } else {

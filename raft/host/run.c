@@ -64,7 +64,7 @@ static void on_halt(void *context, enum status status, const char *reason)
 
     trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
     if (host->exit_code == HOST_EXIT_OK) {
-        host->exit_code = status == ST_CORRUPT ? HOST_EXIT_CORRUPT : HOST_EXIT_FAILED;
+        host->exit_code = exit_code_of(status);
         fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
     }
     net_stop(host->net);
@@ -167,7 +167,7 @@ static void on_event(void *context, const struct io_event *event)
     wal_flush(host->wal);
     learn_cluster_id(host);
     check_space(host, event->now_ms);
-    if (host->stop_ms != 0 && (!host->service->is_leader(host->server) ||
+    if (host->stop_ms != 0 && (!group_is_leader(host->service->group(host->server)) ||
                                event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
@@ -219,6 +219,18 @@ static void *wait_for_signals(void *arg)
     }
     complain(host, "the disk or the network hangs: ended without closing", HOST_EXIT_FAILED);
     _exit(HOST_EXIT_FAILED);
+}
+
+void host_group_options(const struct host_parts *parts, struct group_options *options)
+{
+    const struct host_settings *settings = parts->settings;
+
+    group_options_default(options, settings->gid, settings->id, parts->seed);
+    options->raft.election_timeout_ms = settings->election_timeout_ms;
+    options->raft.heartbeat_ms = settings->heartbeat_ms;
+    options->raft.trace = parts->trace;
+    options->trace = parts->trace;
+    raft_configuration_from_spec(&settings->cluster, &options->bootstrap);
 }
 
 static void mail_post(void *context, void (*run)(void *arg), void *arg)
@@ -280,9 +292,9 @@ static enum status open_service(struct host *host, struct io_log_content *conten
                                .state = state_io(host->state),
                                .log_content = content,
                                .state_meta = meta,
-                               .trace = &host->trace,
-                               .halt = on_halt,
-                               .halt_context = host};
+                               .trace = &host->trace};
+
+    parts.world = (struct group_world){parts.net, parts.log, parts.state, on_halt, host};
 
     return host->service->create(&parts, &host->server, error);
 }

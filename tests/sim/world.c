@@ -69,7 +69,7 @@ static void schedule_disk(struct world *world, struct world_node *node)
 {
     struct item item = {.node = node->number, .life = node->life};
 
-    if (!node->log_work_scheduled && mem_log_n_work(node->log) > 0) {
+    if (!node->log_work_scheduled && mem_log_n_writes(node->log) > 0) {
         node->log_work_scheduled = true;
         item.type = ITEM_LOG_WORK;
         world_schedule(world, rng_between(&world->rng, LOG_WORK_MIN_US, LOG_WORK_MAX_US), &item);
@@ -88,7 +88,7 @@ static void on_log_work(struct world *world, struct world_node *node)
     struct io_event event;
 
     node->log_work_scheduled = false;
-    while (mem_log_work(node->log)) {
+    while (mem_log_sync(node->log)) {
     }
     while (node->server != NULL && mem_log_take(node->log, &event)) {
         world_deliver(world, node, &event);
@@ -195,7 +195,7 @@ static void end_process(struct world *world, struct world_node *node)
     ASSERT(node->server == NULL);
     node->life++;
     node->log_work_scheduled = node->state_work_scheduled = false;
-    mem_log_crash(node->log);
+    mem_log_crash(node->log, rng_below(&world->rng, mem_log_n_writes(node->log) + 1));
     mem_state_crash(node->state);
 }
 
@@ -206,7 +206,7 @@ void world_crash(struct world *world, size_t node)
 
 void world_stop(struct world *world, size_t node)
 {
-    while (mem_log_work(world->nodes[node]->log)) {
+    while (mem_log_sync(world->nodes[node]->log)) {
     }
     end_process(world, world->nodes[node]);
 }
@@ -225,7 +225,7 @@ static void on_wake_node(struct world *world, struct item *item)
     }
 }
 
-void world_reschedule_client(struct world *world, size_t number)
+void world_reschedule(struct world *world, size_t number)
 {
     struct world_client *client = &world->clients[number];
     uint64_t deadline_ms, at_us;
@@ -251,7 +251,7 @@ static void on_wake_client(struct world *world, struct item *item)
     if (client->ops != NULL && item->life == client->wake_version) {
         client->wake_us = 0;
         client->ops->tick(client->client, world->now_us / 1000);
-        world_reschedule_client(world, item->owner);
+        world_reschedule(world, item->owner);
     }
 }
 
@@ -419,7 +419,7 @@ size_t world_add_client(struct world *world, const struct world_client_ops *ops,
             if (i >= world->n_clients) {
                 world->n_clients = i + 1;
             }
-            world_reschedule_client(world, i);
+            world_reschedule(world, i);
             return i;
         }
     }

@@ -113,6 +113,9 @@ void world_remove_client(struct world *world, size_t client);
 /* The client's transport: sends to the server at the URL (takes the buffer over). */
 void world_client_send(struct world *world, size_t client, const char *url, struct buf *message);
 
+/* The client's next deadline may have changed: after an operation was started from outside. */
+void world_reschedule(struct world *world, size_t client);
+
 /* ---- Time
  * ------------------------------------------------------------------------------------------- */
 

@@ -96,7 +96,6 @@ extern const struct io_net_ops world_net_ops;
 void world_schedule(struct world *world, uint64_t delay_us, struct item *item);
 /* One event for a running server, then its turn's end. */
 void world_deliver(struct world *world, struct world_node *node, struct io_event *event);
-void world_reschedule_client(struct world *world, size_t client);
 
 /* ---- world_net.c ---- */
 void world_send_request(struct world *world, owner_id owner, size_t node, struct buf *message);

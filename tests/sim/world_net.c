@@ -327,7 +327,7 @@ void world_on_response(struct world *world, struct item *item)
         struct world_client *client = &world->clients[number];
         if (client->ops != NULL) {
             client->ops->message(client->client, world->now_us / 1000, buf_slice(&item->bytes));
-            world_reschedule_client(world, number);
+            world_reschedule(world, number);
         }
         return;
     }
@@ -349,7 +349,7 @@ void world_on_stream_down(struct world *world, struct item *item)
         struct world_client *client = &world->clients[number];
         if (client->ops != NULL) {
             client->ops->down(client->client, world->now_us / 1000, url);
-            world_reschedule_client(world, number);
+            world_reschedule(world, number);
         }
         return;
     }

@@ -1,0 +1,142 @@
+/* What a caller remembers of the groups it speaks to: the leader, and which replicas are silent. */
+#include "client/caller_private.h"
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define MAX_GROUPS 4096 /* remembered at once; beyond, the longest unused one is forgotten */
+
+/* FNV-1a over ids and URLs. */
+static uint64_t hash_of(const struct spec *replicas)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < replicas->n; i++) {
+        hash = (hash ^ replicas->replicas[i].id) * 0x100000001b3u;
+        for (const char *at = replicas->replicas[i].url; *at != '\0'; at++) {
+            hash = (hash ^ (uint8_t)*at) * 0x100000001b3u;
+        }
+    }
+    return hash;
+}
+
+static bool is_same(const struct spec *a, const struct spec *b)
+{
+    if (a->n != b->n) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->replicas[i].id != b->replicas[i].id ||
+            strcmp(a->replicas[i].url, b->replicas[i].url) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Makes room when there are too many: groups come and go over a long life. */
+static void forget_one(struct caller *caller)
+{
+    size_t oldest = NO_REPLICA;
+
+    for (size_t i = 0; i < caller->n_groups; i++) {
+        if (caller->groups[i]->n_calls == 0 &&
+            (oldest == NO_REPLICA ||
+             caller->groups[i]->last_use < caller->groups[oldest]->last_use)) {
+            oldest = i;
+        }
+    }
+    if (oldest != NO_REPLICA) {
+        mem_free(caller->groups[oldest]);
+        memset(caller->recent, 0, sizeof(caller->recent));
+        caller->groups[oldest] = caller->groups[--caller->n_groups];
+    }
+}
+
+struct caller_group *caller_group_get(struct caller *caller, const struct spec *replicas)
+{
+    uint64_t hash = hash_of(replicas);
+    struct caller_group **recent = &caller->recent[hash % CALLER_RECENT_GROUPS];
+    struct caller_group *group = *recent;
+
+    ASSERT(replicas->n >= 1 && replicas->n <= SPEC_MAX_REPLICAS);
+    if (group != NULL && group->hash == hash && is_same(&group->replicas, replicas)) {
+        return group;
+    }
+    for (size_t i = 0; i < caller->n_groups; i++) {
+        group = caller->groups[i];
+        if (group->hash == hash && is_same(&group->replicas, replicas)) {
+            *recent = group;
+            return group;
+        }
+    }
+    if (caller->n_groups >= MAX_GROUPS) {
+        forget_one(caller);
+    }
+    group = mem_zalloc(sizeof(*group));
+    group->hash = hash;
+    group->replicas = *replicas;
+    group->leader = NO_REPLICA;
+    group->cursor = rng_below(&caller->rng, replicas->n);
+    MEM_GROW(caller->groups, caller->groups_capacity, caller->n_groups + 1);
+    caller->groups[caller->n_groups++] = group;
+    *recent = group;
+    return group;
+}
+
+void caller_group_fini(struct caller *caller)
+{
+    for (size_t i = 0; i < caller->n_groups; i++) {
+        ASSERT(caller->groups[i]->n_calls == 0);
+        mem_free(caller->groups[i]);
+    }
+    mem_free(caller->groups);
+}
+
+void caller_group_set_silent(struct caller *caller, const char *url, uint64_t until_ms)
+{
+    for (size_t i = 0; i < caller->n_groups; i++) {
+        struct caller_group *group = caller->groups[i];
+
+        for (size_t r = 0; r < group->replicas.n; r++) {
+            if (strcmp(group->replicas.replicas[r].url, url) != 0) {
+                continue;
+            }
+            group->silent_until_ms[r] = until_ms;
+            if (until_ms > 0 && group->leader == r) {
+                group->leader = NO_REPLICA;
+            }
+        }
+    }
+}
+
+/* The first replica from `from` on that is not silent; `from` itself if all are. */
+static size_t first_that_speaks(const struct caller_group *group, size_t from, uint64_t now_ms)
+{
+    for (size_t i = 0; i < group->replicas.n; i++) {
+        size_t replica = (from + i) % group->replicas.n;
+
+        if (group->silent_until_ms[replica] <= now_ms) {
+            return replica;
+        }
+    }
+    return from;
+}
+
+size_t caller_group_first(const struct caller_group *group, uint64_t now_ms)
+{
+    ASSERT(group->cursor < group->replicas.n);
+    return group->leader != NO_REPLICA ? group->leader
+                                       : first_that_speaks(group, group->cursor, now_ms);
+}
+
+size_t caller_group_after(const struct caller_group *group, size_t replica, uint64_t now_ms)
+{
+    size_t next = (replica + 1) % group->replicas.n;
+
+    ASSERT(replica < group->replicas.n);
+    if (group->leader != NO_REPLICA && group->leader != replica) {
+        return group->leader; /* another call found it meanwhile */
+    }
+    return first_that_speaks(group, next, now_ms);
+}

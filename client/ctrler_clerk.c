@@ -1,0 +1,318 @@
+/* The controller's verbs on top of caller: what a change's identity is, and what its end means.
+ *
+ * A change keeps its sequence number and its issued_at through all tries of its call. If the
+ * session rule (raft/rsm.h) answers SESSION_EXPIRED, nothing was applied by that try: with no other
+ * try of unknown end the change is issued anew under the time that the answer told. */
+#include "client/ctrler_clerk.h"
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define MAX_REISSUES 16 /* a server that goes on like this is broken */
+
+struct ctrler_clerk {
+    struct caller *caller;
+    struct caller_target target;
+    uint8_t client_id[16];
+    uint64_t next_seq;
+    uint64_t time; /* the highest that an answer told */
+    const char *reason;
+    struct ctrler_operation *first, *last; /* outstanding, oldest first: changes by seq */
+};
+
+struct ctrler_operation {
+    struct ctrler_clerk *clerk;
+    struct ctrler_operation *previous, *next;
+    uint64_t call;
+    uint64_t deadline_ms;
+    struct proto_request request;  /* with memory of its own */
+    struct proto_session *session; /* inside request; NULL for verbs without */
+    uint32_t reissues;
+    ctrler_clerk_config config_done;
+    ctrler_clerk_changed changed;
+    void *context;
+};
+
+struct ctrler_clerk *ctrler_clerk_create(struct caller *caller, const struct spec *ctrlers,
+                                         const uint8_t client_id[16])
+{
+    struct ctrler_clerk *clerk = mem_zalloc(sizeof(*clerk));
+
+    ASSERT(caller != NULL && ctrlers->n >= 1);
+    clerk->caller = caller;
+    clerk->target.replicas = *ctrlers;
+    memcpy(clerk->client_id, client_id, sizeof(clerk->client_id));
+    clerk->next_seq = 1;
+    clerk->reason = "";
+    return clerk;
+}
+
+void ctrler_clerk_destroy(struct ctrler_clerk **clerk)
+{
+    while ((*clerk)->first != NULL) {
+        struct ctrler_operation *first = (*clerk)->first;
+
+        caller_cancel((*clerk)->caller, first->call);
+        ASSERT((*clerk)->first != first);
+    }
+    mem_free(*clerk);
+    *clerk = NULL;
+}
+
+uint64_t ctrler_clerk_time(const struct ctrler_clerk *clerk)
+{
+    uint64_t heard = caller_cluster_time(clerk->caller);
+
+    return heard > clerk->time ? heard : clerk->time;
+}
+
+const char *ctrler_clerk_reason(const struct ctrler_clerk *clerk)
+{
+    return clerk->reason;
+}
+
+/* ---- Operations ---------------------------------------------------------------------------- */
+
+static struct ctrler_operation *operation_create(struct ctrler_clerk *clerk, enum proto_op op,
+                                                 uint64_t deadline_ms, void *context)
+{
+    struct ctrler_operation *operation = mem_zalloc(sizeof(*operation));
+
+    operation->clerk = clerk;
+    operation->request.op = op;
+    operation->deadline_ms = deadline_ms;
+    operation->context = context;
+    operation->previous = clerk->last;
+    if (clerk->last != NULL) {
+        clerk->last->next = operation;
+    } else {
+        clerk->first = operation;
+    }
+    clerk->last = operation;
+    return operation;
+}
+
+static void operation_destroy(struct ctrler_operation *operation)
+{
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    if (operation->previous != NULL) {
+        operation->previous->next = operation->next;
+    } else {
+        clerk->first = operation->next;
+    }
+    if (operation->next != NULL) {
+        operation->next->previous = operation->previous;
+    } else {
+        clerk->last = operation->previous;
+    }
+    proto_request_fini(&operation->request);
+    mem_free(operation);
+}
+
+/* All sequence numbers below the lowest outstanding one are answered or given up. */
+static uint64_t acked_seq(const struct ctrler_clerk *clerk)
+{
+    for (const struct ctrler_operation *at = clerk->first; at != NULL; at = at->next) {
+        if (at->session != NULL && at->session->seq != 0) {
+            return at->session->seq - 1;
+        }
+    }
+    return clerk->next_seq - 1;
+}
+
+static void operation_done(void *context, const struct caller_end *end);
+
+static void start_call(struct ctrler_operation *operation, uint64_t now_ms)
+{
+    operation->call = caller_start(operation->clerk->caller, &operation->clerk->target,
+                                   &operation->request, operation->request.op == PROTO_CONFIG,
+                                   now_ms, operation->deadline_ms, operation_done, operation);
+}
+
+/* Gives the change its identity and sends it. */
+static void start_change(struct ctrler_operation *operation, struct proto_session *session,
+                         uint64_t now_ms)
+{
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    operation->session = session;
+    memcpy(session->client, clerk->client_id, sizeof(session->client));
+    session->acked_seq = acked_seq(clerk);
+    session->seq = clerk->next_seq++;
+    session->issued_at = ctrler_clerk_time(clerk);
+    ASSERT(session->acked_seq < session->seq);
+    start_call(operation, now_ms);
+}
+
+/* ---- Ends ---------------------------------------------------------------------------------- */
+
+/* What the end means for the change as a whole. A result that the session rule keeps stands even if
+ * an earlier try got lost: that try would have been answered the same. */
+static enum status final_status(const struct caller_end *end)
+{
+    switch (end->status) {
+    case ST_OK:
+    case ST_NOT_FOUND:
+    case ST_EXISTS:
+    case ST_NO_GROUP:
+    case ST_CONFLICT:
+    case ST_TOO_LARGE:
+        return end->status;
+    default:
+        return end->maybe_applied ? ST_UNKNOWN : end->status;
+    }
+}
+
+static void end_query(struct ctrler_operation *operation, const struct caller_end *end)
+{
+    struct shard_config config;
+    enum status status = end->status;
+    struct reader reader;
+
+    if (status == ST_OK) {
+        reader = reader_of(end->response->config_reply.encoded);
+        status = shard_config_decode(&reader, &config) ? ST_OK : ST_MALFORMED;
+    }
+    operation->config_done(operation->context, status, status == ST_OK ? &config : NULL);
+    if (status == ST_OK) {
+        shard_config_fini(&config);
+    }
+}
+
+static void end_change(struct ctrler_operation *operation, const struct caller_end *end)
+{
+    enum status status = final_status(end);
+    bool answered = end->response != NULL && status == end->status;
+    char text[256];
+    size_t len = 0;
+
+    if (answered && status != ST_OK) {
+        len = end->response->text.len < sizeof(text) ? end->response->text.len : sizeof(text) - 1;
+        memcpy(text, len > 0 ? (const char *)end->response->text.data : "", len);
+    }
+    text[len] = '\0';
+    operation->changed(operation->context, status,
+                       status == ST_OK && operation->session != NULL ? end->response->admin.num : 0,
+                       answered ? text : end->reason);
+}
+
+/* SESSION_EXPIRED, and no try of unknown end: nothing was applied, and may be under a newer time.
+ */
+static bool reissue(struct ctrler_operation *operation, const struct caller_end *end)
+{
+    if (end->status != ST_SESSION_EXPIRED || end->maybe_applied || operation->session == NULL ||
+        ++operation->reissues > MAX_REISSUES) {
+        return false;
+    }
+    if (end->response->cluster_time <= operation->session->issued_at) {
+        operation->session->issued_at++;
+    } else {
+        operation->session->issued_at = end->response->cluster_time;
+    }
+    start_call(operation, end->now_ms);
+    return true;
+}
+
+static void operation_done(void *context, const struct caller_end *end)
+{
+    struct ctrler_operation *operation = context;
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    if (end->response != NULL && end->response->cluster_time > clerk->time) {
+        clerk->time = end->response->cluster_time;
+    }
+    if (reissue(operation, end)) {
+        return;
+    }
+    clerk->reason = end->reason;
+    if (operation->config_done != NULL) {
+        end_query(operation, end);
+    } else {
+        end_change(operation, end);
+    }
+    clerk->reason = "";
+    operation_destroy(operation);
+}
+
+/* ---- Verbs --------------------------------------------------------------------------------- */
+
+void ctrler_clerk_query(struct ctrler_clerk *clerk, config_num num, uint32_t gid,
+                        uint64_t incarnation, uint64_t now_ms, uint64_t deadline_ms,
+                        ctrler_clerk_config done, void *context)
+{
+    struct ctrler_operation *operation =
+        operation_create(clerk, PROTO_CONFIG, deadline_ms, context);
+
+    operation->config_done = done;
+    operation->request.config.num = num;
+    operation->request.config.gid = gid;
+    operation->request.config.incarnation = incarnation;
+    start_call(operation, now_ms);
+}
+
+void ctrler_clerk_join(struct ctrler_clerk *clerk, const struct proto_join_group *groups,
+                       uint32_t n, uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                       void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, PROTO_JOIN, deadline_ms, context);
+
+    ASSERT(n >= 1 && n <= PROTO_MAX_GROUPS);
+    operation->changed = done;
+    operation->request.join.n = n;
+    operation->request.join.groups = mem_copy(groups, n * sizeof(groups[0]));
+    start_change(operation, &operation->request.join.session, now_ms);
+}
+
+void ctrler_clerk_leave(struct ctrler_clerk *clerk, const uint32_t *gids, uint32_t n,
+                        uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                        void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, PROTO_LEAVE, deadline_ms, context);
+
+    ASSERT(n >= 1 && n <= PROTO_MAX_GROUPS);
+    operation->changed = done;
+    operation->request.leave.n = n;
+    operation->request.leave.gids = mem_copy(gids, n * sizeof(gids[0]));
+    start_change(operation, &operation->request.leave.session, now_ms);
+}
+
+void ctrler_clerk_move(struct ctrler_clerk *clerk, shard_id shard, uint32_t gid, uint64_t now_ms,
+                       uint64_t deadline_ms, ctrler_clerk_changed done, void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, PROTO_MOVE, deadline_ms, context);
+
+    ASSERT(shard < SHARD_MAX_COUNT);
+    operation->changed = done;
+    operation->request.move.shard = shard;
+    operation->request.move.gid = gid;
+    start_change(operation, &operation->request.move.session, now_ms);
+}
+
+void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                          const struct proto_confirm *shards, uint32_t n, uint64_t now_ms,
+                          uint64_t deadline_ms, ctrler_clerk_changed done, void *context)
+{
+    struct ctrler_operation *operation =
+        operation_create(clerk, PROTO_CONFIRM, deadline_ms, context);
+
+    ASSERT(n <= SHARD_MAX_COUNT);
+    operation->changed = done;
+    operation->request.confirm.gid = gid;
+    operation->request.confirm.incarnation = incarnation;
+    operation->request.confirm.n = n;
+    operation->request.confirm.shards = mem_copy(shards, n * sizeof(shards[0]));
+    start_call(operation, now_ms);
+}
+
+void ctrler_clerk_bind(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                       uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                       void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, PROTO_BIND, deadline_ms, context);
+
+    operation->changed = done;
+    operation->request.confirm.gid = gid;
+    operation->request.confirm.incarnation = incarnation;
+    start_call(operation, now_ms);
+}

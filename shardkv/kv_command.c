@@ -1,0 +1,159 @@
+/* kv_command: see kv_command.h for the formats. */
+#include "shardkv/kv_command.h"
+
+#include "raft/util/assert.h"
+
+/* A piece's body: PROTO_MAX_CHUNK, or one larger record with its lengths. */
+#define KV_MAX_BODY (PROTO_MAX_CHUNK + KV_MAX_VALUE + KV_MAX_KEY + 64)
+
+static void encode_install(const struct kv_command *command, struct buf *out)
+{
+    buf_put_u64(out, command->install.end.copy_id);
+    buf_put_u64(out, command->install.end.pieces);
+    shard_sum_encode(&command->install.end.records, out);
+    shard_sum_encode(&command->install.end.sessions, out);
+    buf_put_u64(out, command->install.end.epoch);
+    buf_put_u64(out, command->install.floor);
+    buf_put_u64(out, command->install.version);
+    buf_put_bytes(out, command->install.chain);
+}
+
+static void encode_chunk(const struct kv_command *command, struct buf *out)
+{
+    buf_put_u64(out, command->chunk.copy_id);
+    buf_put_u64(out, command->chunk.piece);
+    buf_put_u8(out, command->chunk.kind);
+    buf_put_bytes(out, command->chunk.body);
+    buf_put_bytes(out, command->chunk.cursor);
+}
+
+static bool is_about_a_shard(enum kv_command_kind kind)
+{
+    return kind >= KV_COMMAND_FREEZE && kind <= KV_COMMAND_RELEASED;
+}
+
+void kv_command_encode(const struct kv_command *command, struct buf *out)
+{
+    buf_put_u8(out, KV_COMMAND_FORMAT);
+    buf_put_u8(out, (uint8_t)command->kind);
+    if (is_about_a_shard(command->kind)) {
+        buf_put_u32(out, command->shard);
+        buf_put_u64(out, command->num);
+    }
+    switch (command->kind) {
+    case KV_COMMAND_INIT:
+        buf_put_u64(out, command->init.incarnation);
+        buf_put(out, command->init.cluster_id, sizeof(command->init.cluster_id));
+        buf_put_u32(out, command->init.n_shards);
+        break;
+    case KV_COMMAND_CONFIG:
+        buf_put_slice(out, command->config);
+        break;
+    case KV_COMMAND_WRITE:
+        kv_write_encode(&command->write, out);
+        break;
+    case KV_COMMAND_CHUNK:
+        encode_chunk(command, out);
+        break;
+    case KV_COMMAND_INSTALL:
+        encode_install(command, out);
+        break;
+    case KV_COMMAND_FREEZE:
+    case KV_COMMAND_DROP:
+    case KV_COMMAND_RELEASED:
+        break;
+    default:
+        UNREACHABLE("a kind that nobody proposes yet");
+    }
+}
+
+static void decode_install(struct reader *reader, struct kv_command *command)
+{
+    command->install.end.copy_id = reader_u64(reader);
+    command->install.end.pieces = reader_u64(reader);
+    shard_sum_decode(reader, &command->install.end.records);
+    shard_sum_decode(reader, &command->install.end.sessions);
+    command->install.end.epoch = reader_u64(reader);
+    command->install.floor = reader_u64(reader);
+    command->install.version = reader_u64(reader);
+    command->install.chain = reader_bytes(reader, KV_MAX_CHAIN);
+}
+
+static void decode_chunk(struct reader *reader, struct kv_command *command)
+{
+    command->chunk.copy_id = reader_u64(reader);
+    command->chunk.piece = reader_u64(reader);
+    command->chunk.kind = reader_u8(reader);
+    command->chunk.body = reader_bytes(reader, KV_MAX_BODY);
+    command->chunk.cursor = reader_bytes(reader, SHARD_MAX_CURSOR);
+}
+
+static void decode_init(struct reader *reader, struct kv_command *command)
+{
+    struct slice cluster_id;
+
+    command->init.incarnation = reader_u64(reader);
+    cluster_id = reader_take(reader, sizeof(command->init.cluster_id));
+    if (reader_ok(reader)) {
+        memcpy(command->init.cluster_id, cluster_id.data, cluster_id.len);
+    }
+    command->init.n_shards = reader_u32(reader);
+}
+
+enum status kv_command_decode(struct slice bytes, struct kv_command *command)
+{
+    struct reader reader = reader_of(bytes);
+    uint8_t format = reader_u8(&reader);
+    bool ok = true;
+
+    command->kind = (enum kv_command_kind)reader_u8(&reader);
+    if (!reader_ok(&reader)) {
+        return ST_CORRUPT;
+    }
+    if (format != KV_COMMAND_FORMAT || command->kind < KV_COMMAND_INIT ||
+        command->kind > KV_COMMAND_RELEASED) {
+        return ST_VERSION;
+    }
+    if (is_about_a_shard(command->kind)) {
+        command->shard = reader_u32(&reader);
+        command->num = reader_u64(&reader);
+    }
+    switch (command->kind) {
+    case KV_COMMAND_INIT:
+        decode_init(&reader, command);
+        break;
+    case KV_COMMAND_CONFIG:
+        command->config = reader_take(&reader, reader_left(&reader));
+        break;
+    case KV_COMMAND_WRITE:
+        ok = kv_write_decode(&reader, &command->write);
+        break;
+    case KV_COMMAND_CHUNK:
+        decode_chunk(&reader, command);
+        break;
+    case KV_COMMAND_INSTALL:
+        decode_install(&reader, command);
+        break;
+    default: /* FREEZE, DROP, RELEASED have no more */
+        break;
+    }
+    return ok && reader_done(&reader) ? ST_OK : ST_CORRUPT;
+}
+
+void kv_command_result_encode(const struct kv_command_result *outcome, struct buf *out)
+{
+    buf_put_u16(out, (uint16_t)outcome->status);
+    buf_put_u32(out, outcome->gid_hint);
+    buf_put_slice(out, outcome->result);
+}
+
+bool kv_command_result_decode(struct slice bytes, struct kv_command_result *outcome)
+{
+    struct reader reader = reader_of(bytes);
+    uint16_t status = reader_u16(&reader);
+
+    outcome->gid_hint = reader_u32(&reader);
+    outcome->result = reader_take(&reader, reader_left(&reader));
+    outcome->status = (enum status)status;
+    return reader_ok(&reader) && status_is_valid(status);
+}

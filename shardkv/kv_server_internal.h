@@ -1,0 +1,76 @@
+/* Shared by kv_server.c (events and life), kv_requests.c (what clients ask), kv_handover.c (what
+ * other groups ask) and kv_status.c. */
+#ifndef SHARDKV_KV_SERVER_INTERNAL_H
+#define SHARDKV_KV_SERVER_INTERNAL_H
+
+#include "shardkv/config_watch.h"
+#include "shardkv/confirm.h"
+#include "shardkv/kv_server.h"
+#include "shardkv/migrate.h"
+#include "shardkv/release.h"
+
+struct kv_metrics {
+    uint64_t gets, writes, scans, pulls, releases;
+    uint64_t wrong_group, session_refused;
+};
+
+struct kv_server {
+    struct kv_server_options options;
+    struct group_world world;
+    struct rsm_service_ops ops;
+    struct kv_context context;
+    struct kv_sm *sm;
+    struct group *group;
+    struct serve *serve;
+    struct caller *caller;
+    struct ctrler_clerk *clerk;
+    struct config_watch *watch;
+    struct migrate *migrate;
+    struct release *release;
+    struct confirm *confirm;
+    char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint: whom it reaches; "" if unknown */
+    size_t n_urls;
+    uint64_t wall_us; /* of the event that is being handled */
+    bool wake;        /* something was proposed after the group's turn ended: come back at once */
+    struct kv_metrics metrics;
+};
+
+/* A request that waits for the group. It owns `bytes`; what it needs of the rest is copied. */
+struct kv_request {
+    struct kv_server *server;
+    struct serve_ticket ticket;
+    shard_id shard;
+    config_num num;   /* PULL, RELEASE */
+    uint32_t to;      /* PULL, RELEASE */
+    uint32_t limit;   /* SCAN: records; PULL: bytes */
+    uint64_t piece;   /* PULL */
+    size_t split;     /* SCAN: bytes = prefix ‖ after, split here */
+    struct buf bytes; /* GET: key; PULL: cursor */
+};
+struct kv_request *kv_request_create(struct kv_server *server, const struct serve_ticket *ticket,
+                                     shard_id shard);
+void kv_request_destroy(struct kv_request *request);
+/* Answers, and destroys it. */
+void kv_request_refuse(struct kv_request *request, enum status status, const char *text);
+void kv_request_wrong_group(struct kv_request *request, uint32_t gid_hint);
+void kv_request_respond(struct kv_request *request, struct proto_response *response);
+
+/* kv_requests.c: GET, WRITE, SCAN. kv_handover.c: SHARD_PULL, SHARD_RELEASE, SHARD_WHERE. */
+void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
+                   const struct proto_request *request);
+void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket,
+                     const struct proto_request *request);
+void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
+                    const struct proto_request *request);
+void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
+                    const struct proto_request *request);
+void kv_server_release(struct kv_server *server, const struct serve_ticket *ticket,
+                       const struct proto_request *request);
+void kv_server_where(struct kv_server *server, const struct serve_ticket *ticket,
+                     const struct proto_request *request);
+
+/* kv_status.c: for struct serve_options. */
+void kv_server_status(void *server, struct proto_node_status *status);
+config_num kv_server_config(void *server);
+
+#endif

@@ -1,0 +1,219 @@
+/* Clients of a simulated cluster: the shipped clerk with the world's clock and network. */
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+#include "tests/sim/kv_cluster_internal.h"
+
+#define NOW_TIMEOUT_MS 60000
+
+struct kv_client {
+    struct kv_cluster *cluster;
+    struct clerk *clerk;
+    struct ctrler_clerk *admin; /* made when first asked for */
+    size_t number;
+};
+
+static void client_message(void *client, uint64_t now_ms, struct slice message)
+{
+    clerk_on_message(((struct kv_client *)client)->clerk, now_ms, message);
+}
+
+static void client_down(void *client, uint64_t now_ms, const char *url)
+{
+    clerk_on_down(((struct kv_client *)client)->clerk, now_ms, url);
+}
+
+static void client_tick(void *client, uint64_t now_ms)
+{
+    clerk_tick(((struct kv_client *)client)->clerk, now_ms);
+}
+
+static uint64_t client_deadline(void *client)
+{
+    return clerk_next_deadline_ms(((struct kv_client *)client)->clerk);
+}
+
+static const struct world_client_ops client_ops = {client_message, client_down, client_tick,
+                                                   client_deadline};
+
+static void client_send(void *context, const char *url, struct buf *message)
+{
+    struct kv_client *client = context;
+    world_client_send(client->cluster->world, client->number, url, message);
+}
+
+struct kv_client *kv_client_create(struct kv_cluster *cluster)
+{
+    struct kv_client *client = mem_zalloc(sizeof(*client));
+    struct clerk_options options;
+    struct rng *rng = world_rng(cluster->world);
+
+    client->cluster = cluster;
+    clerk_options_default(&options);
+    options.ctrlers = cluster->ctrlers;
+    set_u64(options.client_id, rng_next(rng));
+    set_u64(options.client_id + 8, rng_next(rng));
+    options.caller.seed = rng_next(rng);
+    options.caller.transport = (struct caller_transport){client, client_send};
+    client->clerk = clerk_create(&options);
+    client->number = world_add_client(cluster->world, &client_ops, client);
+    return client;
+}
+
+void kv_client_destroy(struct kv_client **client)
+{
+    struct kv_client *c = *client;
+
+    world_remove_client(c->cluster->world, c->number);
+    if (c->admin != NULL) {
+        ctrler_clerk_destroy(&c->admin);
+    }
+    clerk_destroy(&c->clerk);
+    mem_free(c);
+    *client = NULL;
+}
+
+struct clerk *kv_client_clerk(struct kv_client *client)
+{
+    return client->clerk;
+}
+
+size_t kv_client_number(const struct kv_client *client)
+{
+    return client->number;
+}
+
+struct ctrler_clerk *kv_client_admin(struct kv_client *client)
+{
+    uint8_t id[16];
+
+    if (client->admin == NULL) {
+        set_u64(id, rng_next(world_rng(client->cluster->world)));
+        set_u64(id + 8, rng_next(world_rng(client->cluster->world)));
+        client->admin =
+            ctrler_clerk_create(clerk_caller(client->clerk), &client->cluster->ctrlers, id);
+    }
+    return client->admin;
+}
+
+void kv_outcome_fini(struct kv_outcome *outcome)
+{
+    buf_fini(&outcome->value);
+}
+
+struct pending {
+    struct kv_cluster *cluster;
+    struct kv_outcome *outcome;
+};
+
+static void on_end(void *context, const struct clerk_end *end)
+{
+    struct pending *pending = context;
+    struct kv_outcome *outcome = pending->outcome;
+
+    ASSERT(!outcome->ended);
+    outcome->ended = true;
+    outcome->status = end->status;
+    outcome->end_us = world_now_us(pending->cluster->world);
+    buf_put_slice(&outcome->value, end->value);
+    if (end->result != NULL) {
+        outcome->result = *end->result;
+    }
+    mem_free(pending);
+}
+
+static struct pending *begin(struct kv_client *client, struct kv_outcome *outcome)
+{
+    struct pending *pending = mem_zalloc(sizeof(*pending));
+
+    *outcome = (struct kv_outcome){.start_us = world_now_us(client->cluster->world)};
+    pending->cluster = client->cluster;
+    pending->outcome = outcome;
+    client->cluster->n_operations++;
+    return pending;
+}
+
+void kv_client_get(struct kv_client *client, const char *key, uint64_t ms,
+                   struct kv_outcome *outcome)
+{
+    uint64_t now_ms = world_now_ms(client->cluster->world);
+
+    clerk_get(client->clerk, slice_text(key), now_ms, now_ms + ms, on_end, begin(client, outcome));
+    world_reschedule(client->cluster->world, client->number);
+}
+
+static void write_one(struct kv_client *client, enum kv_operation_type type, const char *key,
+                      struct slice value, uint64_t ms, struct kv_outcome *outcome)
+{
+    uint64_t now_ms = world_now_ms(client->cluster->world);
+    struct kv_write write = {.n_operations = 1};
+
+    write.operations[0] = (struct kv_operation){type, slice_text(key), value};
+    clerk_write(client->clerk, &write, now_ms, now_ms + ms, on_end, begin(client, outcome));
+    world_reschedule(client->cluster->world, client->number);
+}
+
+void kv_client_put(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
+                   struct kv_outcome *outcome)
+{
+    write_one(client, KV_PUT, key, value, ms, outcome);
+}
+
+void kv_client_append(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
+                      struct kv_outcome *outcome)
+{
+    write_one(client, KV_APPEND, key, value, ms, outcome);
+}
+
+static bool outcome_ended(void *context)
+{
+    return ((struct kv_outcome *)context)->ended;
+}
+
+static void await(struct kv_client *client, struct kv_outcome *outcome)
+{
+    ASSERT(world_run_until(client->cluster->world, NOW_TIMEOUT_MS + 1000, outcome_ended, outcome));
+}
+
+void kv_put_now(struct kv_client *client, const char *key, const char *value)
+{
+    struct kv_outcome outcome;
+
+    kv_client_put(client, key, slice_text(value), NOW_TIMEOUT_MS, &outcome);
+    await(client, &outcome);
+    ASSERT(outcome.status == ST_OK);
+    kv_outcome_fini(&outcome);
+}
+
+void kv_append_now(struct kv_client *client, const char *key, const char *value)
+{
+    struct kv_outcome outcome;
+
+    kv_client_append(client, key, slice_text(value), NOW_TIMEOUT_MS, &outcome);
+    await(client, &outcome);
+    ASSERT(outcome.status == ST_OK);
+    kv_outcome_fini(&outcome);
+}
+
+bool kv_get_now(struct kv_client *client, const char *key, struct buf *value)
+{
+    struct kv_outcome outcome;
+    bool found;
+
+    kv_client_get(client, key, NOW_TIMEOUT_MS, &outcome);
+    await(client, &outcome);
+    ASSERT(outcome.status == ST_OK || outcome.status == ST_NOT_FOUND);
+    found = outcome.status == ST_OK;
+    buf_put_slice(value, buf_slice(&outcome.value));
+    kv_outcome_fini(&outcome);
+    return found;
+}
+
+void kv_check_now(struct kv_client *client, const char *key, const char *value)
+{
+    struct buf found = {0};
+    bool exists = kv_get_now(client, key, &found);
+
+    ASSERT(exists == (value != NULL));
+    ASSERT(value == NULL || slice_equal(buf_slice(&found), slice_text(value)));
+    buf_fini(&found);
+}

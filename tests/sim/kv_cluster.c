@@ -1,0 +1,422 @@
+/* A whole cluster in a simulated world: servers and administration. Clients are in kv_client.c. */
+#include "tests/sim/kv_cluster.h"
+
+#include <stdio.h>
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+#include "shardctrler/ctrler_server.h"
+#include "shardkv/kv_server.h"
+#include "tests/sim/kv_cluster_internal.h"
+
+#define ADMIN_TIMEOUT_MS 60000
+
+/* ---- Servers
+ * ------------------------------------------------------------------------------------------ */
+
+static void tune_group(const struct kv_cluster *cluster, const struct world_parts *parts,
+                       struct group_options *options)
+{
+    raft_configuration_from_spec(&parts->spec, &options->bootstrap);
+    options->check_invariants = true;
+    if (cluster->options.snapshots) {
+        options->checkpoint_log_bytes = 4000;
+        options->log_keep_bytes = 0;
+    }
+}
+
+static void *ctrler_create(void *context, const struct world_parts *parts)
+{
+    struct kv_cluster *cluster = context;
+    struct ctrler_server_options options;
+    struct ctrler_server *server = NULL;
+
+    ctrler_server_options_default(&options, parts->id, parts->seed, &parts->spec);
+    tune_group(cluster, parts, &options.group);
+    options.n_shards = cluster->options.n_shards;
+    options.incarnation = parts->node + 1;
+    options.version = "sim";
+    ASSERT(ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
+                                parts->now_ms, &server) == ST_OK);
+    return server;
+}
+
+static void ctrler_destroy(void **server)
+{
+    struct ctrler_server *ctrler = *server;
+
+    ctrler_server_destroy(&ctrler);
+    *server = NULL;
+}
+
+static void ctrler_step(void *server, const struct io_event *event)
+{
+    ctrler_server_step(server, event);
+}
+
+static uint64_t ctrler_deadline(void *server)
+{
+    return ctrler_server_next_deadline_ms(server);
+}
+
+static struct group *ctrler_group(void *server)
+{
+    return ctrler_server_group(server);
+}
+
+static void *kv_create(void *context, const struct world_parts *parts)
+{
+    struct kv_cluster *cluster = context;
+    struct kv_server_options options;
+    struct kv_server *server = NULL;
+
+    kv_server_options_default(&options, parts->gid, parts->id, parts->seed);
+    tune_group(cluster, parts, &options.group);
+    options.ctrlers = cluster->ctrlers;
+    options.incarnation = parts->node + 1;
+    options.version = "sim";
+    ASSERT(kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
+                            parts->now_ms, &server) == ST_OK);
+    return server;
+}
+
+static void kv_destroy(void **server)
+{
+    struct kv_server *kv = *server;
+
+    kv_server_destroy(&kv);
+    *server = NULL;
+}
+
+static void kv_step(void *server, const struct io_event *event)
+{
+    kv_server_step(server, event);
+}
+
+static uint64_t kv_deadline(void *server)
+{
+    return kv_server_next_deadline_ms(server);
+}
+
+static struct group *kv_group(void *server)
+{
+    return kv_server_group(server);
+}
+
+static const struct world_node_ops ctrler_ops = {ctrler_create,   ctrler_destroy, ctrler_step,
+                                                 ctrler_deadline, ctrler_group,   NULL};
+static const struct world_node_ops kv_ops = {kv_create,   kv_destroy, kv_step,
+                                             kv_deadline, kv_group,   NULL};
+
+/* ---- The cluster
+ * -------------------------------------------------------------------------------------- */
+
+static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct spec *spec,
+                         const struct world_node_ops *ops)
+{
+    for (size_t i = 0; i < spec->n; i++) {
+        size_t node = world_add_node(cluster->world, gid, spec->replicas[i].id, spec, ops, cluster);
+        world_start(cluster->world, node);
+    }
+}
+
+struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_options *options)
+{
+    struct kv_cluster *cluster = mem_zalloc(sizeof(*cluster));
+
+    ASSERT(options->n_groups <= KV_CLUSTER_MAX_GROUPS);
+    cluster->name = name;
+    cluster->options = *options;
+    if (cluster->options.n_shards == 0) {
+        cluster->options.n_shards = SHARD_MIN_COUNT;
+    }
+    cluster->world = world_create(options->seed);
+    kv_cluster_set_unreliable(cluster, options->unreliable);
+    world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
+    add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
+    for (size_t g = 0; g < options->n_groups; g++) {
+        world_make_spec(cluster->world, kv_cluster_gid(g), options->n_replicas,
+                        &cluster->groups[g]);
+        if (!options->ctrlers_only) {
+            add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
+        }
+    }
+    cluster->admin = kv_client_create(cluster);
+    return cluster;
+}
+
+void kv_cluster_destroy(struct kv_cluster **cluster)
+{
+    struct kv_cluster *c = *cluster;
+    const struct world_counts *counts = world_counted(c->world);
+
+    for (size_t i = 0; i < world_node_count(c->world); i++) {
+        if (world_halted(c->world, i) != NULL) {
+            fprintf(stderr, "node %zu halted: %s\n", i, world_halted(c->world, i));
+            UNREACHABLE("a replica halted");
+        }
+    }
+    kv_client_destroy(&c->admin);
+    printf("%-34s %6.1f s %2zu peers %7llu RPCs %8llu client RPCs %10llu bytes %6llu ops\n",
+           c->name, (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n_replicas,
+           (unsigned long long)counts->rpcs, (unsigned long long)counts->client_rpcs,
+           (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
+    world_destroy(&c->world);
+    shard_config_fini(&c->config);
+    mem_free(c);
+    *cluster = NULL;
+}
+
+struct world *kv_cluster_world(struct kv_cluster *cluster)
+{
+    return cluster->world;
+}
+
+void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms)
+{
+    world_run_ms(cluster->world, ms);
+}
+
+void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable)
+{
+    struct world_faults faults = {.unreliable = unreliable};
+    world_set_faults(cluster->world, &faults);
+}
+
+uint32_t kv_cluster_gid(size_t group)
+{
+    return 100 + (uint32_t)group;
+}
+
+size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i)
+{
+    ASSERT(i < cluster->options.n_ctrlers);
+    return i;
+}
+
+size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i)
+{
+    ASSERT(group < cluster->options.n_groups && i < cluster->options.n_replicas);
+    return cluster->options.n_ctrlers + group * cluster->options.n_replicas + i;
+}
+
+static size_t find_leader(const struct kv_cluster *cluster, size_t first, size_t n)
+{
+    size_t leader = SIZE_MAX;
+    raft_term term = 0;
+
+    for (size_t i = first; i < first + n; i++) {
+        struct group *group = world_group(cluster->world, i);
+        if (group != NULL && world_is_connected(cluster->world, i) && group_is_leader(group) &&
+            raft_current_term(group_raft(group)) > term) {
+            leader = i;
+            term = raft_current_term(group_raft(group));
+        }
+    }
+    return leader;
+}
+
+size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group)
+{
+    return find_leader(cluster, kv_cluster_node(cluster, group, 0), cluster->options.n_replicas);
+}
+
+size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster)
+{
+    return find_leader(cluster, 0, cluster->options.n_ctrlers);
+}
+
+static void stop_node(struct kv_cluster *cluster, size_t node)
+{
+    if (world_is_running(cluster->world, node)) {
+        world_crash(cluster->world, node);
+    }
+}
+
+static void start_node(struct kv_cluster *cluster, size_t node)
+{
+    if (!world_is_running(cluster->world, node)) {
+        world_start(cluster->world, node);
+    }
+}
+
+void kv_cluster_stop_group(struct kv_cluster *cluster, size_t group)
+{
+    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+        stop_node(cluster, kv_cluster_node(cluster, group, i));
+    }
+}
+
+void kv_cluster_start_group(struct kv_cluster *cluster, size_t group)
+{
+    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+        start_node(cluster, kv_cluster_node(cluster, group, i));
+    }
+}
+
+void kv_cluster_stop_replica(struct kv_cluster *cluster, size_t i)
+{
+    for (size_t group = 0; group < cluster->options.n_groups; group++) {
+        stop_node(cluster, kv_cluster_node(cluster, group, i));
+    }
+}
+
+void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i)
+{
+    for (size_t group = 0; group < cluster->options.n_groups; group++) {
+        start_node(cluster, kv_cluster_node(cluster, group, i));
+    }
+}
+
+/* ---- Administration
+ * ------------------------------------------------------------------------------------- */
+
+struct change {
+    bool ended;
+    enum status status;
+    config_num num;
+};
+
+static void on_changed(void *context, enum status status, config_num num, const char *text)
+{
+    struct change *change = context;
+
+    (void)text;
+    change->ended = true;
+    change->status = status;
+    change->num = num;
+}
+
+static bool change_ended(void *context)
+{
+    return ((struct change *)context)->ended;
+}
+
+static uint64_t deadline(const struct kv_cluster *cluster)
+{
+    return world_now_ms(cluster->world) + ADMIN_TIMEOUT_MS;
+}
+
+static enum status await_change(struct kv_cluster *cluster, struct change *change, config_num *num)
+{
+    world_reschedule(cluster->world, kv_client_number(cluster->admin));
+    ASSERT(world_run_until(cluster->world, ADMIN_TIMEOUT_MS + 1000, change_ended, change));
+    if (num != NULL) {
+        *num = change->num;
+    }
+    return change->status;
+}
+
+static enum status join_many(struct kv_cluster *cluster, const size_t *groups, uint32_t n,
+                             config_num *num)
+{
+    struct proto_join_group list[KV_CLUSTER_MAX_GROUPS];
+    struct change change = {0};
+
+    for (uint32_t i = 0; i < n; i++) {
+        list[i] = (struct proto_join_group){.gid = kv_cluster_gid(groups[i]),
+                                            .replicas = cluster->groups[groups[i]]};
+    }
+    ctrler_clerk_join(kv_client_admin(cluster->admin), list, n, world_now_ms(cluster->world),
+                      deadline(cluster), on_changed, &change);
+    return await_change(cluster, &change, num);
+}
+
+static enum status leave_many(struct kv_cluster *cluster, const size_t *groups, uint32_t n,
+                              config_num *num)
+{
+    uint32_t gids[KV_CLUSTER_MAX_GROUPS];
+    struct change change = {0};
+
+    for (uint32_t i = 0; i < n; i++) {
+        gids[i] = kv_cluster_gid(groups[i]);
+    }
+    ctrler_clerk_leave(kv_client_admin(cluster->admin), gids, n, world_now_ms(cluster->world),
+                       deadline(cluster), on_changed, &change);
+    return await_change(cluster, &change, num);
+}
+
+enum status kv_cluster_join(struct kv_cluster *cluster, size_t group, config_num *num)
+{
+    return join_many(cluster, &group, 1, num);
+}
+
+enum status kv_cluster_leave(struct kv_cluster *cluster, size_t group, config_num *num)
+{
+    return leave_many(cluster, &group, 1, num);
+}
+
+enum status kv_cluster_move(struct kv_cluster *cluster, shard_id shard, uint32_t gid,
+                            config_num *num)
+{
+    struct change change = {0};
+
+    ctrler_clerk_move(kv_client_admin(cluster->admin), shard, gid, world_now_ms(cluster->world),
+                      deadline(cluster), on_changed, &change);
+    return await_change(cluster, &change, num);
+}
+
+void kv_cluster_join_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n)
+{
+    ASSERT(join_many(cluster, groups, n, NULL) == ST_OK);
+}
+
+void kv_cluster_leave_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n)
+{
+    ASSERT(leave_many(cluster, groups, n, NULL) == ST_OK);
+}
+
+void kv_cluster_join_now(struct kv_cluster *cluster, size_t group)
+{
+    kv_cluster_join_many_now(cluster, &group, 1);
+}
+
+void kv_cluster_leave_now(struct kv_cluster *cluster, size_t group)
+{
+    kv_cluster_leave_many_now(cluster, &group, 1);
+}
+
+struct query {
+    struct kv_cluster *cluster;
+    bool ended;
+};
+
+static void on_config(void *context, enum status status, const struct shard_config *config)
+{
+    struct query *query = context;
+
+    ASSERT(status == ST_OK);
+    shard_config_fini(&query->cluster->config);
+    shard_config_copy(&query->cluster->config, config);
+    query->ended = true;
+}
+
+static bool query_ended(void *context)
+{
+    return ((struct query *)context)->ended;
+}
+
+const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_num num)
+{
+    struct query query = {.cluster = cluster};
+
+    ctrler_clerk_query(kv_client_admin(cluster->admin), num, 0, 0, world_now_ms(cluster->world),
+                       deadline(cluster), on_config, &query);
+    world_reschedule(cluster->world, kv_client_number(cluster->admin));
+    ASSERT(world_run_until(cluster->world, ADMIN_TIMEOUT_MS + 1000, query_ended, &query));
+    return &cluster->config;
+}
+
+const char *kv_cluster_key(struct kv_cluster *cluster, size_t i)
+{
+    ASSERT(i < cluster->options.n_shards && i < KV_CLUSTER_MAX_KEYS);
+    if (cluster->keys[i][0] == '\0') {
+        for (unsigned n = 0;; n++) {
+            snprintf(cluster->keys[i], sizeof(cluster->keys[i]), "key-%u", n);
+            if (shard_of_key(slice_text(cluster->keys[i]), cluster->options.n_shards) == i) {
+                break;
+            }
+        }
+    }
+    return cluster->keys[i];
+}

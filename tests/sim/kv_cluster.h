@@ -1,0 +1,103 @@
+/* kv_cluster: controllers, replica groups and clients in a simulated world, all of them the shipped
+ * code, with the helpers of the public key/value suites.
+ *
+ * Groups are numbered from 0 here; group g has gid 100 + g. Calls below that end in "now" run the
+ * world until the answer is there and fail the test if it does not come.
+ */
+#ifndef TESTS_SIM_KV_CLUSTER_H
+#define TESTS_SIM_KV_CLUSTER_H
+
+#include "client/clerk.h"
+#include "client/ctrler_clerk.h"
+#include "tests/sim/world.h"
+
+#define KV_CLUSTER_MAX_GROUPS 10
+
+struct kv_cluster;
+struct kv_client;
+
+struct kv_cluster_options {
+    size_t n_ctrlers;
+    size_t n_groups;
+    size_t n_replicas; /* of each group */
+    uint32_t n_shards; /* 16 by default */
+    bool unreliable;
+    bool snapshots; /* small checkpoints, compacted logs */
+    bool ctrlers_only;
+    uint64_t seed;
+};
+
+/* Starts everything; no group has joined. name: for the statistics line. */
+struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_options *options);
+/* Checks that no replica halted; prints the statistics line. */
+void kv_cluster_destroy(struct kv_cluster **cluster);
+
+struct world *kv_cluster_world(struct kv_cluster *cluster);
+void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
+void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
+uint32_t kv_cluster_gid(size_t group);
+
+/* The world's number of replica i (from 0) of a group, or of a controller. */
+size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i);
+size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i);
+/* The replica that leads, SIZE_MAX if none does. */
+size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group);
+size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster);
+
+void kv_cluster_stop_group(struct kv_cluster *cluster, size_t group); /* all replicas, by a crash */
+void kv_cluster_start_group(struct kv_cluster *cluster, size_t group);
+/* Crashes and starts replica i of every group at once. */
+void kv_cluster_stop_replica(struct kv_cluster *cluster, size_t i);
+void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i);
+
+/* ---- Administration
+ * ---------------------------------------------------------------------------------- */
+
+enum status kv_cluster_join(struct kv_cluster *cluster, size_t group, config_num *num);
+enum status kv_cluster_leave(struct kv_cluster *cluster, size_t group, config_num *num);
+enum status kv_cluster_move(struct kv_cluster *cluster, shard_id shard, uint32_t gid,
+                            config_num *num);
+void kv_cluster_join_now(struct kv_cluster *cluster, size_t group);
+void kv_cluster_leave_now(struct kv_cluster *cluster, size_t group);
+void kv_cluster_join_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n);
+void kv_cluster_leave_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n);
+/* A configuration (CONFIG_LATEST or a number), valid until the next query. */
+const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_num num);
+/* ---- Clients
+ * ----------------------------------------------------------------------------------------- */
+
+struct kv_client *kv_client_create(struct kv_cluster *cluster);
+void kv_client_destroy(struct kv_client **client);
+struct clerk *kv_client_clerk(struct kv_client *client);
+size_t kv_client_number(const struct kv_client *client); /* in the world */
+
+/* One operation's end, in memory of its own. */
+struct kv_outcome {
+    bool ended;
+    enum status status;
+    struct buf value;
+    struct kv_write_result result;
+    uint64_t start_us, end_us;
+};
+void kv_outcome_fini(struct kv_outcome *outcome);
+
+/* Starts an operation; *outcome must stay until it ended. */
+void kv_client_get(struct kv_client *client, const char *key, uint64_t ms,
+                   struct kv_outcome *outcome);
+void kv_client_put(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
+                   struct kv_outcome *outcome);
+void kv_client_append(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
+                      struct kv_outcome *outcome);
+
+/* The same, run until they end; each must end OK within 60 s. */
+void kv_put_now(struct kv_client *client, const char *key, const char *value);
+void kv_append_now(struct kv_client *client, const char *key, const char *value);
+/* Fails the test unless the value is exactly this; NULL: no such key. */
+void kv_check_now(struct kv_client *client, const char *key, const char *value);
+/* The value, appended; false if there is no such key. */
+bool kv_get_now(struct kv_client *client, const char *key, struct buf *value);
+
+/* Keys that lie in n different shards. Static text of the cluster. */
+const char *kv_cluster_key(struct kv_cluster *cluster, size_t i);
+
+#endif

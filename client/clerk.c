@@ -53,7 +53,7 @@ void clerk_destroy(struct clerk **clerk)
     *clerk = NULL;
 }
 
-/* ---- Operations ---------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 struct operation *clerk_operation_create(struct clerk *clerk, enum operation_type type,
                                          uint64_t deadline_ms, clerk_done done, void *context)
@@ -234,7 +234,7 @@ void clerk_cancel(struct clerk *clerk, uint64_t operation_id, uint64_t now_ms)
     }
 }
 
-/* ---- Starting ------------------------------------------------------------------------------ */
+/* ---- Starting ---- */
 
 /* Ends at the next tick: done never runs before the verb returns. */
 static uint64_t refuse(struct operation *operation, uint64_t now_ms, enum status status,
@@ -402,7 +402,7 @@ uint64_t clerk_scan(struct clerk *clerk, struct slice prefix, struct slice after
     return operation->id;
 }
 
-/* ---- Events -------------------------------------------------------------------------------- */
+/* ---- Events ---- */
 
 void clerk_on_message(struct clerk *clerk, uint64_t now_ms, struct slice message)
 {

@@ -40,7 +40,7 @@ static void wait_for_config(struct operation *operation, uint64_t now_ms)
     clerk_config_refresh(clerk, now_ms);
 }
 
-/* ---- Starting a call ----------------------------------------------------------------------- */
+/* ---- Starting a call ---- */
 
 static bool keys_lie_in_shard(const struct kv_write *write, uint32_t n_shards)
 {
@@ -165,7 +165,7 @@ void clerk_call_dispatch(struct operation *operation, uint64_t now_ms)
     start_call(operation, group, now_ms);
 }
 
-/* ---- Ends of calls ------------------------------------------------------------------------- */
+/* ---- Ends of calls ---- */
 
 /* The group does not have the shard. */
 static void go_to_another_group(struct operation *operation, const struct proto_response *response,
@@ -260,7 +260,7 @@ static void call_done(void *context, const struct caller_end *end)
     end_of_call(operation, end);
 }
 
-/* ---- Time and configurations --------------------------------------------------------------- */
+/* ---- Time and configurations ---- */
 
 void clerk_call_timer(struct operation *operation, uint64_t now_ms)
 {

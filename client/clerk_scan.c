@@ -35,7 +35,7 @@ struct scan {
     bool more;          /* there are keys above the last of the result */
 };
 
-/* ---- The smallest records ------------------------------------------------------------------ */
+/* ---- The smallest records ---- */
 
 static struct kept *kept_create(const struct proto_record *record)
 {
@@ -113,7 +113,7 @@ static bool take_record(struct scan *scan, const struct proto_record *record)
     return true;
 }
 
-/* ---- Pages --------------------------------------------------------------------------------- */
+/* ---- Pages ---- */
 
 /* What one page should hold: with `limit` keys spread evenly, a bit more than this shard's part. */
 static uint32_t page_limit(const struct operation *scan)

@@ -334,7 +334,7 @@ static void random_bytes_never_break_a_decoder(void **state)
     }
 }
 
-/* ---- Hello ----------------------------------------------------------------------------------- */
+/* ---- Hello ---- */
 
 static struct hello sample_hello(void)
 {

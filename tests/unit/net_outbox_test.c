@@ -210,7 +210,7 @@ static void moving_keeps_the_order(void **state)
     outbox_fini(&to);
 }
 
-/* ---- Inbox ----------------------------------------------------------------------------------- */
+/* ---- Inbox ---- */
 
 #define LIMIT 1000
 
@@ -323,7 +323,7 @@ static void unfinished_streams_are_limited_in_number(void **state)
     inbox_fini(&f.inbox);
 }
 
-/* ---- Timers ---------------------------------------------------------------------------------- */
+/* ---- Timers ---- */
 
 static void timers_come_in_order_whatever_was_set_moved_or_cancelled(void **state)
 {

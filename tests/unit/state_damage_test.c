@@ -69,7 +69,7 @@ static void setup(struct kit *kit, uint64_t n)
     kit_close(kit);
 }
 
-/* ---- The chain of numbers -------------------------------------------------------------------- */
+/* ---- The chain of numbers ---- */
 
 /* Removes a key from the closed database behind the store's back. */
 static void delete_from_db(const struct kit *kit, const char *key, size_t len)
@@ -145,7 +145,7 @@ static void another_groups_state_is_refused(void **state)
     kit_fini(&kit);
 }
 
-/* ---- CURRENT and missing files --------------------------------------------------------------- */
+/* ---- CURRENT and missing files ---- */
 
 static void overwrite(const char *path, const void *data, size_t len)
 {
@@ -234,7 +234,7 @@ static void a_first_start_that_was_cut_short_begins_again(void **state)
     kit_fini(&kit);
 }
 
-/* ---- Flipped bits ---------------------------------------------------------------------------- */
+/* ---- Flipped bits ---- */
 
 /* The path of one file of db-1 with that suffix, the largest; false if there is none. */
 static bool find_file(const struct kit *kit, const char *suffix, char path[300], off_t *size)
@@ -403,7 +403,7 @@ static void a_torn_end_is_dropped(void **state)
     kit_fini(&kit);
 }
 
-/* ---- Failing writes -------------------------------------------------------------------------- */
+/* ---- Failing writes ---- */
 
 static void expect_failed_checkpoint(struct kit *kit, enum status status)
 {

@@ -96,7 +96,7 @@ static void iterate(struct kv_cluster *c, const struct scenario *s, struct kv_lo
 static void run(const struct scenario *s)
 {
     struct kv_cluster *c = cluster_of(s->name, s->servers, s->unreliable, s->snapshots);
-    struct kv_load_options options = {.n_clients = s->clients, .get_ratio = 50};
+    struct kv_load_options options = {.n_clients = s->clients, .get_ratio = 50, .pause_ms = 5};
     struct kv_load *load = kv_load_create(c, &options);
 
     for (int i = 0; i < ITERATIONS; i++) {

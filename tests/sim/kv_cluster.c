@@ -303,6 +303,9 @@ static enum status await_change(struct kv_cluster *cluster, struct change *chang
     if (num != NULL) {
         *num = change->num;
     }
+    if (change->status != ST_OK) {
+        fprintf(stderr, "change: %s\n", status_name(change->status));
+    }
     return change->status;
 }
 

@@ -131,18 +131,37 @@ static void start_call(struct ctrler_operation *operation, uint64_t now_ms)
 }
 
 /* Gives the change its identity and sends it. */
-static void start_change(struct ctrler_operation *operation, struct proto_session *session,
-                         uint64_t now_ms)
+static void issue_change(struct ctrler_operation *operation, uint64_t now_ms)
 {
     struct ctrler_clerk *clerk = operation->clerk;
+    struct proto_session *session = operation->session;
 
-    operation->session = session;
     memcpy(session->client, clerk->client_id, sizeof(session->client));
     session->acked_seq = acked_seq(clerk);
     session->seq = clerk->next_seq++;
     session->issued_at = ctrler_clerk_time(clerk);
     ASSERT(session->acked_seq < session->seq);
     start_call(operation, now_ms);
+}
+
+static void time_learned(void *context, const struct caller_end *end);
+
+/* A change whose issued_at were 0 would be answered SESSION_EXPIRED, and after a lost try that
+ * leaves its end unknown: so a clerk that has not heard the cluster's time yet asks for it first,
+ * by the smallest of all queries. */
+static void start_change(struct ctrler_operation *operation, struct proto_session *session,
+                         uint64_t now_ms)
+{
+    struct proto_request ask = {.op = PROTO_CONFIG}; /* number 0 */
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    operation->session = session;
+    if (ctrler_clerk_time(clerk) > 0) {
+        issue_change(operation, now_ms);
+        return;
+    }
+    operation->call = caller_start(clerk->caller, &clerk->target, &ask, true, now_ms,
+                                   operation->deadline_ms, time_learned, operation);
 }
 
 /* ---- Ends ---- */
@@ -233,6 +252,20 @@ static void operation_done(void *context, const struct caller_end *end)
     }
     clerk->reason = "";
     operation_destroy(operation);
+}
+
+static void time_learned(void *context, const struct caller_end *end)
+{
+    struct ctrler_operation *operation = context;
+
+    if (end->status != ST_OK) {
+        operation_done(operation, end); /* the change itself was never sent */
+        return;
+    }
+    if (end->response->cluster_time > operation->clerk->time) {
+        operation->clerk->time = end->response->cluster_time;
+    }
+    issue_change(operation, end->now_ms);
 }
 
 /* ---- Verbs ---- */

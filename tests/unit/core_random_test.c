@@ -3,6 +3,8 @@
  * of the harness look at every step; in the end, with all faults off, the group must converge. */
 #include "tests/unit/core_harness.h"
 
+#define ACTIONS 8000
+
 struct odds {
     unsigned lose, repeat; /* of 100 deliveries */
     unsigned crash;        /* of 10000 actions */
@@ -27,7 +29,8 @@ static void deliver_some(struct world *world, struct rng *rng, const struct odds
     }
 }
 
-static void crash_or_start(struct world *world, struct rng *rng, raft_id id, const struct odds *odds)
+static void crash_or_start(struct world *world, struct rng *rng, raft_id id,
+                           const struct odds *odds)
 {
     if (world->nodes[id].raft == NULL) {
         world_start(world, id);
@@ -100,11 +103,30 @@ static void converge(struct world *world)
     world_assert_converged(world);
 }
 
-static raft_index run_seed(uint64_t seed, size_t n, const struct odds *odds, int actions)
+/* What the seeds of one test did, to see that they did anything. */
+struct sums {
+    uint64_t committed, leaders, reads, snapshots;
+};
+
+static void sum_up(const struct world *world, struct sums *sums)
+{
+    sums->committed += world->committed_max;
+    for (size_t term = 0; term < WORLD_TERMS; term++) {
+        sums->leaders += world->leader_of_term[term] != 0;
+    }
+    for (size_t i = 0; i < world->n_reads; i++) {
+        sums->reads += world->reads[i].answered && world->reads[i].status == ST_OK;
+    }
+    for (raft_id id = 1; id <= world->n; id++) {
+        sums->snapshots += world->nodes[id].snapshots_installed;
+    }
+}
+
+static void run_seed(uint64_t seed, size_t n, const struct odds *odds, int actions,
+                     struct sums *sums)
 {
     struct world *world = world_create_empty(n, seed);
     struct rng rng;
-    raft_index committed;
 
     rng_init(&rng, seed);
     world->options.max_message_bytes = 200;
@@ -116,26 +138,26 @@ static raft_index run_seed(uint64_t seed, size_t n, const struct odds *odds, int
         random_action(world, &rng, odds);
     }
     converge(world);
-    committed = world->committed_max;
+    sum_up(world, sums);
     world_destroy(world);
-    return committed;
 }
 
 static void run_seeds(uint64_t first, size_t seeds, const struct odds *odds)
 {
-    raft_index committed = 0;
+    const char *only = getenv("CORE_SEED");
+    struct sums sums = {0};
 
     for (uint64_t seed = first; seed < first + seeds; seed++) {
-        size_t n = 3 + seed % 3;
-
-        if (getenv("CORE_SEED") != NULL && strtoull(getenv("CORE_SEED"), NULL, 0) != seed) {
-            continue;
+        if (only == NULL || strtoull(only, NULL, 0) == seed) {
+            print_message("seed %llu\r", (unsigned long long)seed);
+            run_seed(seed, 3 + seed % 3, odds, ACTIONS, &sums);
         }
-        print_message("seed %llu\r", (unsigned long long)seed);
-        committed += run_seed(seed, n, odds, 4000);
     }
-    print_message("%zu seeds, %llu entries committed\n", seeds, (unsigned long long)committed);
-    assert_true(getenv("CORE_SEED") != NULL || committed > 10 * seeds);
+    print_message("%zu seeds: %llu committed, %llu leaders, %llu reads, %llu snapshots\n", seeds,
+                  (unsigned long long)sums.committed, (unsigned long long)sums.leaders,
+                  (unsigned long long)sums.reads, (unsigned long long)sums.snapshots);
+    assert_true(only != NULL || (sums.committed > 20 * seeds && sums.leaders > 3 * seeds));
+    assert_true(only != NULL || !odds->snapshots || sums.snapshots > seeds / 2);
 }
 
 static void safety_holds_with_loss_repetition_and_reordering(void **state)

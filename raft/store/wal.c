@@ -147,6 +147,7 @@ static void batch_run(struct wal *wal, struct wal_batch *batch)
         batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
 
     ASSERT(status == disk->poison);
+    share_statistics(wal); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
     batch_destroy(&batch);
     wal_disk_release(disk);

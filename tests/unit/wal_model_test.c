@@ -407,7 +407,6 @@ static void run_rot(struct run *run)
     status = fixture_open(&run->fixture);
     run->opens++;
     if (status == ST_OK) {
-        if (getenv("WAL_V")) print_message("seed %lu flip %s %zu\n", run->seed, name, offset);
         run_compare(run);
         fixture_die(&run->fixture);
         faulty_files_kill(disk);

@@ -55,7 +55,7 @@ struct wal {
     pthread_cond_t wake;
     struct wal_batch *first; /* waiting, oldest first */
     struct wal_batch *last;
-    size_t n_wanted; /* of those, with tokens: the others wait for one, or for an idle moment */
+    size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
     bool stop;
     struct wal_stats stats;
     uint64_t bytes;
@@ -147,6 +147,7 @@ static void batch_run(struct wal *wal, struct wal_batch *batch)
         batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
 
     ASSERT(status == disk->poison);
+    share_statistics(wal); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
     batch_destroy(&batch);
     wal_disk_release(disk);
@@ -168,7 +169,8 @@ static struct wal_batch *batch_take(struct wal *wal)
     if (batch != NULL) {
         wal->first = batch->next;
         wal->last = wal->first == NULL ? NULL : wal->last;
-        wal->n_wanted -= batch->n_tokens > 0 ? 1 : 0;
+        ASSERT(wal->n_wanted >= batch->n_tokens);
+        wal->n_wanted -= batch->n_tokens;
         batch->next = NULL;
     }
     return batch;
@@ -322,14 +324,8 @@ static bool batch_join(struct wal_batch *last, const struct wal_batch *batch)
 
 static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
-    bool wanted = batch->n_tokens > 0;
-
     pthread_mutex_lock(&wal->lock);
-    if (wanted && (wal->last == NULL || wal->last->n_tokens == 0)) {
-        wal->n_wanted++; /* whether it joins the last one or follows it */
-    } else if (wanted && wal->last->records.len + batch->records.len > WAL_BATCH_BYTES) {
-        wal->n_wanted++;
-    }
+    wal->n_wanted += batch->n_tokens;
     if (batch_join(wal->last, batch)) {
         batch_destroy(&batch);
     } else if (wal->last == NULL) {

@@ -68,7 +68,9 @@ static void list_each(void *arg, const char *name)
     if (!wal_name_parse(name, &id, &suffix)) {
         return; /* not ours */
     }
-    disk->highest_id = id > disk->highest_id ? id : disk->highest_id;
+    if (suffix != WAL_SUFFIX_NEW && id > disk->highest_id) {
+        disk->highest_id = id;
+    }
     if (suffix == WAL_SUFFIX_FREE) {
         wal_disk_add_spare(disk, id);
     } else if (suffix == WAL_SUFFIX_NEW) {

@@ -153,7 +153,7 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     if (!held_is_proven(recovery)) {
         buf_put_slice(&out, buf_slice(&recovery->held.records));
     }
-    need = out.len + WAL_HEADER_BYTES + WAL_END_BYTES; /* a sync point follows */
+    need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
     status = wal_disk_create(disk, id, bytes, &disk->fd, &bytes);
     if (status == ST_NO_SPACE) {

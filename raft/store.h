@@ -74,7 +74,8 @@ struct wal_files {
 const struct wal_files *wal_posix_files(void);
 
 struct wal_options {
-    const char *path; /* the wal directory */
+    const char *path;  /* the wal directory; its parent exists */
+    uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
     uint64_t segment_bytes;
     uint32_t max_recycled; /* emptied segments kept for reuse */
     bool threaded;         /* false: write() runs at once, on the caller, for tests */

@@ -175,7 +175,12 @@ static void urgent_messages_pass_a_bulk_message_on_its_way(void **state)
     int beats = 0;
 
     (void)state;
-    pair_start(&pair);
+    pair_init(&pair);
+    pair.one.options.election_timeout_ms = 5000; /* making 40 MiB takes a while in a slow build */
+    pair.two.options.election_timeout_ms = 5000;
+    node_start(&pair.one);
+    node_start(&pair.two);
+    pair_wait_linked(&pair);
     node_call(&pair.one, send_bulk_then_urgent, NULL);
     do { /* heartbeats while the 40 MiB are under way: each waits for a send or two at most */
         uint64_t sent_ms = net_now_ms();

@@ -27,7 +27,7 @@ struct faulty_names {
     } at[MAX_NAMES];
 };
 
-/* ---- Inodes -------------------------------------------------------------------------------- */
+/* ---- Inodes ---- */
 
 static size_t sectors(size_t bytes)
 {
@@ -59,7 +59,7 @@ static void sector_settle(struct faulty_inode *inode, size_t sector, bool writte
     inode->dirty[sector] = 0;
 }
 
-/* ---- Names --------------------------------------------------------------------------------- */
+/* ---- Names ---- */
 
 static const char *base_name(const char *path)
 {
@@ -164,7 +164,7 @@ static int inode_create(struct faulty_files *faulty)
     return (int)at;
 }
 
-/* ---- Faults -------------------------------------------------------------------------------- */
+/* ---- Faults ---- */
 
 enum verdict { DO, DO_PART, DO_NOTHING };
 
@@ -201,7 +201,7 @@ static uint64_t used_bytes(const struct faulty_files *faulty)
     return bytes;
 }
 
-/* ---- Operations ---------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 static int faulty_open(void *context, const char *path, bool create)
 {
@@ -428,7 +428,7 @@ static int faulty_make_dir(void *context, const char *path)
     return faulty->crashed ? -EIO : 0;
 }
 
-/* ---- The test's side ----------------------------------------------------------------------- */
+/* ---- The test's side ---- */
 
 void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
 {

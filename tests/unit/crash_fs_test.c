@@ -22,7 +22,7 @@
 #define MAX_CHILD_MS   90
 #define CHILD_ARGUMENT "--child"
 
-/* ---- A disk that lies ------------------------------------------------------------------------ */
+/* ---- A disk that lies ---- */
 
 static bool lying; /* in the child only: syncs are forgotten */
 
@@ -37,7 +37,7 @@ int fdatasync(int fd)
     return lying ? 0 : (int)syscall(SYS_fdatasync, fd);
 }
 
-/* ---- What is in the store at index n --------------------------------------------------------- */
+/* ---- What is in the store at index n ---- */
 
 static uint64_t range_of(uint64_t n)
 {
@@ -150,7 +150,7 @@ static void check_index(struct kit *kit, uint64_t n)
     buf_fini(&value);
 }
 
-/* ---- The child ------------------------------------------------------------------------------- */
+/* ---- The child ---- */
 
 /* What the child tells: durable from now on. */
 struct report {
@@ -258,7 +258,7 @@ static int child_main(const char *path, uint64_t seed, int pipe)
     }
 }
 
-/* ---- The parent ------------------------------------------------------------------------------ */
+/* ---- The parent ---- */
 
 struct story {
     struct crash_fs fs;

@@ -38,7 +38,7 @@ struct run {
     uint64_t opens, crashes, refusals;
 };
 
-/* ---- The model ----------------------------------------------------------------------------- */
+/* ---- The model ---- */
 
 static raft_index model_last(const struct model_group *group)
 {
@@ -111,7 +111,7 @@ static void candidates_add(struct run *run)
     run->candidates[run->n_candidates++] = run->now;
 }
 
-/* ---- Operations ---------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 static uint32_t random_length(struct rng *rng)
 {
@@ -200,7 +200,7 @@ static void random_operation(struct run *run)
     }
 }
 
-/* ---- Starting ------------------------------------------------------------------------------ */
+/* ---- Starting ---- */
 
 /* Whatever the log holds must be one of the candidates, and is the truth from now on. */
 static void run_compare(struct run *run)
@@ -260,7 +260,7 @@ static void run_open(struct run *run)
     run_compare(run);
 }
 
-/* ---- Running ------------------------------------------------------------------------------- */
+/* ---- Running ---- */
 
 static void run_arm_faults(struct run *run)
 {
@@ -388,7 +388,7 @@ static void survives_any_crash_and_failure(void **state)
     mem_free(run);
 }
 
-/* ---- Rot ----------------------------------------------------------------------------------- */
+/* ---- Rot ---- */
 
 /* A flipped bit anywhere in a log whose end is proven: it is refused, by file and offset, or it hit
  * a byte that says nothing. It never changes what the log holds. */

@@ -272,7 +272,7 @@ static void restarts_do_not_pile_up_segments(void **state)
     assert_in_range(faulty_files_count(&fx.disk, ".wal"), 1, 2);
 }
 
-/* ---- Segments that are not what they should be --------------------------------------------- */
+/* ---- Segments that are not what they should be ---- */
 
 /* Several segments of one group. */
 static void write_many(size_t n)

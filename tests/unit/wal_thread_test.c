@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- A mail with a thread on the other side ------------------------------------------------ */
+/* ---- A mail with a thread on the other side ---- */
 
 struct letter {
     struct letter *next;
@@ -81,7 +81,7 @@ static void receive(struct post_office *office)
     }
 }
 
-/* ---- A disk whose syncs can be held -------------------------------------------------------- */
+/* ---- A disk whose syncs can be held ---- */
 
 struct gate {
     struct wal_files files;
@@ -135,7 +135,7 @@ static uint64_t gate_syncs(struct gate *gate)
     return syncs;
 }
 
-/* ---- The fixture --------------------------------------------------------------------------- */
+/* ---- The fixture ---- */
 
 static struct {
     char directory[64];
@@ -200,7 +200,7 @@ static void receive_until(uint64_t delivered)
     assert_int_equal(fx.office.failed, 0);
 }
 
-/* ---- Stories ------------------------------------------------------------------------------- */
+/* ---- Stories ---- */
 
 static void all_that_gathers_during_a_write_is_one_write(void **state)
 {
@@ -310,7 +310,7 @@ static void compaction_runs_beside_the_loop(void **state)
     assert_in_range(stats.segments, 1, 3);
 }
 
-/* ---- Processes that are killed ------------------------------------------------------------- */
+/* ---- Processes that are killed ---- */
 
 /* The child: writes for ever, and tells each acknowledged index. */
 static void child_run(int out, raft_index first)

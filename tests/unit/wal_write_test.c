@@ -28,7 +28,7 @@ static struct wal_stats statistics(void)
     return stats;
 }
 
-/* ---- Group commit -------------------------------------------------------------------------- */
+/* ---- Group commit ---- */
 
 static void one_sync_for_all_that_a_turn_wrote(void **state)
 {
@@ -123,7 +123,7 @@ static void an_entry_of_forty_mebibytes_is_carried(void **state)
     fixture_expect(&fx, 1, 0, 2, 40u << 20);
 }
 
-/* ---- Failure ------------------------------------------------------------------------------- */
+/* ---- Failure ---- */
 
 static void expect_poison(enum status status)
 {
@@ -280,7 +280,7 @@ static void the_reason_is_traced_once(void **state)
     assert_non_null(strstr(lines.last, "fdatasync on data/wal/00000001.wal failed"));
 }
 
-/* ---- Segments ------------------------------------------------------------------------------ */
+/* ---- Segments ---- */
 
 static void compaction_recycles_segments(void **state)
 {

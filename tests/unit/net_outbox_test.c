@@ -14,14 +14,14 @@
 #include "raft/util/rng.h"
 
 /* A message of len bytes, all of them `fill`. */
-static void put(struct outbox *outbox, enum io_class class, char fill, size_t len)
+static void put(struct send_queue *outbox, enum io_class class, char fill, size_t len)
 {
     struct buf message = {0};
 
     if (len > 0) {
         memset(buf_extend(&message, len), fill, len);
     }
-    outbox_put(outbox, class, 5, FRAME_MESSAGE_RAFT, &message);
+    send_queue_put(outbox, class, 5, FRAME_MESSAGE_RAFT, &message);
     assert_null(message.data);
 }
 
@@ -63,10 +63,10 @@ static size_t read_send(struct slice bytes, char *order)
     return frames;
 }
 
-static size_t fill(struct outbox *outbox, char *order)
+static size_t fill(struct send_queue *outbox, char *order)
 {
     struct buf out = {0};
-    struct outbox_filled filled = outbox_fill(outbox, &out);
+    struct send_queue_filled filled = send_queue_fill(outbox, &out);
     size_t frames = read_send(buf_slice(&out), order);
 
     assert_true(filled.frames <= frames); /* control frames are not counted */
@@ -76,82 +76,82 @@ static size_t fill(struct outbox *outbox, char *order)
 
 static void small_messages_share_one_frame_in_order(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     char order[200] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     for (char c = 'A'; c <= 'Z'; c++) {
         put(&outbox, IO_NORMAL, c, 100);
     }
     assert_int_equal(fill(&outbox, order), 1);
     assert_string_equal(order, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    assert_true(outbox_is_empty(&outbox));
+    assert_true(send_queue_is_empty(&outbox));
     assert_int_equal(fill(&outbox, order), 0);
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void urgent_goes_before_normal_before_bulk_and_control_before_all(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     char order[200] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_BULK, 'B', 10);
     put(&outbox, IO_NORMAL, 'N', 10);
     put(&outbox, IO_URGENT, 'U', 10);
     put(&outbox, IO_NORMAL, 'M', 0);
     put(&outbox, IO_URGENT, 'V', 10);
-    outbox_put_control(&outbox, FRAME_PING, slice_text("12345678"));
+    send_queue_put_control(&outbox, FRAME_PING, slice_text("12345678"));
     assert_int_equal(fill(&outbox, order), 2);
     assert_string_equal(order, "!UVN0B");
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void a_large_message_leaves_in_fragments_and_lets_others_pass(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     char order[400] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_BULK, 'B', 5 * FRAME_FRAGMENT_BYTES);
     fill(&outbox, order);
     put(&outbox, IO_URGENT, 'U', 50);
     put(&outbox, IO_NORMAL, 'N', 50);
     fill(&outbox, order);
-    while (!outbox_is_empty(&outbox)) {
+    while (!send_queue_is_empty(&outbox)) {
         fill(&outbox, order);
     }
     assert_string_equal(order, "bbUNbbB");
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void within_a_class_nothing_overtakes_a_large_message(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     char order[400] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_NORMAL, 'A', 10);
     put(&outbox, IO_NORMAL, 'B', 3 * FRAME_FRAGMENT_BYTES);
     put(&outbox, IO_NORMAL, 'C', 10);
-    while (!outbox_is_empty(&outbox)) {
+    while (!send_queue_is_empty(&outbox)) {
         fill(&outbox, order);
     }
     assert_string_equal(order, "AbbBC");
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void no_class_starves_and_no_send_is_large(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     size_t bulk_sends = 0;
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_BULK, 'B', 30 * FRAME_FRAGMENT_BYTES);
     for (int i = 0; i < 1000; i++) {
         put(&outbox, IO_NORMAL, 'N', 5000);
@@ -160,7 +160,7 @@ static void no_class_starves_and_no_send_is_large(void **state)
         struct buf out = {0};
         char order[1000] = "";
 
-        outbox_fill(&outbox, &out);
+        send_queue_fill(&outbox, &out);
         assert_true(out.len <= OUTBOX_SEND_BYTES + FRAME_FRAGMENT_BYTES + 4096);
         read_send(buf_slice(&out), order);
         bulk_sends += strchr(order, 'b') != NULL;
@@ -168,46 +168,46 @@ static void no_class_starves_and_no_send_is_large(void **state)
         buf_fini(&out);
     }
     assert_true(bulk_sends >= 1000 * 5000 / OUTBOX_SEND_BYTES);
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void messages_of_exactly_the_limits_travel(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     char order[400] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_NORMAL, 'A', FRAME_FRAGMENT_BYTES);
     put(&outbox, IO_NORMAL, 'B', FRAME_FRAGMENT_BYTES);
     put(&outbox, IO_NORMAL, 'C', FRAME_FRAGMENT_BYTES + 1);
     put(&outbox, IO_NORMAL, 'D', FRAME_FRAGMENT_BYTES);
-    while (!outbox_is_empty(&outbox)) {
+    while (!send_queue_is_empty(&outbox)) {
         fill(&outbox, order);
     }
     assert_string_equal(order, "ABcCD");
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void moving_keeps_the_order(void **state)
 {
-    struct outbox from, to;
+    struct send_queue from, to;
     char order[400] = "";
 
     (void)state;
-    outbox_init(&from);
-    outbox_init(&to);
+    send_queue_init(&from);
+    send_queue_init(&to);
     put(&to, IO_NORMAL, 'A', 10);
     put(&from, IO_NORMAL, 'B', 10);
     put(&from, IO_BULK, 'Z', 10);
-    outbox_move(&to, &from);
-    assert_true(outbox_is_empty(&from));
+    send_queue_move(&to, &from);
+    assert_true(send_queue_is_empty(&from));
     put(&from, IO_NORMAL, 'X', 10); /* it can be used again */
     put(&to, IO_NORMAL, 'C', 10);
     fill(&to, order);
     assert_string_equal(order, "ABCZ");
-    outbox_fini(&from);
-    outbox_fini(&to);
+    send_queue_fini(&from);
+    send_queue_fini(&to);
 }
 
 /* ---- Inbox ---- */

@@ -27,8 +27,7 @@ struct rsm_command {
     struct slice bytes;
 };
 
-/* ---- The service
- * ---------------------------------------------------------------------------------- */
+/* ---- The service ---- */
 
 struct group;
 
@@ -53,8 +52,7 @@ struct rsm_service_ops {
     void (*role_changed)(void *service, enum raft_role role, raft_term term, raft_id leader);
 };
 
-/* ---- The group
- * -------------------------------------------------------------------------------------- */
+/* ---- The group ---- */
 
 struct group_options {
     group_id group;
@@ -102,7 +100,9 @@ uint64_t group_next_deadline_ms(const struct group *group);
 
 /* The end of a proposal, exactly once.
  *   ST_OK          applied; result is what the service's apply appended
- *   ST_NOT_LEADER, ST_BUSY, ST_READ_ONLY, ST_SHUTDOWN   certainly not applied, now or later
+ *   ST_NOT_LEADER, ST_BUSY, ST_READ_ONLY, ST_SHUTDOWN, ST_TOO_LARGE, and ST_INVALID for a
+ *                  min_stamp more than SESSION_MAX_AHEAD_US ahead of cluster time:
+ *                  certainly not applied, now or later
  *   ST_UNKNOWN     it was appended and its end can't be known here any more
  * Called from group_step or, for an immediate refusal, from group_propose itself. */
 typedef void (*group_proposal_done)(void *context, enum status status, struct slice result);
@@ -142,8 +142,7 @@ struct group_stats {
 };
 const struct group_stats *group_statistics(const struct group *group);
 
-/* ---- Sessions: exactly once
- * ------------------------------------------------------------------------- */
+/* ---- Sessions: exactly once ---- */
 
 /* A writing operation's identity, equal in all its tries. */
 struct session_id {

@@ -9,12 +9,13 @@
  */
 #include "shardctrler/ctrler_server.h"
 
+#include <stdio.h>
+#include <sys/queue.h>
+
 #include "client/serve.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "shardctrler/ctrler_sm.h"
-
-#include <sys/queue.h>
 
 #define DEFAULT_MAX_PENDING 4096
 
@@ -39,10 +40,11 @@ struct ctrler_server {
     struct pending_list to_bind; /* CONFIG requests whose BIND is to be proposed */
     bool init_proposed;          /* and its end not known yet */
     bool halted;
-    bool closing; /* everybody was answered */
+    bool closing;     /* everybody was answered */
+    char reason[128]; /* why it halted, when it was by itself */
 };
 
-/* ---- Open requests -------------------------------------------------------------------------- */
+/* ---- Open requests ---- */
 
 static struct pending *pending_open(struct ctrler_server *server, const struct serve_ticket *ticket)
 {
@@ -90,7 +92,7 @@ static void finish_result(struct pending *pending, const struct ctrler_result *r
     pending_close(pending);
 }
 
-/* ---- Configurations ------------------------------------------------------------------------- */
+/* ---- Configurations ---- */
 
 static void on_halt(void *context, enum status status, const char *reason)
 {
@@ -168,7 +170,7 @@ static void ask_config(struct ctrler_server *server, const struct serve_ticket *
     group_read(server->group, on_read, pending);
 }
 
-/* ---- Proposals ------------------------------------------------------------------------------ */
+/* ---- Proposals ---- */
 
 static bool decode_result(struct slice bytes, struct ctrler_result *result)
 {
@@ -278,7 +280,7 @@ static void propose_init(struct ctrler_server *server)
     propose(server, &command, 0, on_initialized, server);
 }
 
-/* ---- Requests ------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 static struct session_key session_of(const struct proto_session *session)
 {
@@ -379,7 +381,7 @@ static void take_request(struct ctrler_server *server, const struct serve_ticket
     propose(server, &command, request->trace_id, on_applied, pending);
 }
 
-/* ---- The server ----------------------------------------------------------------------------- */
+/* ---- The server ---- */
 
 static void fill_status(void *context, struct proto_node_status *node)
 {
@@ -501,6 +503,20 @@ static void take_message(struct ctrler_server *server, const struct io_event *ev
     }
 }
 
+/* Flags must agree with the cluster's first log entry. A new replica, or one whose last checkpoint
+ * is older, learns only by applying it that they do not. */
+static void check_shards(struct ctrler_server *server)
+{
+    uint32_t shards;
+
+    if (ctrler_server_shards_conflict(server, &shards)) {
+        snprintf(server->reason, sizeof(server->reason),
+                 "--shards is %u, but the cluster was created with %u", server->options.n_shards,
+                 shards);
+        on_halt(server, ST_CONFLICT, server->reason);
+    }
+}
+
 void ctrler_server_step(struct ctrler_server *server, const struct io_event *event)
 {
     if (server->halted) {
@@ -517,6 +533,7 @@ void ctrler_server_step(struct ctrler_server *server, const struct io_event *eve
     group_step(server->group, event);
     if (!server->halted) {
         propose_binds(server);
+        check_shards(server);
     }
 }
 

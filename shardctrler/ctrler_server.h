@@ -20,10 +20,10 @@ struct ctrler_server;
 struct ctrler_server_options {
     struct group_options group; /* of group 0, as group_options_default made it, with bootstrap */
     uint64_t seed;              /* random: the cluster id is drawn from it, should this one begin */
-    uint32_t n_shards;         /* wanted (--shards); 0: SHARD_DEFAULT_COUNT, and never a conflict */
-    uint64_t incarnation;      /* of this replica, for status */
-    const char *version;       /* of the program, static */
-    uint32_t max_pending;      /* requests being worked on; beyond: ST_BUSY */
+    uint32_t n_shards;    /* wanted, a power of two; 0: SHARD_DEFAULT_COUNT, never a conflict */
+    uint64_t incarnation; /* of this replica, for status */
+    const char *version;  /* of the program, static */
+    uint32_t max_pending; /* requests being worked on; beyond: ST_BUSY */
     const struct trace *trace; /* may be NULL */
 };
 
@@ -49,7 +49,8 @@ uint64_t ctrler_server_next_deadline_ms(const struct ctrler_server *server);
  * disk. Once known it never changes. */
 const uint8_t *ctrler_server_cluster_id(const struct ctrler_server *server);
 /* Whether the number of shards that was wanted disagrees with the cluster's first log entry, which
- * gives *shards. False while that is not known. The program must refuse to run. */
+ * gives *shards. False while that is not known. The program must refuse to run; a server that finds
+ * out later halts with ST_CONFLICT. */
 bool ctrler_server_shards_conflict(const struct ctrler_server *server, uint32_t *shards);
 
 /* For metrics: role, term, indexes and statistics are the group's. */

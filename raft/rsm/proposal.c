@@ -10,6 +10,7 @@
  * Losing leadership ends nothing: another leader may still commit the entry.
  */
 #include "raft/rsm/group.h"
+#include "raft/wire.h"
 
 static int place_compare(const struct rsm_proposal *a, const struct rsm_proposal *b)
 {
@@ -92,12 +93,14 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     struct rsm_proposal *proposal;
     enum status status = refusal(group);
 
+    if (status == ST_OK && command.len > WIRE_MAX_ENTRY_BYTES - RSM_ENTRY_HEADER_BYTES) {
+        status = ST_TOO_LARGE;
+    }
     if (status != ST_OK) {
         count_end(group, status);
         done(context, status, slice_of(NULL, 0));
         return;
     }
-    ASSERT(command.len <= UINT32_MAX - RSM_ENTRY_HEADER_BYTES);
     proposal = mem_zalloc(sizeof(*proposal));
     proposal->min_stamp = min_stamp;
     proposal->done = done;

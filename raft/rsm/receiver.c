@@ -80,10 +80,17 @@ void rsm_receiver_resume(struct group *group)
 
 void rsm_receiver_stored(struct group *group, const struct io_event *event)
 {
+    bool was_last = group->receiver.switching;
+
     group->receiver.switching = false;
     if (event->install.status == ST_IO) {
         rsm_halt(group, ST_IO, "a snapshot's chunk could not be stored");
         return;
+    }
+    if (was_last && event->install.status == ST_OK) {
+        /* The last chunk did not begin where the stored bytes end: nothing was switched, and the
+         * core, which waits for that, must know before it hears where to go on. */
+        tell_stored(group, event->install.index, event->install.offset, ST_CANCELLED);
     }
     tell_stored(group, event->install.index, event->install.offset, event->install.status);
 }

@@ -21,22 +21,27 @@ static struct rsm_sender *find_sender(struct rsm_senders *senders, raft_id to)
     return sender;
 }
 
-/* Closes the snapshot; chunks of it that are being read will be nobody's. */
-static void close_sender(struct group *group, struct rsm_sender *sender)
+/* The core waits for one chunk a follower at a time: an older read is for a transfer given up. */
+static void forget_reads(struct rsm_senders *senders, raft_id to)
 {
-    struct rsm_senders *senders = &group->senders;
     struct rsm_chunk_read *read = TAILQ_FIRST(&senders->reads);
 
     while (read != NULL) {
         struct rsm_chunk_read *next = TAILQ_NEXT(read, next);
-        if (read->to == sender->to) {
+        if (read->to == to) {
             TAILQ_REMOVE(&senders->reads, read, next);
             mem_free(read);
         }
         read = next;
     }
+}
+
+/* Closes the snapshot; chunks of it that are being read will be nobody's. */
+static void close_sender(struct group *group, struct rsm_sender *sender)
+{
+    forget_reads(&group->senders, sender->to);
     group->world.state->ops->snapshot_close(group->world.state, sender->snapshot);
-    TAILQ_REMOVE(&senders->open, sender, next);
+    TAILQ_REMOVE(&group->senders.open, sender, next);
     mem_free(sender);
 }
 
@@ -72,23 +77,21 @@ static struct rsm_sender *open_sender(struct group *group, raft_id to)
     return sender;
 }
 
-/* The snapshot to read from for a request: the one it names if it is still open, else the newest,
- * from its beginning. NULL: there is none yet. */
-static struct rsm_sender *sender_for(struct group *group, const struct raft_chunk_request *request,
-                                     uint64_t *offset)
+/* The snapshot to read from for a request: the newest if it names none, else the one it names.
+ * NULL: there is none yet, or it was closed meanwhile. */
+static struct rsm_sender *sender_for(struct group *group, const struct raft_chunk_request *request)
 {
     struct rsm_sender *sender = find_sender(&group->senders, request->to);
 
-    *offset = request->offset;
-    if (sender != NULL && request->snapshot_index == sender->meta.index) {
-        return sender;
+    if (request->snapshot_index != 0) {
+        return sender != NULL && sender->meta.index == request->snapshot_index ? sender : NULL;
     }
     if (sender != NULL) {
         close_sender(group, sender);
     }
     sender = open_sender(group, request->to);
-    if (sender == NULL || sender->meta.index != request->snapshot_index) {
-        *offset = 0;
+    if (sender == NULL) {
+        group->checkpoint.wanted = true;
     }
     return sender;
 }
@@ -110,13 +113,13 @@ void rsm_senders_update(struct group *group, const struct raft_update *update)
 
     for (size_t i = 0; i < update->n_chunk_requests && !group->halted; i++) {
         const struct raft_chunk_request *request = &update->chunk_requests[i];
-        uint64_t offset;
-        const struct rsm_sender *sender = sender_for(group, request, &offset);
+        const struct rsm_sender *sender;
 
+        forget_reads(senders, request->to);
+        sender = sender_for(group, request);
         if (sender != NULL) {
-            read_chunk(group, sender, offset);
+            read_chunk(group, sender, request->offset);
         } else if (senders->n_refused < RAFT_MAX_SERVERS) {
-            group->checkpoint.wanted = true;
             senders->refused[senders->n_refused++] = request->to;
         }
     }

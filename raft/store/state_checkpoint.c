@@ -1,0 +1,211 @@
+/* state_checkpoint: everything written so far becomes durable, as one batch.
+ *
+ * On the loop thread the active overlay is frozen and a new one begins; reads see active, frozen,
+ * LevelDB, in this order. The background thread turns the frozen overlay into one synced batch with
+ * the meta and the checkpoint's number. Back on the loop thread, once the batch is durable, the
+ * frozen overlay goes: LevelDB now shows the same. Meanwhile a pin (a LevelDB snapshot taken when
+ * the checkpoint began) stands for the last finished checkpoint.
+ *
+ * A failed write leaves it open what is on disk, and LevelDB takes no further one: the failure is
+ * sticky, every later checkpoint ends with it, and reads go on as before.
+ */
+#include <stdlib.h>
+
+#include "raft/store/state_private.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+struct state_checkpoint_job {
+    struct state_job job;
+    struct state_db *db;
+    const struct overlay *overlay; /* frozen; the state holds the reference */
+    struct state_meta meta;        /* number and begin are filled in by run */
+    uint64_t *drops;               /* ascending: dropped before the checkpoint began */
+    size_t n_drops;
+    enum status status;
+};
+
+static bool state_checkpoint_drops(const struct state_checkpoint_job *job, uint64_t range)
+{
+    const struct state_meta drops = {.ranges = job->drops, .n_ranges = job->n_drops};
+
+    return state_meta_has_range(&drops, range);
+}
+
+/* All entries of the frozen overlay, but those of ranges that are to be deleted anyway. */
+static void state_checkpoint_fill(const struct state_checkpoint_job *job,
+                                  leveldb_writebatch_t *batch)
+{
+    const struct overlay_entry *entry = overlay_first(job->overlay);
+    uint64_t last_range = 0;
+    bool skip = false;
+    struct buf key = {0};
+
+    for (; entry != NULL; entry = overlay_next(entry)) {
+        if (entry->range != last_range) {
+            last_range = entry->range;
+            skip = state_checkpoint_drops(job, last_range);
+        }
+        if (skip) {
+            continue;
+        }
+        buf_clear(&key);
+        state_db_put_key(&key,
+                         (struct io_key){entry->range, entry->kind, overlay_entry_key(entry)});
+        if (entry->removed) {
+            leveldb_writebatch_delete(batch, (const char *)key.data, key.len);
+        } else {
+            leveldb_writebatch_put(batch, (const char *)key.data, key.len,
+                                   (const char *)entry->value, entry->value_len);
+        }
+    }
+    buf_fini(&key);
+}
+
+static enum status state_checkpoint_write(struct state_worker *worker,
+                                          struct state_checkpoint_job *job)
+{
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    char *reason = NULL;
+    enum status status = ST_OK;
+
+    state_checkpoint_fill(job, batch);
+    state_meta_put(&job->meta, batch);
+    leveldb_write(job->db->db, job->db->sync, batch, &reason);
+    leveldb_writebatch_destroy(batch);
+    if (reason != NULL) {
+        status = state_db_fail(job->db, "checkpoint", reason, job->job.note);
+    } else {
+        status = state_db_sync_names(job->db, job->job.note);
+    }
+    worker->failed = status;
+    return status;
+}
+
+static void state_checkpoint_run(struct state_worker *worker, struct state_job *base)
+{
+    struct state_checkpoint_job *job = (struct state_checkpoint_job *)base;
+
+    if (worker->failed != ST_OK) {
+        job->status = worker->failed;
+        return;
+    }
+    if (job->db != worker->db) {
+        job->status = ST_CANCELLED; /* an install replaced the state that it was of */
+        return;
+    }
+    job->meta.number = worker->meta.number + 1;
+    job->meta.begin = worker->meta.number == 0 ? job->meta.number : worker->meta.begin;
+    job->status = state_checkpoint_write(worker, job);
+    if (job->status != ST_OK) {
+        return;
+    }
+    state_meta_fini(&worker->meta);
+    state_meta_copy(&worker->meta, &job->meta);
+    worker->unflushed++;
+    /* Only now may the dropped ranges go: the durable checkpoint does not contain them. */
+    state_sweep_add(worker, job->drops, job->n_drops);
+    state_install_outdated(worker);
+    atomic_store(&worker->disk_bytes, disk_dir_bytes(worker->db->path));
+}
+
+static void state_checkpoint_finish(struct state *state, struct state_job *base)
+{
+    struct state_checkpoint_job *job = (struct state_checkpoint_job *)base;
+    struct io_event event = {.type = IO_EVENT_CHECKPOINT};
+
+    ASSERT(state->checkpointing);
+    state->checkpointing = false;
+    state_meta_fini(&state->next);
+    if (job->status == ST_OK) {
+        ASSERT(job->db == state->db);
+        ASSERT(job->meta.number > state->meta.number);
+        state_meta_fini(&state->meta);
+        state->meta = job->meta;
+        job->meta = (struct state_meta){0};
+        state_unref_overlay(state, &state->frozen);
+        state_unref_pin(state, &state->pin);
+    } else if (job->status != ST_CANCELLED) {
+        /* The frozen overlay stays: reads go on, though nothing becomes durable any more. */
+        state->failed = job->status;
+    }
+    event.checkpoint.group = state->worker->options.group;
+    event.checkpoint.number = state->meta.number;
+    event.checkpoint.index = state->meta.index;
+    event.checkpoint.status = job->status;
+    state_deliver(state, &event);
+}
+
+static void state_checkpoint_release(struct state_job *base)
+{
+    struct state_checkpoint_job *job = (struct state_checkpoint_job *)base;
+
+    state_meta_fini(&job->meta);
+    mem_free(job->drops);
+}
+
+static int state_checkpoint_order(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+/* The dropped ranges that this checkpoint does not contain any more; the others wait on. */
+static void state_checkpoint_take_drops(struct state *state, struct state_checkpoint_job *job)
+{
+    size_t waiting = 0;
+
+    if (state->n_dropped == 0) {
+        return;
+    }
+    job->drops = mem_alloc(state->n_dropped * sizeof(*job->drops));
+    for (size_t i = 0; i < state->n_dropped; i++) {
+        uint64_t range = state->dropped[i];
+
+        if (state_meta_has_range(&job->meta, range)) {
+            state->dropped[waiting++] = range;
+        } else {
+            job->drops[job->n_drops++] = range;
+        }
+    }
+    state->n_dropped = waiting;
+    qsort(job->drops, job->n_drops, sizeof(*job->drops), state_checkpoint_order);
+}
+
+void state_checkpoint_begin(struct io_state *io, const struct io_checkpoint *checkpoint)
+{
+    struct state *state = state_of(io);
+    struct state_checkpoint_job *job = mem_zalloc(sizeof(*job));
+    const struct state_meta meta = {
+        .group = state->worker->options.group,
+        .index = checkpoint->index,
+        .term = checkpoint->term,
+        .extra = {(uint8_t *)checkpoint->extra.data, checkpoint->extra.len, 0},
+        .ranges = (uint64_t *)checkpoint->ranges,
+        .n_ranges = checkpoint->n_ranges};
+
+    /* At most one at a time, and the state never goes back. */
+    ASSERT(!state->checkpointing);
+    ASSERT(checkpoint->index >= state->meta.index);
+    for (size_t i = 0; i < checkpoint->n_ranges; i++) {
+        ASSERT(checkpoint->ranges[i] > (i > 0 ? checkpoint->ranges[i - 1] : 0));
+    }
+    state->checkpointing = true;
+    state_meta_copy(&job->meta, &meta);
+    if (state->failed == ST_OK) {
+        ASSERT(state->frozen == NULL && state->pin == NULL);
+        state->pin = state_pin_create(state);
+        state->frozen = state->active;
+        overlay_freeze(state->frozen);
+        state->active = overlay_create();
+        state_meta_copy(&state->next, &meta);
+        state_checkpoint_take_drops(state, job);
+    }
+    job->db = state->db;
+    job->overlay = state->frozen;
+    job->job.run = state_checkpoint_run;
+    job->job.finish = state_checkpoint_finish;
+    job->job.release = state_checkpoint_release;
+    state_worker_queue(state->worker, &job->job);
+}

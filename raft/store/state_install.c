@@ -1,0 +1,425 @@
+/* state_install: a snapshot that arrives in chunks and becomes the state.
+ *
+ * It is built in a database of its own, db-N beside the current one. Each chunk is one synced batch
+ * together with the key "mincoming" (how far it got), so that after a crash the transfer goes on
+ * where it was; the stream's header is kept under "mheader" meanwhile. The last chunk is checked
+ * (count of records, CRC32C of the stream), the meta of a fresh chain of checkpoint numbers is
+ * written, everything is moved into tables, and then CURRENT is switched: the rename of that one
+ * file is the moment of the change. A crash before it leaves the old state and a db-N that is
+ * resumed or removed; a crash after it the new state and an old database that is removed.
+ *
+ * What arrives is hostile: a stream that breaks a rule of state_send.c is thrown away as a whole,
+ * and the state is as before.
+ */
+#include "raft/store/state_private.h"
+#include "raft/util/assert.h"
+#include "raft/util/crc32c.h"
+#include "raft/util/mem.h"
+
+#define STATE_INCOMING_VERSION 1
+
+static const char incoming_key[] = "mincoming";
+static const char header_key[] = "mheader";
+
+struct state_install_job {
+    struct state_job job;
+    raft_index index;
+    raft_term term;
+    uint64_t offset;
+    struct buf data;
+    bool done;
+    /* Filled in by run. */
+    uint64_t durable; /* offset */
+    enum status status;
+    bool answered_installed; /* the answer is IO_EVENT_INSTALLED */
+    struct state_db *db;     /* installed: the new current database */
+    struct state_meta meta;  /* and where it stands */
+};
+
+/* ---- What is kept of it ---- */
+
+static void state_install_forget(struct state_worker *worker)
+{
+    struct state_incoming *incoming = &worker->incoming;
+
+    state_meta_fini(&incoming->meta);
+    buf_fini(&incoming->last_key);
+    *incoming = (struct state_incoming){0};
+}
+
+void state_install_discard(struct state_worker *worker)
+{
+    if (worker->incoming.db != NULL) {
+        worker->incoming.db->doomed = true;
+        state_db_close(&worker->incoming.db);
+    }
+    state_install_forget(worker);
+}
+
+void state_install_outdated(struct state_worker *worker)
+{
+    if (worker->incoming.db != NULL && worker->incoming.index <= worker->meta.index) {
+        state_install_discard(worker);
+    }
+}
+
+/* How far it got, as part of the chunk's batch. */
+static void state_install_put_progress(const struct state_incoming *incoming,
+                                       leveldb_writebatch_t *batch)
+{
+    struct buf value = {0};
+
+    buf_put_u16(&value, STATE_INCOMING_VERSION);
+    buf_put_u64(&value, incoming->index);
+    buf_put_u64(&value, incoming->term);
+    buf_put_u64(&value, incoming->offset);
+    buf_put_u64(&value, incoming->count);
+    buf_put_u32(&value, incoming->crc);
+    buf_put_bytes(&value, buf_slice(&incoming->last_key));
+    leveldb_writebatch_put(batch, incoming_key, sizeof(incoming_key) - 1, (const char *)value.data,
+                           value.len);
+    buf_fini(&value);
+}
+
+/* Reads the header of a stream; the rest is left in the reader. */
+static bool state_install_read_header(struct reader *reader, struct state_meta *meta)
+{
+    bool good = reader_u32(reader) == STATE_STREAM_MAGIC;
+
+    good = reader_u16(reader) == STATE_STREAM_VERSION && good;
+    good = reader_u16(reader) == 0 && good;
+    meta->group = reader_u32(reader);
+    meta->index = reader_u64(reader);
+    meta->term = reader_u64(reader);
+    good = good && state_meta_get_ranges(reader, &meta->ranges, &meta->n_ranges);
+    if (good) {
+        buf_put_slice(&meta->extra, reader_bytes(reader, reader_left(reader)));
+    }
+    return good && reader_ok(reader);
+}
+
+/* Reads back what state_install_put_progress and the header's key hold. */
+static bool state_install_load(struct state_incoming *incoming)
+{
+    char error[STORE_ERROR_BYTES];
+    struct buf value = {0}, header = {0};
+    struct reader reader;
+    bool good;
+
+    good = state_db_get(incoming->db, incoming->db->read, slice_text(incoming_key), &value,
+                        error) == ST_OK &&
+           state_db_get(incoming->db, incoming->db->read, slice_text(header_key), &header, error) ==
+               ST_OK;
+    reader = reader_of(buf_slice(&value));
+    good = reader_u16(&reader) == STATE_INCOMING_VERSION && good;
+    incoming->index = reader_u64(&reader);
+    incoming->term = reader_u64(&reader);
+    incoming->offset = reader_u64(&reader);
+    incoming->count = reader_u64(&reader);
+    incoming->crc = reader_u32(&reader);
+    buf_put_slice(&incoming->last_key, reader_bytes(&reader, reader_left(&reader)));
+    good = reader_done(&reader) && good;
+    reader = reader_of(buf_slice(&header));
+    good = good && state_install_read_header(&reader, &incoming->meta) && reader_done(&reader);
+    incoming->has_meta = true;
+    buf_fini(&value);
+    buf_fini(&header);
+    return good;
+}
+
+void state_install_resume(struct state_worker *worker)
+{
+    char error[STORE_ERROR_BYTES];
+
+    /* Only the last one can be an unfinished transfer; a database whose end is torn, or whose
+     * snapshot is not ahead of the state, is of no use. */
+    for (size_t i = 0; i < worker->n_leftovers; i++) {
+        uint64_t number = worker->leftovers[i];
+
+        ASSERT(number != worker->db->number);
+        if (i + 1 == worker->n_leftovers && state_db_open(&worker->options, number, false, true,
+                                                          &worker->incoming.db, error) == ST_OK) {
+            if (!state_install_load(&worker->incoming) ||
+                worker->incoming.index <= worker->meta.index) {
+                state_install_discard(worker);
+            }
+        } else {
+            state_db_destroy(worker->options.path, number, error);
+        }
+    }
+}
+
+static enum status state_install_begin(struct state_worker *worker, struct state_install_job *job)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    enum status status;
+
+    state_install_discard(worker);
+    incoming->index = job->index;
+    incoming->term = job->term;
+    status = state_db_open(&worker->options, worker->next_db++, true, true, &incoming->db,
+                           job->job.note);
+    return status == ST_OK ? disk_sync_dir(worker->options.path, job->job.note) : status;
+}
+
+/* ---- One chunk ---- */
+
+static bool state_install_take_header(struct state_worker *worker, struct reader *reader,
+                                      leveldb_writebatch_t *batch)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    const uint8_t *start = reader->at;
+
+    if (!state_install_read_header(reader, &incoming->meta) ||
+        incoming->meta.group != worker->options.group || incoming->meta.index != incoming->index ||
+        incoming->meta.term != incoming->term) {
+        return false;
+    }
+    incoming->has_meta = true;
+    leveldb_writebatch_put(batch, header_key, sizeof(header_key) - 1, (const char *)start,
+                           (size_t)(reader->at - start));
+    return true;
+}
+
+static bool state_install_take_record(struct state_incoming *incoming, struct reader *reader,
+                                      leveldb_writebatch_t *batch)
+{
+    struct buf text = {0};
+    struct io_key key;
+    struct slice value;
+    bool good;
+
+    key.range = reader_u64(reader);
+    key.kind = reader_u8(reader);
+    key.key = reader_bytes(reader, reader_left(reader));
+    value = reader_bytes(reader, reader_left(reader));
+    state_db_put_key(&text, key);
+    /* Keys ascend, and belong to a range of the snapshot. */
+    good = reader_ok(reader) &&
+           slice_compare(buf_slice(&incoming->last_key), buf_slice(&text)) < 0 &&
+           (key.range == 0 || state_meta_has_range(&incoming->meta, key.range));
+    if (good) {
+        leveldb_writebatch_put(batch, (const char *)text.data, text.len, (const char *)value.data,
+                               value.len);
+        incoming->count++;
+        buf_fini(&incoming->last_key);
+        incoming->last_key = buf_take(&text);
+    }
+    buf_fini(&text);
+    return good;
+}
+
+/* Adds a chunk's records to the batch. False: it breaks a rule. The end of the stream, with count
+ * and checksum right, must be there if and only if this is the last chunk. */
+static bool state_install_parse(struct state_worker *worker, struct slice data, bool last,
+                                leveldb_writebatch_t *batch)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    struct reader reader = reader_of(data);
+    bool ended = false;
+
+    while (reader_left(&reader) > 0 && !ended) {
+        const uint8_t *start = reader.at;
+        uint32_t crc = 0;
+        uint8_t type = incoming->has_meta ? reader_u8(&reader) : 0;
+        bool good = false;
+
+        if (!incoming->has_meta) {
+            good = state_install_take_header(worker, &reader, batch);
+        } else if (type == STATE_STREAM_RECORD) {
+            good = state_install_take_record(incoming, &reader, batch);
+        } else if (type == STATE_STREAM_END) {
+            good = reader_u64(&reader) == incoming->count;
+            ended = true;
+        }
+        incoming->crc = crc32c(incoming->crc, start, (size_t)(reader.at - start));
+        crc = ended ? reader_u32(&reader) : 0;
+        if (!good || !reader_ok(&reader) || (ended && crc != incoming->crc)) {
+            return false;
+        }
+    }
+    incoming->offset += data.len;
+    return ended == last && reader_done(&reader);
+}
+
+static enum status state_install_write(struct state_worker *worker, leveldb_writebatch_t *batch,
+                                       char *error)
+{
+    struct state_db *db = worker->incoming.db;
+    char *reason = NULL;
+
+    leveldb_write(db->db, db->sync, batch, &reason);
+    if (reason != NULL) {
+        return state_db_fail(db, "install", reason, error);
+    }
+    return state_db_sync_names(db, error);
+}
+
+/* The stream is complete: its database becomes the state. */
+static enum status state_install_switch(struct state_worker *worker, struct state_install_job *job,
+                                        leveldb_writebatch_t *batch)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    enum status status;
+
+    incoming->meta.number = worker->meta.number + 1;
+    incoming->meta.begin = incoming->meta.number;
+    state_meta_put(&incoming->meta, batch);
+    leveldb_writebatch_delete(batch, incoming_key, sizeof(incoming_key) - 1);
+    leveldb_writebatch_delete(batch, header_key, sizeof(header_key) - 1);
+    status = state_install_write(worker, batch, job->job.note);
+    if (status != ST_OK) {
+        return status;
+    }
+    /* The chunks' batches are not numbered: none of them may be left in LevelDB's log file, where
+     * damage could drop one unseen. */
+    leveldb_compact_range(incoming->db->db, "a", 1, "a", 1);
+    status = state_db_sync_names(incoming->db, job->job.note);
+    if (status == ST_OK) {
+        status = state_current_write(worker->options.path, incoming->db->number, job->job.note);
+        /* If the name was replaced but not synced, a crash may show either state: stop. */
+        worker->failed = status;
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    worker->db = incoming->db;
+    incoming->db = NULL;
+    state_meta_fini(&worker->meta);
+    state_meta_copy(&worker->meta, &incoming->meta);
+    job->db = worker->db;
+    job->meta = incoming->meta;
+    incoming->meta = (struct state_meta){0};
+    state_install_forget(worker);
+    state_sweep_reset(worker); /* what was to be deleted is gone with the old database */
+    worker->unflushed = 0;
+    atomic_store(&worker->disk_bytes, disk_dir_bytes(worker->db->path));
+    return ST_OK;
+}
+
+static enum status state_install_take(struct state_worker *worker, struct state_install_job *job)
+{
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    enum status status;
+
+    if (!state_install_parse(worker, buf_slice(&job->data), job->done, batch)) {
+        disk_format_error(job->job.note,
+                          "%s: the snapshot of index %llu is damaged in the chunk at %llu",
+                          worker->incoming.db->path, (unsigned long long)job->index,
+                          (unsigned long long)job->offset);
+        status = ST_CORRUPT;
+    } else if (job->done) {
+        status = state_install_switch(worker, job, batch);
+    } else {
+        state_install_put_progress(&worker->incoming, batch);
+        status = state_install_write(worker, batch, job->job.note);
+    }
+    leveldb_writebatch_destroy(batch);
+    return status;
+}
+
+static void state_install_run(struct state_worker *worker, struct state_job *base)
+{
+    struct state_install_job *job = (struct state_install_job *)base;
+    struct state_incoming *incoming = &worker->incoming;
+    bool same =
+        incoming->db != NULL && incoming->index == job->index && incoming->term == job->term;
+
+    job->status = worker->failed;
+    if (job->status != ST_OK) {
+        return;
+    }
+    /* A follower never goes back: an older snapshot is refused. */
+    if (job->index < worker->meta.index) {
+        job->status = ST_CONFLICT;
+        return;
+    }
+    /* A chunk of another snapshot begins anew, if it is that snapshot's first. */
+    if (!same && job->offset == 0) {
+        job->status = state_install_begin(worker, job);
+        same = true;
+    }
+    job->durable = same ? incoming->offset : 0;
+    if (job->status == ST_OK && (!same || job->offset != incoming->offset)) {
+        return; /* not the next one: says where to go on */
+    }
+    if (job->status == ST_OK) {
+        job->status = state_install_take(worker, job);
+        job->answered_installed = job->done;
+    }
+    if (job->status != ST_OK) {
+        state_install_discard(worker);
+        job->durable = 0;
+    } else if (job->db == NULL) {
+        job->durable = incoming->offset;
+    }
+}
+
+/* ---- On the loop thread ---- */
+
+/* The new database takes the place of the old one and of all that was written on top of it. */
+static void state_install_adopt(struct state *state, struct state_install_job *job)
+{
+    state->db->doomed = true;
+    state_unref_db(state, &state->db);
+    state->db = job->db;
+    job->db = NULL;
+    state_meta_fini(&state->meta);
+    state_meta_copy(&state->meta, &job->meta);
+    state_meta_fini(&state->next);
+    state_unref_overlay(state, &state->active);
+    state->active = overlay_create();
+    if (state->frozen != NULL) {
+        state_unref_overlay(state, &state->frozen);
+    }
+    if (state->pin != NULL) {
+        state_unref_pin(state, &state->pin);
+    }
+    state->n_dropped = 0;
+}
+
+static void state_install_finish(struct state *state, struct state_job *base)
+{
+    struct state_install_job *job = (struct state_install_job *)base;
+    struct io_event event = {.type = IO_EVENT_INSTALL_CHUNK};
+
+    event.install.group = state->worker->options.group;
+    event.install.index = job->index;
+    event.install.term = job->term;
+    event.install.offset = job->durable;
+    event.install.status = job->status;
+    if (job->answered_installed) {
+        event.type = IO_EVENT_INSTALLED;
+    }
+    if (job->db != NULL) {
+        ASSERT(job->status == ST_OK);
+        state_install_adopt(state, job);
+        event.install.extra = buf_slice(&job->meta.extra);
+    }
+    state_deliver(state, &event);
+}
+
+static void state_install_release(struct state_job *base)
+{
+    struct state_install_job *job = (struct state_install_job *)base;
+
+    buf_fini(&job->data);
+    state_meta_fini(&job->meta);
+}
+
+void state_install_chunk(struct io_state *io, raft_index index, raft_term term, uint64_t offset,
+                         struct slice data, bool done)
+{
+    struct state *state = state_of(io);
+    struct state_install_job *job = mem_zalloc(sizeof(*job));
+
+    job->index = index;
+    job->term = term;
+    job->offset = offset;
+    buf_put_slice(&job->data, data);
+    job->done = done;
+    job->job.run = state_install_run;
+    job->job.finish = state_install_finish;
+    job->job.release = state_install_release;
+    state_worker_queue(state->worker, &job->job);
+}

@@ -1,0 +1,515 @@
+/* wal: the Raft log of all groups of a process, on disk.
+ *
+ * The loop thread encodes what it is asked to write into `pending`. wal_flush, at the end of a
+ * turn, hands that over to the disk thread as a batch; while a write is in flight, batches gather
+ * into one, which becomes the next single write and sync (group commit). When a batch is durable,
+ * its tokens go back to the loop thread through the mail, and become IO_EVENT_LOG_WRITTEN there.
+ *
+ * What only the loop thread touches: pending, queued, content. What only the disk thread touches:
+ * disk. What they share, under the lock: the list of batches, stop, the copy of the statistics.
+ *
+ * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_disk and
+ * wal_dir (segments), wal_scan, wal_recover and wal_restart (opening), this one, wal_files. WAL.md
+ * has the whole story.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "raft/store/wal_disk.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define WAL_IDLE_MS     20          /* without a write: a sync point follows */
+#define WAL_BATCH_BYTES (8u << 20)  /* batches gather up to this; a single write may be larger */
+#define WAL_SEGMENT     (64u << 20) /* default size of a segment */
+
+struct wal_token {
+    group_id group;
+    uint64_t token;
+};
+
+struct wal_batch {
+    struct wal_batch *next;
+    struct buf records; /* unsealed */
+    struct wal_token *tokens;
+    size_t n_tokens;
+    size_t capacity;
+};
+
+struct wal {
+    struct io_log io;
+    struct store_mail mail;
+    const struct trace *trace;
+    bool threaded;
+
+    struct wal_batch *pending; /* of this turn; never NULL */
+    struct wal_table queued;   /* the groups as of everything written so far */
+    struct wal_table content;  /* what recovery found */
+
+    struct wal_disk disk;
+
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct wal_batch *first; /* waiting, oldest first */
+    struct wal_batch *last;
+    size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
+    bool stop;
+    struct wal_stats stats;
+    uint64_t bytes;
+};
+
+static struct wal_batch *batch_create(void)
+{
+    return mem_zalloc(sizeof(struct wal_batch));
+}
+
+static void batch_destroy(struct wal_batch **batch)
+{
+    buf_fini(&(*batch)->records);
+    mem_free((*batch)->tokens);
+    mem_free(*batch);
+    *batch = NULL;
+}
+
+/* ---- Completions ---- */
+
+/* On its way from the disk thread to the loop thread. Does not refer to the wal, which may be
+ * closed before it arrives. */
+struct completion {
+    struct store_mail mail;
+    const struct trace *trace;
+    enum status status;
+    char *failure; /* the first one after a failure: the line that says why */
+    size_t n;
+    struct wal_token tokens[];
+};
+
+static void completion_run(void *arg)
+{
+    struct completion *completion = arg;
+
+    if (completion->failure != NULL) {
+        trace_error(completion->trace, "%s", completion->failure);
+    }
+    for (size_t i = 0; i < completion->n; i++) {
+        struct io_event event = {.type = IO_EVENT_LOG_WRITTEN};
+        event.log.group = completion->tokens[i].group;
+        event.log.token = completion->tokens[i].token;
+        event.log.status = completion->status;
+        completion->mail.deliver(completion->mail.context, &event);
+    }
+    mem_free(completion->failure);
+    mem_free(completion);
+}
+
+static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum status status,
+                           bool first_failure)
+{
+    struct completion *completion;
+
+    if (batch->n_tokens == 0 && !first_failure) {
+        return;
+    }
+    completion = mem_alloc(sizeof(*completion) + batch->n_tokens * sizeof(batch->tokens[0]));
+    *completion = (struct completion){
+        .mail = wal->mail, .trace = wal->trace, .status = status, .n = batch->n_tokens};
+    if (first_failure) {
+        completion->failure = mem_copy_string(wal->disk.error);
+    }
+    if (batch->n_tokens > 0) {
+        memcpy(completion->tokens, batch->tokens, batch->n_tokens * sizeof(batch->tokens[0]));
+    }
+    wal->mail.post(wal->mail.context, completion_run, completion);
+}
+
+/* ---- The disk's side ---- */
+
+static void share_statistics(struct wal *wal)
+{
+    struct wal_stats stats = wal->disk.stats;
+
+    stats.segments = wal->disk.n_segments;
+    pthread_mutex_lock(&wal->lock);
+    wal->stats = stats;
+    wal->bytes = wal_disk_bytes(&wal->disk);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+/* Writes a batch and answers it; then does what may follow an answer. */
+static void batch_run(struct wal *wal, struct wal_batch *batch)
+{
+    struct wal_disk *disk = &wal->disk;
+    bool was_good = disk->poison == ST_OK;
+    enum status status =
+        batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
+
+    ASSERT(status == disk->poison);
+    share_statistics(wal); /* whoever gets the answer can see how long it took */
+    batch_complete(wal, batch, status, was_good && status != ST_OK);
+    batch_destroy(&batch);
+    wal_disk_release(disk);
+    wal_disk_prepare(disk, false);
+    share_statistics(wal);
+}
+
+static void disk_idle(struct wal *wal)
+{
+    wal_disk_sync_point(&wal->disk);
+    wal_disk_prepare(&wal->disk, true);
+    share_statistics(wal);
+}
+
+static struct wal_batch *batch_take(struct wal *wal)
+{
+    struct wal_batch *batch = wal->first;
+
+    if (batch != NULL) {
+        wal->first = batch->next;
+        wal->last = wal->first == NULL ? NULL : wal->last;
+        ASSERT(wal->n_wanted >= batch->n_tokens);
+        wal->n_wanted -= batch->n_tokens;
+        batch->next = NULL;
+    }
+    return batch;
+}
+
+/* Waits, locked, for a wanted batch, for the end, or, unless `quiet`, for an idle moment; true in
+ * that last case. */
+static bool disk_wait(struct wal *wal, bool quiet)
+{
+    struct timespec until;
+    int result = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAL_IDLE_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    while (wal->n_wanted == 0 && !wal->stop && result != ETIMEDOUT) {
+        result = quiet && wal->first == NULL
+                     ? pthread_cond_wait(&wal->wake, &wal->lock)
+                     : pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
+    }
+    return wal->n_wanted == 0 && !wal->stop;
+}
+
+static void *disk_main(void *arg)
+{
+    struct wal *wal = arg;
+    bool quiet = false, stop = false;
+
+    while (!stop) {
+        struct wal_batch *batch;
+        bool idle;
+
+        pthread_mutex_lock(&wal->lock);
+        idle = disk_wait(wal, quiet);
+        batch = batch_take(wal);
+        stop = batch == NULL && wal->stop;
+        pthread_mutex_unlock(&wal->lock);
+
+        if (batch != NULL) {
+            batch_run(wal, batch);
+            quiet = false;
+        } else if (idle || stop) {
+            disk_idle(wal);
+            quiet = true;
+        }
+    }
+    return NULL;
+}
+
+/* ---- The loop's side ---- */
+
+static struct wal *wal_of(struct io_log *log)
+{
+    return (struct wal *)log; /* its first member */
+}
+
+/* Applies what was just encoded, from `at` on: writing a log that contradicts itself would be worse
+ * than stopping. */
+static void pending_check(struct wal *wal, size_t at)
+{
+    struct slice records = buf_slice(&wal->pending->records);
+    struct wal_record record;
+
+    while (wal_record_next(records, &at, &record)) {
+        bool applied = wal_table_apply(&wal->queued, &record);
+        ASSERT(applied);
+    }
+}
+
+static void pending_write(struct wal *wal, const struct io_log_write *write)
+{
+    struct wal_batch *batch = wal->pending;
+
+    if (write->has_hard_state) {
+        wal_encode_hard_state(&batch->records, write->group, &write->hard_state);
+    }
+    wal_encode_entries(&batch->records, write->group, write->entries, write->n_entries);
+    MEM_GROW(batch->tokens, batch->capacity, batch->n_tokens + 1);
+    batch->tokens[batch->n_tokens++] = (struct wal_token){write->group, write->token};
+}
+
+static void wal_write(struct io_log *log, const struct io_log_write *write)
+{
+    struct wal *wal = wal_of(log);
+    size_t at = wal->pending->records.len;
+
+    pending_write(wal, write);
+    pending_check(wal, at);
+}
+
+static void wal_reset(struct io_log *log, raft_index index, raft_term term,
+                      const struct io_log_write *write)
+{
+    struct wal *wal = wal_of(log);
+    size_t at = wal->pending->records.len;
+
+    wal_encode_pair(&wal->pending->records, WAL_RESET, write->group, index, term);
+    pending_write(wal, write);
+    pending_check(wal, at);
+}
+
+static void wal_compact(struct io_log *log, group_id group, raft_index index, raft_term term)
+{
+    struct wal *wal = wal_of(log);
+    size_t at = wal->pending->records.len;
+
+    if (index > wal_table_group(&wal->queued, group)->begin_index) {
+        wal_encode_pair(&wal->pending->records, WAL_COMPACT, group, index, term);
+        pending_check(wal, at);
+    }
+}
+
+static void wal_checkpoint(struct io_log *log, group_id group, uint64_t number, raft_index index)
+{
+    struct wal *wal = wal_of(log);
+    size_t at = wal->pending->records.len;
+
+    if (number > wal_table_group(&wal->queued, group)->checkpoint) {
+        wal_encode_pair(&wal->pending->records, WAL_CHECKPOINT, group, number, index);
+        pending_check(wal, at);
+    }
+}
+
+static uint64_t wal_bytes(struct io_log *log)
+{
+    struct wal *wal = wal_of(log);
+    uint64_t bytes;
+
+    pthread_mutex_lock(&wal->lock);
+    bytes = wal->bytes;
+    pthread_mutex_unlock(&wal->lock);
+    return bytes;
+}
+
+/* Joins the batch to the last one that waits, if both together are not too long. */
+static bool batch_join(struct wal_batch *last, const struct wal_batch *batch)
+{
+    if (last == NULL || last->records.len + batch->records.len > WAL_BATCH_BYTES) {
+        return false;
+    }
+    buf_put_slice(&last->records, buf_slice(&batch->records));
+    if (batch->n_tokens > 0) {
+        MEM_GROW(last->tokens, last->capacity, last->n_tokens + batch->n_tokens);
+        memcpy(&last->tokens[last->n_tokens], batch->tokens,
+               batch->n_tokens * sizeof(batch->tokens[0]));
+        last->n_tokens += batch->n_tokens;
+    }
+    return true;
+}
+
+static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
+{
+    pthread_mutex_lock(&wal->lock);
+    wal->n_wanted += batch->n_tokens;
+    if (batch_join(wal->last, batch)) {
+        batch_destroy(&batch);
+    } else if (wal->last == NULL) {
+        wal->first = wal->last = batch;
+    } else {
+        wal->last->next = batch;
+        wal->last = batch;
+    }
+    pthread_cond_signal(&wal->wake);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+void wal_flush(struct wal *wal)
+{
+    struct wal_batch *batch = wal->pending;
+
+    if (batch->records.len == 0 && batch->n_tokens == 0) {
+        if (!wal->threaded) {
+            disk_idle(wal);
+        }
+        return;
+    }
+    wal->pending = batch_create();
+    if (wal->threaded) {
+        batch_hand_over(wal, batch);
+    } else {
+        batch_run(wal, batch);
+    }
+}
+
+static const struct io_log_ops wal_ops = {
+    .write = wal_write,
+    .compact = wal_compact,
+    .reset = wal_reset,
+    .checkpoint = wal_checkpoint,
+    .bytes = wal_bytes,
+};
+
+struct io_log *wal_io(struct wal *wal)
+{
+    return &wal->io;
+}
+
+void wal_statistics(const struct wal *wal, struct wal_stats *stats)
+{
+    struct wal *shared = (struct wal *)(uintptr_t)wal;
+
+    pthread_mutex_lock(&shared->lock);
+    *stats = shared->stats;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+void wal_content(struct wal *wal, group_id group, struct io_log_content *content)
+{
+    struct wal_group *found = wal_table_find(&wal->content, group);
+
+    *content = (struct io_log_content){0};
+    if (found == NULL) {
+        return;
+    }
+    *content = (struct io_log_content){.hard_state = found->hard_state,
+                                       .begin_index = found->begin_index,
+                                       .begin_term = found->begin_term,
+                                       .entries = found->entries,
+                                       .n_entries = found->n_entries,
+                                       .checkpoint = found->checkpoint,
+                                       .checkpoint_index = found->checkpoint_index};
+    found->entries = NULL;
+    found->n_entries = found->capacity = 0;
+}
+
+/* ---- Open and close ---- */
+
+void wal_options_default(struct wal_options *options, const char *path)
+{
+    *options = (struct wal_options){.path = path,
+                                    .segment_bytes = WAL_SEGMENT,
+                                    .max_recycled = 2,
+                                    .threaded = true,
+                                    .files = wal_posix_files()};
+}
+
+/* Makes the directory, and its name durable. */
+static enum status make_directory(struct wal_disk *disk)
+{
+    const struct wal_files *files = disk->files;
+    char *parent = mem_copy_string(disk->path);
+    char *slash = strrchr(parent, '/');
+    int error = files->make_dir(files->context, disk->path);
+
+    if (slash != NULL) {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    if (error == 0) {
+        error = files->sync_dir(files->context, slash == NULL ? "." : parent);
+    }
+    mem_free(parent);
+    if (error == 0) {
+        return ST_OK;
+    }
+    snprintf(disk->error, STORE_ERROR_BYTES, "write-ahead log: making %s failed: %s", disk->path,
+             strerror(-error));
+    return error == -ENOSPC || error == -EDQUOT ? ST_NO_SPACE : ST_IO;
+}
+
+static void wal_free(struct wal *wal)
+{
+    wal_disk_fini(&wal->disk);
+    wal_table_fini(&wal->content);
+    wal_table_fini(&wal->queued);
+    batch_destroy(&wal->pending);
+    pthread_cond_destroy(&wal->wake);
+    pthread_mutex_destroy(&wal->lock);
+    mem_free(wal);
+}
+
+static struct wal *wal_create(const struct wal_options *options)
+{
+    struct wal *wal = mem_zalloc(sizeof(*wal));
+    pthread_condattr_t attributes;
+
+    wal->io.ops = &wal_ops;
+    wal->mail = options->mail;
+    wal->trace = options->trace;
+    wal->threaded = options->threaded;
+    wal->pending = batch_create();
+    pthread_mutex_init(&wal->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&wal->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    wal_disk_init(&wal->disk, options);
+    return wal;
+}
+
+enum status wal_open(const struct wal_options *options, struct wal **out, char *error)
+{
+    struct wal *wal;
+    enum status status;
+
+    ASSERT(options->mail.post != NULL && options->mail.deliver != NULL);
+    *out = NULL;
+    wal = wal_create(options);
+    status = make_directory(&wal->disk);
+    status = status == ST_OK ? wal_recover(&wal->disk, &wal->content) : status;
+    if (status != ST_OK) {
+        ASSERT(wal->disk.error[0] != '\0');
+        if (error != NULL) {
+            memcpy(error, wal->disk.error, STORE_ERROR_BYTES);
+        }
+        wal_free(wal);
+        return status;
+    }
+    wal_table_copy(&wal->disk.table, &wal->queued);
+    share_statistics(wal);
+    if (wal->threaded && pthread_create(&wal->thread, NULL, disk_main, wal) != 0) {
+        if (error != NULL) {
+            snprintf(error, STORE_ERROR_BYTES, "write-ahead log: no thread could be started");
+        }
+        wal_free(wal);
+        return ST_IO;
+    }
+    *out = wal;
+    return ST_OK;
+}
+
+void wal_close(struct wal **out)
+{
+    struct wal *wal = *out;
+
+    *out = NULL;
+    if (wal == NULL) {
+        return;
+    }
+    wal_flush(wal);
+    if (wal->threaded) {
+        pthread_mutex_lock(&wal->lock);
+        wal->stop = true;
+        pthread_cond_signal(&wal->wake);
+        pthread_mutex_unlock(&wal->lock);
+        pthread_join(wal->thread, NULL);
+    } else {
+        disk_idle(wal);
+    }
+    ASSERT(wal->first == NULL);
+    wal_free(wal);
+}

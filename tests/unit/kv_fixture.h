@@ -29,6 +29,7 @@ struct fixture {
     struct spec ctrlers, groups[FIXTURE_MAX_GROUPS];
     uint32_t piece_bytes;  /* 0: the default */
     uint32_t max_sessions; /* likewise */
+    uint32_t max_copies;   /* likewise */
     bool checkpoints;      /* small checkpoints, compacted logs */
     struct caller *caller;
     struct ctrler_clerk *admin;
@@ -128,6 +129,9 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     options.version = "test";
     if (fixture->piece_bytes != 0) {
         options.piece_bytes = fixture->piece_bytes;
+    }
+    if (fixture->max_copies != 0) {
+        options.max_copies = fixture->max_copies;
     }
     if (fixture->max_sessions != 0) {
         options.max_sessions = fixture->max_sessions;
@@ -328,6 +332,22 @@ static inline enum status fixture_ask(struct fixture *fixture, size_t group,
     if (answer->cluster_time > fixture->issued_at) {
         fixture->issued_at = answer->cluster_time;
     }
+    return answer->status;
+}
+
+/* Asks one replica and nobody else. */
+static inline enum status fixture_ask_replica(struct fixture *fixture, size_t group, size_t i,
+                                              const struct proto_request *request,
+                                              struct answer *answer)
+{
+    struct caller_target target = {.replicas = fixture->groups[group], .only_prefer = true};
+    uint64_t now_ms = world_now_ms(fixture->world);
+
+    answer_fini(answer);
+    strcpy(target.prefer, fixture->groups[group].replicas[i].url);
+    caller_start(fixture->caller, &target, request, request->op != PROTO_WRITE, now_ms,
+                 now_ms + 2000, fixture_on_end, answer);
+    fixture_await(fixture, answer);
     return answer->status;
 }
 

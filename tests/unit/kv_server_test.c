@@ -47,21 +47,6 @@ static void shards_move_to_a_group_that_joins_and_back_when_it_leaves(void **sta
     fixture_fini(&f);
 }
 
-/* Asks one replica and nobody else. */
-static enum status ask_replica(struct fixture *f, size_t group, size_t i,
-                               const struct proto_request *request, struct answer *answer)
-{
-    struct caller_target target = {.replicas = f->groups[group], .only_prefer = true};
-    uint64_t now_ms = world_now_ms(f->world);
-
-    answer_fini(answer);
-    strcpy(target.prefer, f->groups[group].replicas[i].url);
-    caller_start(f->caller, &target, request, request->op != PROTO_WRITE, now_ms, now_ms + 2000,
-                 fixture_on_end, answer);
-    fixture_await(f, answer);
-    return answer->status;
-}
-
 /* One group that serves everything. */
 static void begin(struct fixture *f, size_t n_replicas, uint64_t seed)
 {
@@ -86,8 +71,10 @@ static void only_the_leader_answers_and_the_others_point_to_it(void **state)
     get = fixture_get_request("key");
     put = fixture_write_request(&f, KV_PUT, "key", "value");
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(ask_replica(&f, 0, i, &put, &answer), i == leader ? ST_OK : ST_NOT_LEADER);
-        assert_int_equal(ask_replica(&f, 0, i, &get, &answer), i == leader ? ST_OK : ST_NOT_LEADER);
+        assert_int_equal(fixture_ask_replica(&f, 0, i, &put, &answer),
+                         i == leader ? ST_OK : ST_NOT_LEADER);
+        assert_int_equal(fixture_ask_replica(&f, 0, i, &get, &answer),
+                         i == leader ? ST_OK : ST_NOT_LEADER);
         assert_int_equal(answer.config, 1);
     }
     fixture_check(&f, "key", "value");
@@ -138,7 +125,7 @@ static void a_group_on_fresh_disks_under_a_known_gid_does_not_serve(void **state
     fixture_add(&f, fixture_gid(0), &impostor, &fixture_kv_ops);
     world_run_ms(f.world, 3000);
     f.groups[0] = impostor;
-    assert_int_equal(ask_replica(&f, 0, 0, &get, &answer), ST_NOT_READY);
+    assert_int_equal(fixture_ask_replica(&f, 0, 0, &get, &answer), ST_NOT_READY);
     answer_fini(&answer);
     fixture_fini(&f);
 }
@@ -441,128 +428,6 @@ static void status_shows_the_shards_and_their_moves(void **state)
     fixture_fini(&f);
 }
 
-/* ---- Hand-over, as another group sees it ------------------------------------------------------
- */
-
-static struct proto_request pull_request(shard_id shard, config_num num, uint32_t to)
-{
-    struct proto_request request = {.op = PROTO_SHARD_PULL};
-
-    request.shard_pull.shard = shard;
-    request.shard_pull.num = num;
-    request.shard_pull.to = to;
-    request.shard_pull.copy_id = 1;
-    request.shard_pull.max_bytes = 1000;
-    return request;
-}
-
-/* A move to a group that does not run: the test plays its part. */
-static void begin_hand_over(struct fixture *f, shard_id *shard, const char **key)
-{
-    const struct shard_config *config;
-
-    fixture_init(f, 2, 3, 15);
-    fixture_start(f);
-    fixture_settle(f, fixture_join(f, 0), 1);
-    for (shard_id s = 0; s < FIXTURE_SHARDS; s++) {
-        fixture_put(f, fixture_key(f, s, 0), "value");
-    }
-    fixture_crash_group(f, 1);
-    fixture_join(f, 1);
-    world_run_ms(f->world, 500);
-    config = kv_sm_config(fixture_sm(f, 0));
-    for (*shard = 0; config->shards[*shard] != fixture_gid(1); (*shard)++) {
-    }
-    *key = fixture_key(f, *shard, 0);
-}
-
-static void the_first_pull_ends_serving_and_any_replica_gives_the_rest(void **state)
-{
-    struct fixture f;
-    struct answer answer = {0};
-    struct proto_request pull, get;
-    const char *key;
-    shard_id shard;
-    size_t leader;
-
-    (void)state;
-    begin_hand_over(&f, &shard, &key);
-    leader = fixture_leader(&f, 0);
-    get = fixture_get_request(key);
-    pull = pull_request(shard, 2, fixture_gid(1));
-    /* A follower can't end serving; it does not go wrong either. */
-    assert_int_equal(ask_replica(&f, 0, (leader + 1) % 3, &pull, &answer), ST_NOT_LEADER);
-    assert_int_equal(fixture_ask(&f, 0, &get, 2000, &answer), ST_OK);
-    assert_int_equal(ask_replica(&f, 0, leader, &pull, &answer), ST_OK);
-    assert_int_equal(answer.piece.shard_pull.kind, PROTO_PIECE_RECORDS);
-    assert_true(answer.body.len > 0 && answer.cursor.len > 0);
-    assert_int_equal(fixture_ask(&f, 0, &get, 2000, &answer), ST_WRONG_GROUP);
-    assert_int_equal(answer.gid_hint, fixture_gid(1));
-    world_run_ms(f.world, 500); /* the others have applied it as well */
-    for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(ask_replica(&f, 0, i, &pull, &answer), ST_OK);
-        assert_int_equal(answer.piece.shard_pull.kind, PROTO_PIECE_RECORDS);
-    }
-    answer_fini(&answer);
-    fixture_fini(&f);
-}
-
-static void pulls_of_others_or_out_of_turn_are_refused(void **state)
-{
-    struct fixture f;
-    struct answer answer = {0};
-    struct proto_request pull, get;
-    const char *key;
-    shard_id shard;
-
-    (void)state;
-    begin_hand_over(&f, &shard, &key);
-    get = fixture_get_request(key);
-    pull = pull_request(shard, 2, fixture_gid(2));
-    assert_int_equal(fixture_ask(&f, 0, &pull, 2000, &answer), ST_CONFLICT);
-    pull = pull_request(shard, 3, fixture_gid(1)); /* no such configuration yet */
-    assert_int_equal(fixture_ask(&f, 0, &pull, 2000, &answer), ST_WRONG_GROUP);
-    pull = pull_request(shard, 1, fixture_gid(1));
-    assert_int_equal(fixture_ask(&f, 0, &pull, 2000, &answer), ST_CONFLICT);
-    assert_int_equal(fixture_ask(&f, 0, &get, 2000, &answer), ST_OK); /* still served */
-    answer_fini(&answer);
-    fixture_fini(&f);
-}
-
-static void what_was_not_handed_over_is_not_let_go(void **state)
-{
-    struct fixture f;
-    struct answer answer = {0};
-    struct proto_request release = {.op = PROTO_SHARD_RELEASE}, get, pull, where;
-    const char *key;
-    shard_id shard;
-
-    (void)state;
-    begin_hand_over(&f, &shard, &key);
-    get = fixture_get_request(key);
-    pull = pull_request(shard, 2, fixture_gid(1));
-    release.shard_release.shard = shard;
-    release.shard_release.num = 2;
-    release.shard_release.to = fixture_gid(1);
-    where = (struct proto_request){.op = PROTO_SHARD_WHERE};
-    where.shard_where.shard = shard;
-    assert_int_equal(fixture_ask(&f, 0, &release, 2000, &answer), ST_WRONG_GROUP);
-    assert_int_equal(fixture_ask(&f, 0, &get, 2000, &answer), ST_OK);
-    assert_int_equal(fixture_ask(&f, 0, &pull, 2000, &answer), ST_OK);
-    release.shard_release.to = fixture_gid(3);
-    assert_int_equal(fixture_ask(&f, 0, &release, 2000, &answer), ST_CONFLICT);
-    release.shard_release.to = fixture_gid(1);
-    assert_int_equal(kv_sm_shard(fixture_sm(&f, 0), shard)->state, SHARD_FROZEN);
-    for (int i = 0; i < 3; i++) { /* and again */
-        assert_int_equal(fixture_ask(&f, 0, &release, 2000, &answer), ST_OK);
-        assert_int_equal(kv_sm_shard(fixture_sm(&f, 0), shard)->state, SHARD_ABSENT);
-    }
-    assert_int_equal(fixture_ask(&f, 0, &where, 2000, &answer), ST_OK);
-    assert_int_equal(fixture_ask(&f, 0, &pull, 2000, &answer), ST_CONFLICT);
-    answer_fini(&answer);
-    fixture_fini(&f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -580,9 +445,6 @@ int main(void)
         cmocka_unit_test(a_scan_gives_pages_in_bytewise_order),
         cmocka_unit_test(a_page_is_bounded_in_bytes),
         cmocka_unit_test(status_shows_the_shards_and_their_moves),
-        cmocka_unit_test(the_first_pull_ends_serving_and_any_replica_gives_the_rest),
-        cmocka_unit_test(pulls_of_others_or_out_of_turn_are_refused),
-        cmocka_unit_test(what_was_not_handed_over_is_not_let_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

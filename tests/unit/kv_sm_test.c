@@ -183,6 +183,13 @@ static void wrong_group_leaves_sessions_untouched_and_tells_the_owner(void **sta
     assert_int_equal(write_to(&cluster, B, 1, 1, KV_PUT, cluster.key, "v"), ST_WRONG_GROUP);
     assert_int_equal(cluster.result.gid_hint, A); /* it has it until the hand-over */
     assert_int_equal(write_to(&cluster, A, 1, 1, KV_PUT, cluster.key, "v"), ST_OK);
+    while (kv_sm_shard(sm_of(&cluster, A), S)->state != SHARD_FROZEN) {
+        assert_true(step(&cluster));
+    }
+    before = group_sum(&cluster, A); /* what is being copied must not change */
+    assert_int_equal(write_to(&cluster, A, 1, 2, KV_PUT, cluster.key, "w"), ST_WRONG_GROUP);
+    assert_int_equal(cluster.result.gid_hint, B);
+    assert_true(group_sum(&cluster, A) == before);
     settle(&cluster);
     before = group_sum(&cluster, A);
     assert_int_equal(write_to(&cluster, A, 1, 2, KV_PUT, cluster.key, "w"), ST_WRONG_GROUP);

@@ -317,6 +317,42 @@ static void a_dead_source_holds_up_only_what_it_holds(void **state)
     fixture_fini(&f);
 }
 
+/* With few slots, a dead source would keep all of them busy, 2 s for each try of each shard. */
+static void a_dead_source_does_not_take_the_slots_of_others(void **state)
+{
+    struct fixture f;
+    config_num num = 0;
+
+    (void)state;
+    fixture_init(&f, 3, 3, 16);
+    f.max_copies = 2;
+    fixture_start(&f);
+    fixture_join(&f, 0);
+    fixture_join(&f, 1);
+    fixture_settle(&f, fixture_join(&f, 2), 7);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), "one");
+    }
+    for (shard_id shard = 0; shard < 15; shard++) { /* the first ones from the dead group */
+        num = fixture_move(&f, shard, shard < 12 ? 0 : 1);
+    }
+    fixture_settle(&f, num, 7);
+    fixture_crash_group(&f, 0);
+    for (shard_id shard = 0; shard < 15; shard++) {
+        num = fixture_move(&f, shard, 2);
+    }
+    world_run_ms(f.world, 3500);
+    for (shard_id shard = 12; shard < 15; shard++) {
+        assert_int_equal(kv_sm_shard(fixture_sm(&f, 2), shard)->state, SHARD_SERVING);
+    }
+    fixture_start_group(&f, 0);
+    fixture_settle(&f, num, 7);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_check(&f, fixture_key(&f, shard, 0), "one");
+    }
+    fixture_fini(&f);
+}
+
 static void a_shard_that_is_moving_is_served_by_its_source_until_it_is_asked_for(void **state)
 {
     struct fixture f;
@@ -439,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_group_that_was_down_catches_up_over_several_configurations),
         cmocka_unit_test(when_everybody_left_the_next_group_gets_all),
         cmocka_unit_test(a_dead_source_holds_up_only_what_it_holds),
+        cmocka_unit_test(a_dead_source_does_not_take_the_slots_of_others),
         cmocka_unit_test(a_shard_that_is_moving_is_served_by_its_source_until_it_is_asked_for),
         cmocka_unit_test(a_retry_after_the_move_is_not_applied_twice),
         cmocka_unit_test(shards_move_while_the_network_loses_messages_and_clients_write),

@@ -63,8 +63,7 @@ static inline void answer_fini(struct answer *answer)
     *answer = (struct answer){0};
 }
 
-/* ---- Nodes ------------------------------------------------------------------------------------
- */
+/* ---- Nodes ---- */
 
 static inline void fixture_tune(struct fixture *fixture, const struct world_parts *parts,
                                 struct group_options *options)
@@ -169,8 +168,7 @@ static struct group *fixture_group_kv(void *server)
  * behind itself (a follower) counts with what it has applied only if it leads. */
 static void fixture_check_owners(void *context, void *server, size_t node);
 
-/* ---- The client -------------------------------------------------------------------------------
- */
+/* ---- The client ---- */
 
 static void fixture_message(void *client, uint64_t now_ms, struct slice message)
 {
@@ -351,8 +349,7 @@ static inline enum status fixture_ask_replica(struct fixture *fixture, size_t gr
     return answer->status;
 }
 
-/* ---- Keys, reads and writes -------------------------------------------------------------------
- */
+/* ---- Keys, reads and writes ---- */
 
 /* A key that lies in the shard; valid until the next call. */
 static inline const char *fixture_key(struct fixture *fixture, shard_id shard, unsigned n)
@@ -443,8 +440,7 @@ static inline void fixture_check(struct fixture *fixture, const char *key, const
     answer_fini(&answer);
 }
 
-/* ---- Administration ---------------------------------------------------------------------------
- */
+/* ---- Administration ---- */
 
 static void fixture_changed(void *context, enum status status, config_num num, const char *text)
 {
@@ -496,8 +492,7 @@ static inline config_num fixture_move(struct fixture *fixture, shard_id shard, s
     return fixture_end_change(fixture, &answer);
 }
 
-/* ---- Looking inside ---------------------------------------------------------------------------
- */
+/* ---- Looking inside ---- */
 
 static inline struct kv_server *fixture_server(const struct fixture *fixture, size_t group,
                                                size_t i)

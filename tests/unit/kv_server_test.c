@@ -55,8 +55,7 @@ static void begin(struct fixture *f, size_t n_replicas, uint64_t seed)
     fixture_settle(f, fixture_join(f, 0), 1);
 }
 
-/* ---- Who answers ------------------------------------------------------------------------------
- */
+/* ---- Who answers ---- */
 
 static void only_the_leader_answers_and_the_others_point_to_it(void **state)
 {
@@ -130,8 +129,7 @@ static void a_group_on_fresh_disks_under_a_known_gid_does_not_serve(void **state
     fixture_fini(&f);
 }
 
-/* ---- What is refused --------------------------------------------------------------------------
- */
+/* ---- What is refused ---- */
 
 static void requests_out_of_bounds_are_invalid(void **state)
 {
@@ -184,8 +182,7 @@ static void bytes_that_are_no_request_do_no_harm(void **state)
     fixture_fini(&f);
 }
 
-/* ---- Writes and sessions ----------------------------------------------------------------------
- */
+/* ---- Writes and sessions ---- */
 
 static void a_retry_is_answered_from_the_session(void **state)
 {
@@ -285,8 +282,7 @@ static void everything_is_there_after_a_power_cut(void **state)
     fixture_fini(&f);
 }
 
-/* ---- Scans ------------------------------------------------------------------------------------
- */
+/* ---- Scans ---- */
 
 static enum status scan(struct fixture *f, const char *prefix, const char *after, uint32_t limit,
                         struct answer *answer)
@@ -356,8 +352,7 @@ static void a_page_is_bounded_in_bytes(void **state)
     fixture_fini(&f);
 }
 
-/* ---- What it tells of itself ------------------------------------------------------------------
- */
+/* ---- What it tells of itself ---- */
 
 struct status_answer {
     struct answer answer; /* first: fixture_await looks at it */

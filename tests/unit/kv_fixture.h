@@ -27,10 +27,9 @@ struct fixture {
     struct world *world;
     size_t n_groups, n_replicas;
     struct spec ctrlers, groups[FIXTURE_MAX_GROUPS];
-    uint32_t piece_bytes;  /* 0: the default */
-    uint32_t max_sessions; /* likewise */
-    uint32_t max_copies;   /* likewise */
-    bool checkpoints;      /* small checkpoints, compacted logs */
+    /* Options, to be set between init and start; 0: the default. */
+    uint32_t piece_bytes, max_sessions, max_copies;
+    bool checkpoints; /* small checkpoints, compacted logs */
     struct caller *caller;
     struct ctrler_clerk *admin;
     size_t client;
@@ -51,8 +50,8 @@ struct answer {
     bool more;
     struct kv_write_result write;
     config_num num;              /* of an administrative change */
-    struct proto_response piece; /* PULL: kind and number; body and cursor are in the bufs below */
-    struct buf body, cursor;
+    struct proto_response piece; /* PULL: kind and number */
+    struct buf body, cursor;     /* and the rest */
 };
 
 static inline void answer_fini(struct answer *answer)
@@ -164,8 +163,7 @@ static struct group *fixture_group_kv(void *server)
     return kv_server_group(server);
 }
 
-/* At most one group serves a shard, checked after every step of any server. A group that lags
- * behind itself (a follower) counts with what it has applied only if it leads. */
+/* After every step of any server: at most one group's leader serves a shard. */
 static void fixture_check_owners(void *context, void *server, size_t node);
 
 /* ---- The client ---- */
@@ -207,7 +205,6 @@ static inline size_t fixture_node(const struct fixture *fixture, size_t group, s
     return fixture->ctrlers.n + group * fixture->n_replicas + i;
 }
 
-/* Defaults may be changed between init and start. */
 static inline void fixture_init(struct fixture *fixture, size_t n_groups, size_t n_replicas,
                                 uint64_t seed)
 {
@@ -434,8 +431,7 @@ static inline void fixture_check(struct fixture *fixture, const char *key, const
     assert_int_equal(fixture_ask_any(fixture, &request, &answer),
                      value != NULL ? ST_OK : ST_NOT_FOUND);
     if (value != NULL) {
-        assert_int_equal(answer.bytes.len, strlen(value));
-        assert_memory_equal(answer.bytes.data, value, answer.bytes.len);
+        assert_true(slice_equal(buf_slice(&answer.bytes), slice_text(value)));
     }
     answer_fini(&answer);
 }

@@ -1,5 +1,6 @@
 /* Whole shard servers, with a controller, in a simulated world: what clients and other groups get
  * to see. */
+#include "shardkv/kv_ops.h"
 #include "tests/unit/kv_fixture.h"
 
 static void a_group_serves_all_shards_once_it_has_joined(void **state)
@@ -358,6 +359,7 @@ struct status_answer {
     struct answer answer; /* first: fixture_await looks at it */
     struct proto_node_status node;
     uint32_t by_state[6];
+    uint64_t keys, bytes; /* of all shards */
 };
 
 static void on_status(void *context, const struct caller_end *end)
@@ -370,6 +372,8 @@ static void on_status(void *context, const struct caller_end *end)
         status->node = end->response->node;
         for (uint32_t i = 0; i < status->node.n_shards; i++) {
             status->by_state[status->node.shards[i].state]++;
+            status->keys += status->node.shards[i].keys;
+            status->bytes += status->node.shards[i].bytes;
         }
     }
 }
@@ -423,6 +427,25 @@ static void status_shows_the_shards_and_their_moves(void **state)
     fixture_fini(&f);
 }
 
+static void status_estimates_keys_and_bytes(void **state)
+{
+    struct fixture f;
+    struct status_answer status;
+
+    (void)state;
+    begin(&f, 1, 16);
+    for (unsigned i = 0; i < 1500; i++) { /* more than one step of the census */
+        fixture_put(&f, fixture_key(&f, i % FIXTURE_SHARDS, i), "12345678");
+        fixture_put(&f, f.key, "87654321"); /* the same keys once more */
+    }
+    world_run_ms(f.world, 10000);
+    status = ask_status(&f, 0, 0);
+    assert_int_equal(status.keys, 1500);
+    assert_true(status.bytes > 1500 * (8 + KV_RECORD_HEADER_BYTES) &&
+                status.bytes < 1500 * (24 + KV_RECORD_HEADER_BYTES));
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +463,7 @@ int main(void)
         cmocka_unit_test(a_scan_gives_pages_in_bytewise_order),
         cmocka_unit_test(a_page_is_bounded_in_bytes),
         cmocka_unit_test(status_shows_the_shards_and_their_moves),
+        cmocka_unit_test(status_estimates_keys_and_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

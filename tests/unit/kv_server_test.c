@@ -130,6 +130,37 @@ static void a_group_on_fresh_disks_under_a_known_gid_does_not_serve(void **state
     fixture_fini(&f);
 }
 
+/* It goes from one dead controller to the next, and the table of known servers grows meanwhile. */
+static void a_server_looks_for_a_living_controller(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 1, 1, 17);
+    f.n_ctrlers = 9;
+    fixture_start(&f);
+    for (size_t i = 0; i < 9; i++) {
+        world_crash(f.world, i);
+    }
+    for (int i = 0; i < 2000; i++) {
+        struct io_event down = {.type = IO_EVENT_ENDPOINT_DOWN};
+
+        world_run_ms(f.world, 1);
+        down.now_ms = world_now_ms(f.world);
+        down.endpoint.endpoint = 1 + (io_endpoint)i % 16;
+        kv_server_step(fixture_server(&f, 0, 0), &down);
+    }
+    assert_null(kv_server_cluster_id(fixture_server(&f, 0, 0)));
+    for (size_t i = 0; i < 5; i++) {
+        world_start(f.world, 4 + i);
+    }
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    assert_non_null(kv_server_cluster_id(fixture_server(&f, 0, 0)));
+    fixture_put(&f, "key", "value");
+    fixture_check(&f, "key", "value");
+    fixture_fini(&f);
+}
+
 /* ---- What is refused ---- */
 
 static void requests_out_of_bounds_are_invalid(void **state)
@@ -454,6 +485,7 @@ int main(void)
         cmocka_unit_test(only_the_leader_answers_and_the_others_point_to_it),
         cmocka_unit_test(a_group_refuses_what_it_does_not_own_and_names_the_owner),
         cmocka_unit_test(a_group_on_fresh_disks_under_a_known_gid_does_not_serve),
+        cmocka_unit_test(a_server_looks_for_a_living_controller),
         cmocka_unit_test(requests_out_of_bounds_are_invalid),
         cmocka_unit_test(bytes_that_are_no_request_do_no_harm),
         cmocka_unit_test(a_retry_is_answered_from_the_session),

@@ -172,7 +172,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
 {
     const struct raft_snapshot_meta *meta = &event->installed.meta;
     struct snapshot_receive *receive = &raft->receive;
-    raft_id from = receive->from;
     uint64_t end = receive->next;
 
     ASSERT(raft->role != RAFT_LEADER);
@@ -188,6 +187,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
     trace_info(raft->options.trace, "snapshot installed index=%llu term=%llu",
                (unsigned long long)meta->index, (unsigned long long)meta->term);
     if (raft->leader != 0) {
-        reply_installed(raft, raft->leader == from ? from : raft->leader, meta->index, end);
+        reply_installed(raft, raft->leader, meta->index, end);
     }
 }

@@ -236,7 +236,7 @@ static void a_first_start_that_was_cut_short_begins_again(void **state)
 
 /* ---- Flipped bits ---------------------------------------------------------------------------- */
 
-/* The path of one file of db-1 with that suffix, the largest; false if there is none. */
+/* The path of one file of the database with that suffix, the largest; false if there is none. */
 static bool find_file(const struct kit *kit, const char *suffix, char path[300], off_t *size)
 {
     char directory[120];
@@ -245,6 +245,10 @@ static bool find_file(const struct kit *kit, const char *suffix, char path[300],
 
     snprintf(directory, sizeof(directory), "%s/db-1", kit->state);
     dir = opendir(directory);
+    if (dir == NULL) { /* the one that was installed in its place */
+        snprintf(directory, sizeof(directory), "%s/db-2", kit->state);
+        dir = opendir(directory);
+    }
     assert_non_null(dir);
     *size = 0;
     while ((entry = readdir(dir)) != NULL) {
@@ -300,7 +304,7 @@ static int flip_and_open(struct kit *kit, const char *suffix, uint64_t n, int ro
         assert_true(find_file(kit, suffix, path, &size));
         flip_bit(path, (off_t)rng_below(&rng, (uint64_t)size * 8));
         if (kit_try_open(kit, n - 1, 10 * (n - 1)) != ST_OK) {
-            assert_non_null(strstr(kit->error, "db-1"));
+            assert_non_null(strstr(kit->error, "db-"));
             /* A second start must not think better of it. */
             assert_int_not_equal(kit_try_open(kit, n - 1, 10 * (n - 1)), ST_OK);
             noticed++;
@@ -313,6 +317,26 @@ static int flip_and_open(struct kit *kit, const char *suffix, uint64_t n, int ro
     }
     copy_tree(good, kit->state);
     return noticed;
+}
+
+/* Every bit of the installed database's log file in turn, as far as it goes. */
+static void flip_after_install(struct kit *kit)
+{
+    char good[120], path[300];
+    off_t size, bits;
+
+    snprintf(good, sizeof(good), "%s.good", kit->state);
+    copy_tree(kit->state, good);
+    assert_true(find_file(kit, ".log", path, &size));
+    bits = size * 8 > 100 ? 100 : size * 8;
+    for (off_t i = 0; i < bits; i++) {
+        copy_tree(good, kit->state);
+        flip_bit(path, i * (size * 8 / bits));
+        if (kit_try_open(kit, 40, 400) == ST_OK) {
+            assert_true(reads_right(kit, 40));
+            kit_close(kit);
+        }
+    }
 }
 
 static void flipped_bits_in_the_log_file_are_noticed(void **state)
@@ -333,6 +357,41 @@ static void the_log_file_never_holds_more_checkpoints_than_the_chain(void **stat
     (void)state;
     setup(&kit, 150);
     assert_true(flip_and_open(&kit, ".log", 150, 60, 6) > 40);
+    kit_fini(&kit);
+}
+
+/* The chunks of an installed snapshot carry no checkpoint number each: none of them may be left in
+ * the log file. */
+static void flipped_bits_after_an_install_are_noticed(void **state)
+{
+    struct kit kit;
+    struct io_snapshot snapshot;
+    struct kit_event *event;
+    uint64_t offset = 0;
+    bool done = false;
+
+    (void)state;
+    setup(&kit, 40);
+    kit_open(&kit);
+    kit.io->ops->snapshot_open(kit.io, &snapshot);
+    while (!done) {
+        struct kit_event *chunk = kit_read_chunk(&kit, snapshot.id, offset, 100);
+
+        done = chunk->event.snapshot.done;
+        kit.io->ops->install_chunk(kit.io, 400, 3, offset, chunk->event.snapshot.data, done);
+        offset += chunk->event.snapshot.data.len;
+        event = kit_wait(&kit, done ? IO_EVENT_INSTALLED : IO_EVENT_INSTALL_CHUNK);
+        assert_int_equal(event->event.install.status, ST_OK);
+        kit_free_event(&event);
+        kit_free_event(&chunk);
+    }
+    kit.io->ops->snapshot_close(kit.io, snapshot.id);
+    event = NULL;
+    kit_begin_checkpoint(&kit, 410, 3, "x", ranges, 1); /* number 42 */
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    kit_free_event(&event);
+    kit_close(&kit);
+    flip_after_install(&kit);
     kit_fini(&kit);
 }
 
@@ -496,6 +555,7 @@ int main(void)
         cmocka_unit_test(a_first_start_that_was_cut_short_begins_again),
         cmocka_unit_test(flipped_bits_in_the_log_file_are_noticed),
         cmocka_unit_test(the_log_file_never_holds_more_checkpoints_than_the_chain),
+        cmocka_unit_test(flipped_bits_after_an_install_are_noticed),
         cmocka_unit_test(flipped_bits_in_tables_are_noticed),
         cmocka_unit_test(flipped_bits_in_the_manifest_are_noticed),
         cmocka_unit_test(a_torn_end_is_dropped),

@@ -220,6 +220,7 @@ static UNUSED_OK void node_init(struct node *node)
     pthread_cond_init(&node->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     net_options_default(&node->options);
+    node->options.election_timeout_ms = 1000; /* patience for slow builds on busy machines */
     node->deadline_ms = UINT64_MAX;
     node->trace = (struct trace){.level = TRACE_DEBUG, .context = node, .emit = node_on_trace};
     node->options.trace = &node->trace;
@@ -311,8 +312,10 @@ struct node_message {
     uint64_t conn;
     size_t len;
     const void *data; /* NULL: len bytes that depend on their position */
+    struct buf buf;   /* made of them */
 };
 
+/* By the caller's thread: a loop that is busy for long would not be heard of by others. */
 static UNUSED_OK void message_fill(struct buf *buf, const struct node_message *message)
 {
     uint8_t *bytes = buf_extend(buf, message->len);
@@ -327,11 +330,8 @@ static void node_on_peer_send(struct node *node, void *arg)
 {
     struct node_message *message = arg;
     struct io_net *io = net_io(node->net);
-    struct buf buf = {0};
 
-    message_fill(&buf, message);
-    io->ops->peer_send(io, node->options.group, message->to, message->class, &buf);
-    assert_null(buf.data);
+    io->ops->peer_send(io, node->options.group, message->to, message->class, &message->buf);
 }
 
 static UNUSED_OK void node_peer_send(struct node *node, uint32_t to, enum io_class class,
@@ -339,7 +339,9 @@ static UNUSED_OK void node_peer_send(struct node *node, uint32_t to, enum io_cla
 {
     struct node_message message = {.to = to, .class = class, .data = data, .len = len};
 
+    message_fill(&message.buf, &message);
     node_call(node, node_on_peer_send, &message);
+    assert_null(message.buf.data);
 }
 
 static void node_on_endpoint(struct node *node, void *arg)
@@ -361,11 +363,8 @@ static void node_on_endpoint_send(struct node *node, void *arg)
 {
     struct node_message *message = arg;
     struct io_net *io = net_io(node->net);
-    struct buf buf = {0};
 
-    message_fill(&buf, message);
-    io->ops->endpoint_send(io, message->to, &buf);
-    assert_null(buf.data);
+    io->ops->endpoint_send(io, message->to, &message->buf);
 }
 
 static UNUSED_OK void node_endpoint_send(struct node *node, uint32_t endpoint, const void *data,
@@ -373,24 +372,26 @@ static UNUSED_OK void node_endpoint_send(struct node *node, uint32_t endpoint, c
 {
     struct node_message message = {.to = endpoint, .data = data, .len = len};
 
+    message_fill(&message.buf, &message);
     node_call(node, node_on_endpoint_send, &message);
+    assert_null(message.buf.data);
 }
 
 static void node_on_reply(struct node *node, void *arg)
 {
     struct node_message *message = arg;
     struct io_net *io = net_io(node->net);
-    struct buf buf = {0};
 
-    message_fill(&buf, message);
-    io->ops->reply(io, message->conn, &buf);
+    io->ops->reply(io, message->conn, &message->buf);
 }
 
 static UNUSED_OK void node_reply(struct node *node, uint64_t conn, const void *data, size_t len)
 {
     struct node_message message = {.conn = conn, .data = data, .len = len};
 
+    message_fill(&message.buf, &message);
     node_call(node, node_on_reply, &message);
+    assert_null(message.buf.data);
 }
 
 static void node_on_stats(struct node *node, void *arg)

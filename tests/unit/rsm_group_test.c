@@ -200,7 +200,7 @@ static void reads_see_everything_committed_before(void **state)
  * and waits for it. */
 static void a_read_waits_until_its_index_is_applied(void **state)
 {
-    enum { N = 10000 };
+    enum { N = 20000 };
     struct bench *bench = started(3, 9);
     struct bench_call *calls = mem_zalloc(N * sizeof(*calls)), read;
     raft_id leader = bench_leader(bench);
@@ -354,6 +354,50 @@ static void a_quorum_of_followers_commits_without_the_leaders_disk(void **state)
     bench_destroy(&bench);
 }
 
+/* The same for a follower whose durable log is long enough, but holds another history there. */
+static void no_checkpoint_while_what_it_covers_is_being_replaced(void **state)
+{
+    struct bench *bench = bench_create(3, 25);
+    struct bench_call doomed[5];
+    const struct raft *raft;
+    raft_id old;
+    raft_index before;
+    raft_term term;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 1;
+    bench_start_all(bench);
+    old = bench_leader(bench);
+    bench_run(bench, 10);
+    before = group_applied_index(bench_replica(bench, old)->group);
+    bench_replica(bench, old)->cut = true;
+    for (size_t i = 0; i < 5; i++) {
+        bench_propose(bench, old, "dec", &doomed[i]);
+    }
+    bench_run(bench, 10); /* durable there, and nowhere else */
+    for (int64_t i = 1; i <= 5; i++) {
+        assert_int_equal(bench_inc(bench), i);
+    }
+    raft = group_raft(bench_replica(bench, old)->group);
+    term = raft_current_term(raft);
+    bench_replica(bench, old)->cut = false;
+    while (raft_current_term(raft) == term) {
+        bench_turn(bench); /* the new term becomes durable, the new entries do not */
+    }
+    bench_replica(bench, old)->hold_log = true;
+    for (int i = 0; i < 1000; i++) {
+        bench_turn(bench);
+        assert_int_equal(mem_state_n_work(bench_replica(bench, old)->state), 0);
+    }
+    assert_true(group_applied_index(bench_replica(bench, old)->group) > before);
+    assert_true(group_statistics(bench_replica(bench, old)->group)->checkpoint_index == before);
+    bench_replica(bench, old)->hold_log = false;
+    bench_converge(bench);
+    bench_run(bench, 10);
+    assert_true(group_statistics(bench_replica(bench, old)->group)->checkpoint_index > before + 4);
+    bench_destroy(&bench);
+}
+
 /* ---- Stamps ---- */
 
 static void stamps_grow_over_leaders_whose_clocks_jump(void **state)
@@ -372,6 +416,35 @@ static void stamps_grow_over_leaders_whose_clocks_jump(void **state)
         bench_start(bench, leader);
     }
     bench_converge(bench);
+    bench_destroy(&bench);
+}
+
+/* The new leader's clock is behind the stamp of an entry that it has, but has not applied yet. */
+static void an_entry_is_stamped_above_what_was_applied_before_it(void **state)
+{
+    struct bench *bench = started(3, 24);
+    raft_id old = bench_leader(bench), next = 0;
+    struct bench_call ahead, behind;
+
+    (void)state;
+    bench_replica(bench, old)->skew_us = HOUR_US;
+    bench_replica(bench, old)->deaf = true;
+    bench_propose(bench, old, "inc", &ahead);
+    bench_run(bench, 10);
+    bench_replica(bench, old)->cut = true;
+    for (int i = 0; i < 5000 && next == 0; i++) {
+        bench_turn(bench);
+        for (raft_id id = 1; id <= 3; id++) {
+            next = id != old && group_is_leader(bench_replica(bench, id)->group) ? id : next;
+        }
+    }
+    bench_propose(bench, next, "inc", &behind);
+    assert_true(bench_run_until_ended(bench, &behind, 1000));
+    assert_int_equal(behind.status, ST_OK);
+    assert_string_equal(behind.result, "2");
+    assert_true(group_last_stamp(bench_replica(bench, next)->group) > (uint64_t)HOUR_US);
+    bench_replica(bench, old)->cut = bench_replica(bench, old)->deaf = false;
+    bench_converge(bench); /* the bench asserts the same stamps everywhere */
     bench_destroy(&bench);
 }
 
@@ -593,7 +666,9 @@ int main(void)
         cmocka_unit_test(nothing_commits_while_the_followers_disks_stand_still),
         cmocka_unit_test(no_leader_before_votes_are_durable),
         cmocka_unit_test(a_quorum_of_followers_commits_without_the_leaders_disk),
+        cmocka_unit_test(no_checkpoint_while_what_it_covers_is_being_replaced),
         cmocka_unit_test(stamps_grow_over_leaders_whose_clocks_jump),
+        cmocka_unit_test(an_entry_is_stamped_above_what_was_applied_before_it),
         cmocka_unit_test(stamps_survive_a_restart_of_everybody),
         cmocka_unit_test(min_stamp_and_the_services_floor_bound_a_stamp),
         cmocka_unit_test(a_min_stamp_far_in_the_future_is_refused),

@@ -100,6 +100,30 @@ static void only_one_checkpoint_runs_at_a_time(void **state)
     bench_destroy(&bench);
 }
 
+/* While a checkpoint does not end, applying stops before memory is full, and goes on after it. */
+static void what_is_dirty_in_memory_is_bounded(void **state)
+{
+    struct bench *bench = bench_create(1, 20);
+    struct io_state *io = mem_state_io(bench_replica(bench, 1)->state);
+    struct bench_call calls[100];
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 200;
+    bench_start_all(bench);
+    bench_leader(bench);
+    bench_replica(bench, 1)->hold_state = true;
+    for (size_t i = 0; i < 100; i++) {
+        bench_propose(bench, 1, "inc", &calls[i]);
+        bench_turn(bench);
+        assert_true(io->ops->dirty_bytes(io) <= 200 * 2 + 30);
+    }
+    assert_int_equal(calls[99].ended, 0);
+    bench_replica(bench, 1)->hold_state = false;
+    assert_true(bench_run_until_ended(bench, &calls[99], 1000));
+    assert_string_equal(calls[99].result, "100");
+    bench_destroy(&bench);
+}
+
 /* ---- Restarts ---- */
 
 /* Half of the increments are in the checkpoint, the others are replayed; none twice. */
@@ -623,6 +647,7 @@ int main(void)
         cmocka_unit_test(some_log_is_kept_behind_a_checkpoint),
         cmocka_unit_test(dirty_bytes_cause_a_checkpoint_too),
         cmocka_unit_test(only_one_checkpoint_runs_at_a_time),
+        cmocka_unit_test(what_is_dirty_in_memory_is_bounded),
         cmocka_unit_test(a_restart_replays_what_the_checkpoint_lacks),
         cmocka_unit_test(what_did_not_reach_the_disk_is_gone),
         cmocka_unit_test(a_state_ahead_of_the_log_begins_the_log_anew),

@@ -104,6 +104,7 @@ void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term)
 /* Ends the gathered ones with `status`; the waiting ones with ST_UNKNOWN. */
 void rsm_proposals_refuse_gathered(struct group *group, enum status status);
 void rsm_proposals_abandon_waiting(struct group *group);
+void rsm_proposals_check(struct group *group);
 
 /* ---- Reads (read.c) ---- */
 
@@ -263,6 +264,9 @@ void rsm_begin_raft(struct group *group);
 
 /* The replica stops for good; only the first reason is told. */
 void rsm_halt(struct group *group, enum status status, const char *reason);
+
+/* Asserts every invariant that can be seen from inside, at rest (check.c). */
+void rsm_check(struct group *group);
 
 /* Opens the core on what was found (open.c). */
 enum status rsm_open(struct group *group, struct io_log_content *log,

@@ -44,6 +44,9 @@ static const char *check_log(const struct io_log_content *log)
 {
     raft_term term = log->begin_term;
 
+    if (term > log->hard_state.term) {
+        return "the log begins in a term that the hard state does not know";
+    }
     for (size_t i = 0; i < log->n_entries; i++) {
         if (log->entries[i].index != log->begin_index + 1 + i) {
             return "the log has a gap";

@@ -26,10 +26,12 @@ struct net_sink {
 };
 
 struct net_limits {
-    uint32_t max_connections;        /* accepted ones; further ones are closed at once */
-    uint32_t max_client_queue_bytes; /* answers waiting on one connection; beyond, it is closed */
-    uint32_t max_peer_queue_bytes;   /* waiting for one peer; beyond, messages are dropped */
-    uint32_t max_reassembly_bytes;   /* of unfinished fragmented messages, per connection */
+    uint32_t max_connections;          /* accepted ones; further ones are closed at once */
+    uint32_t max_client_queue_bytes;   /* answers waiting on one connection; beyond, it is closed */
+    uint32_t max_peer_queue_bytes;     /* waiting for one peer; beyond, messages are dropped */
+    uint32_t max_reassembly_bytes;     /* of unfinished fragmented messages, per connection */
+    uint32_t max_endpoint_queue_bytes; /* requests waiting for one endpoint; beyond, dropped */
+    uint64_t max_total_reassembly_bytes; /* over all accepted connections, and over all endpoints */
 };
 
 struct net_options {
@@ -51,7 +53,8 @@ void net_options_default(struct net_options *options);
 /* Listens (if asked to) and prepares; nothing runs before net_run. On failure ST_IN_USE (address
  * taken), ST_INVALID or ST_IO, with one line in error[256]. */
 enum status net_create(const struct net_options *options, struct net **net, char *error);
-/* After net_run returned. Closes everything; waits for nng's callbacks. */
+/* After net_run returned. Closes everything; waits for nng's callbacks. What was posted and not run
+ * by then is dropped unrun (net_drain). */
 void net_destroy(struct net **net);
 
 struct io_net *net_io(struct net *net);
@@ -60,6 +63,9 @@ struct io_net *net_io(struct net *net);
 void net_run(struct net *net);
 /* Any thread, or a signal's own thread: net_run returns after the present turn. */
 void net_stop(struct net *net);
+/* After net_run returned: one more turn without waiting. For a program that ends: once the threads
+ * that post are joined, this runs what they still posted. */
+void net_drain(struct net *net);
 
 /* Any thread: run(arg) on the loop thread, in the order posted, then the turn ends. This is how the
  * disk threads hand completions over, and how a client library's callers hand requests over. */

@@ -27,14 +27,15 @@
 #include "raft/util/bytes.h"
 #include "raft/util/status.h"
 
-#define FRAME_MAGIC          0x564b4853u /* "SHKV" read as little-endian */
-#define FRAME_VERSION        1
-#define FRAME_HEADER_BYTES   20
-#define FRAME_MESSAGE_HEADER 12
-#define FRAME_FRAGMENT_BYTES (128u << 10) /* of a message in one fragment */
-#define FRAME_MAX_BODY       (256u << 10)
-#define FRAME_MAX_MESSAGE    (48u << 20)
-#define FRAME_MAX_STREAMS    64
+#define FRAME_MAGIC           0x564b4853u /* "SHKV" read as little-endian */
+#define FRAME_VERSION         1
+#define FRAME_HEADER_BYTES    20
+#define FRAME_MESSAGE_HEADER  12
+#define FRAME_FRAGMENT_HEADER 20
+#define FRAME_FRAGMENT_BYTES  (128u << 10) /* of a message in one fragment */
+#define FRAME_MAX_BODY        (256u << 10)
+#define FRAME_MAX_MESSAGE     (48u << 20)
+#define FRAME_MAX_STREAMS     64
 
 enum frame_kind {
     FRAME_HELLO = 1,
@@ -121,5 +122,12 @@ bool hello_decode(struct slice body, struct hello *hello);
  * of it, and always from a client. */
 enum status hello_check(const struct hello *self, const struct hello *other,
                         uint64_t known_incarnation, const char **reason);
+
+/* The body of a REFUSE: u32 status, then the reason in words, cut at REFUSE_MAX_TEXT. Decoded text
+ * is terminated and printable, whatever was sent; a status that is none of ours (or OK) becomes
+ * ST_UNAVAILABLE. */
+#define REFUSE_MAX_TEXT 120
+void refuse_encode(enum status status, const char *text, struct buf *out);
+bool refuse_decode(struct slice body, enum status *status, char text[REFUSE_MAX_TEXT + 1]);
 
 #endif

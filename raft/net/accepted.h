@@ -1,0 +1,29 @@
+/* accepted: the connections that others opened to this process: peers that send to it, and clients.
+ *
+ * What one is, its hello says. A peer must be a replica of the own SPEC; a second connection of the
+ * same peer replaces the first. A client gets a number (io_conn) that is never used again. A client
+ * that lets too many answers pile up is no longer read, then closed.
+ */
+#ifndef RAFT_NET_ACCEPTED_H
+#define RAFT_NET_ACCEPTED_H
+
+#include "raft/net/conn.h"
+
+struct visitor;
+
+struct accepted {
+    struct visitor **slots; /* one per connection; NULL: free */
+    uint32_t n_slots, n;
+    uint64_t serial; /* of the last client */
+    struct inbox_pool pool;
+};
+
+void accepted_init(struct net *net);
+void accepted_fini(struct net *net);
+
+/* Takes over what the listener accepted. */
+void accepted_add(struct net *net, nng_stream *stream);
+/* Takes the message over; drops it if the client is gone. */
+void accepted_reply(struct net *net, io_conn number, struct buf *message);
+
+#endif

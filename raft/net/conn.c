@@ -1,0 +1,432 @@
+#include "raft/net/conn.h"
+
+#include <stdio.h>
+
+#include "raft/net/net_internal.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define CONN_REFUSING_MS  500  /* how long a refused side may take to read the reason */
+#define CONN_MAX_GREETING 1024 /* bytes of a HELLO or REFUSE */
+#define CONN_MAX_INPUT    (FRAME_HEADER_BYTES + FRAME_MAX_BODY)
+
+static struct loop *conn_loop(const struct conn *conn)
+{
+    return &conn->net->loop;
+}
+
+static void conn_mark_dirty(struct conn *conn)
+{
+    if (!conn->is_dirty && conn->state != CONN_FAILED) {
+        conn->is_dirty = true;
+        TAILQ_INSERT_TAIL(&conn->net->dirty, conn, dirty);
+    }
+}
+
+static void conn_unmark_dirty(struct conn *conn)
+{
+    if (conn->is_dirty) {
+        conn->is_dirty = false;
+        TAILQ_REMOVE(&conn->net->dirty, conn, dirty);
+    }
+}
+
+void conn_fail(struct conn *conn, enum status status, const char *reason)
+{
+    ASSERT(status != ST_OK);
+    if (conn->state == CONN_FAILED) {
+        return;
+    }
+    conn_unmark_dirty(conn);
+    if (conn->state != CONN_REFUSING) { /* else the reason is that of the refusal */
+        conn->status = status;
+        snprintf(conn->reason, sizeof(conn->reason), "%s", reason);
+    }
+    conn->state = CONN_FAILED;
+    TAILQ_INSERT_TAIL(&conn->net->failed, conn, failed);
+}
+
+/* ---- Keep-alive ------------------------------------------------------------------------------ */
+
+static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t stamp)
+{
+    uint8_t body[8];
+
+    set_u64(body, stamp);
+    outbox_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+    conn_mark_dirty(conn);
+}
+
+/* Whether we don't read because too much waits to be sent. */
+static bool conn_is_paused(const struct conn *conn)
+{
+    return conn->pause_bytes > 0 && conn->outbox.bytes >= conn->pause_bytes;
+}
+
+static void conn_arm_timer(struct conn *conn)
+{
+    struct loop *loop = conn_loop(conn);
+    uint64_t at_ms = conn->end_ms;
+
+    if (conn->state == CONN_UP) {
+        at_ms = loop_from_awake_ms(loop, conn->heard_ms + conn->silence_ms);
+        if (!conn->accepted && conn->sent_ms + conn->ping_ms < at_ms) {
+            at_ms = conn->sent_ms + conn->ping_ms;
+        }
+    }
+    timers_set(&loop->timers, &conn->timer, at_ms > loop->now_ms ? at_ms : loop->now_ms + 1);
+}
+
+static void conn_on_timer(void *owner)
+{
+    struct conn *conn = owner;
+    struct loop *loop = conn_loop(conn);
+
+    if (conn->state == CONN_FAILED) {
+        return;
+    }
+    if (conn->state != CONN_UP) {
+        if (loop->now_ms >= conn->end_ms) {
+            conn_fail(conn, ST_TIMEOUT,
+                      conn->state == CONN_GREETING ? "no hello in time" : "refused");
+            return;
+        }
+    } else if (loop_awake_ms(loop) >= conn->heard_ms + conn->silence_ms) {
+        conn_fail(conn, ST_TIMEOUT, "silent for too long");
+        return;
+    } else if (!conn->accepted && loop->now_ms >= conn->sent_ms + conn->ping_ms) {
+        if (conn->outbox.control.len == 0) {
+            conn_put_stamp(conn, FRAME_PING, loop->now_ms);
+        }
+        conn->sent_ms = loop->now_ms; /* due again after another pause, even if it can't leave */
+    }
+    conn_arm_timer(conn);
+}
+
+void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms)
+{
+    conn->ping_ms = ping_ms;
+    conn->silence_ms = silence_ms;
+    conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    if (conn->state == CONN_UP) {
+        conn_arm_timer(conn);
+    }
+}
+
+/* ---- Receiving ------------------------------------------------------------------------------- */
+
+static void conn_enter_up(struct conn *conn)
+{
+    ASSERT(conn->state == CONN_GREETING);
+    conn->state = CONN_UP;
+    conn->was_up = true;
+    conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    conn->sent_ms = conn_loop(conn)->now_ms;
+    conn_arm_timer(conn);
+    conn->events->up(conn);
+}
+
+static void conn_put_hello(struct conn *conn, const struct hello *hello)
+{
+    struct buf body = {0};
+
+    hello_encode(hello, &body);
+    outbox_put_control(&conn->outbox, FRAME_HELLO, buf_slice(&body));
+    buf_fini(&body);
+    conn_mark_dirty(conn);
+}
+
+static void conn_refuse(struct conn *conn, enum status status, const char *reason)
+{
+    struct buf body = {0};
+
+    conn->net->stats.refused++;
+    refuse_encode(status, reason, &body);
+    outbox_put_control(&conn->outbox, FRAME_REFUSE, buf_slice(&body));
+    buf_fini(&body);
+    conn_mark_dirty(conn);
+    conn->status = status;
+    snprintf(conn->reason, sizeof(conn->reason), "%s", reason);
+    conn->state = CONN_REFUSING;
+    conn->end_ms = conn_loop(conn)->now_ms + CONN_REFUSING_MS;
+    conn_arm_timer(conn);
+}
+
+static void conn_on_hello(struct conn *conn, struct slice body)
+{
+    struct hello other;
+    const char *reason = "";
+    enum status status;
+
+    if (!hello_decode(body, &other)) {
+        conn_refuse(conn, ST_MALFORMED, "the hello is malformed");
+        return;
+    }
+    status = conn->events->hello(conn, &other, &reason);
+    if (status != ST_OK) {
+        conn_refuse(conn, status, reason);
+        return;
+    }
+    if (conn->accepted) {
+        struct hello answer = conn->net->self;
+
+        answer.who = HELLO_SERVER;
+        conn_put_hello(conn, &answer);
+    }
+    conn_enter_up(conn);
+}
+
+static void conn_on_refuse(struct conn *conn, struct slice body)
+{
+    enum status status;
+    char text[REFUSE_MAX_TEXT + 1];
+
+    if (!refuse_decode(body, &status, text)) {
+        conn_fail(conn, ST_MALFORMED, "malformed refusal");
+        return;
+    }
+    conn->refused = true;
+    conn_fail(conn, status, text);
+}
+
+static void conn_malformed(struct conn *conn, const char *what)
+{
+    conn->net->stats.malformed++;
+    conn_fail(conn, ST_MALFORMED, what);
+}
+
+static void conn_on_batch(struct conn *conn, struct slice body)
+{
+    struct reader reader = reader_of(body);
+    uint32_t group;
+    uint8_t type;
+    struct slice message;
+
+    while (conn->state == CONN_UP && frame_next_message(&reader, &group, &type, &message)) {
+        conn->net->stats.messages_in++;
+        conn->events->message(conn, group, type, message);
+    }
+    if (!reader_ok(&reader)) {
+        conn_malformed(conn, "malformed batch");
+    }
+}
+
+static void conn_on_fragment(struct conn *conn, struct slice body)
+{
+    struct frame_fragment fragment;
+    struct inbox_message message;
+    bool finished;
+    enum status status;
+
+    if (!frame_decode_fragment(body, &fragment)) {
+        conn_malformed(conn, "malformed fragment");
+        return;
+    }
+    status = inbox_receive(&conn->inbox, &fragment, &finished, &message);
+    if (status == ST_MALFORMED) {
+        conn_malformed(conn, "a fragment out of order");
+    } else if (status != ST_OK) {
+        conn_fail(conn, status, "too many bytes of unfinished messages");
+    } else if (finished) {
+        conn->net->stats.messages_in++;
+        conn->events->message(conn, message.group, message.type,
+                              slice_of(message.bytes, message.total));
+        inbox_release(&message);
+    }
+}
+
+static void conn_on_frame(struct conn *conn, const struct frame *frame)
+{
+    conn->net->stats.frames_in++;
+    if (conn->state == CONN_GREETING) {
+        if (frame->kind == FRAME_HELLO) {
+            conn_on_hello(conn, frame->body);
+        } else if (frame->kind == FRAME_REFUSE && !conn->accepted) {
+            conn_on_refuse(conn, frame->body);
+        } else {
+            conn_malformed(conn, "a frame before the hello");
+        }
+        return;
+    }
+    switch (frame->kind) {
+    case FRAME_BATCH:
+        conn_on_batch(conn, frame->body);
+        return;
+    case FRAME_FRAGMENT:
+        conn_on_fragment(conn, frame->body);
+        return;
+    case FRAME_PING:
+        if (frame->body.len != 8) {
+            conn_malformed(conn, "malformed ping");
+        } else if (conn->outbox.control.len == 0) { /* one answer for all that wait */
+            conn_put_stamp(conn, FRAME_PONG, get_u64(frame->body.data));
+        }
+        return;
+    case FRAME_PONG:
+        return;
+    case FRAME_REFUSE:
+        conn_on_refuse(conn, frame->body);
+        return;
+    case FRAME_HELLO:
+        conn_malformed(conn, "a second hello");
+        return;
+    }
+}
+
+/* Handles all whole frames of the input. */
+static void conn_decode(struct conn *conn)
+{
+    while (conn->state == CONN_GREETING || conn->state == CONN_UP) {
+        struct frame frame;
+        size_t taken, need;
+        enum status reason;
+
+        switch (frame_decode(stream_input(conn->stream), &frame, &taken, &need, &reason)) {
+        case FRAME_NEED_MORE:
+            if (conn->state == CONN_GREETING && need > CONN_MAX_GREETING) {
+                conn_malformed(conn, "too long for a hello");
+            }
+            return;
+        case FRAME_BAD:
+            if (reason == ST_VERSION && conn->state == CONN_GREETING) {
+                conn_refuse(conn, ST_VERSION, "unknown version of the frame format");
+                return;
+            }
+            conn_malformed(conn, reason == ST_VERSION ? "unknown version" : "not a frame");
+            return;
+        case FRAME_OK:
+            conn_on_frame(conn, &frame);
+            stream_consume(conn->stream, taken);
+            break;
+        }
+    }
+}
+
+/* Asks for more bytes, unless too much waits to be sent: who sends requests and does not read the
+ * answers is not listened to. */
+static void conn_receive_more(struct conn *conn)
+{
+    if (conn->state == CONN_REFUSING) {
+        stream_consume(conn->stream, stream_input(conn->stream).len);
+    }
+    if (conn->state != CONN_FAILED && !conn_is_paused(conn)) {
+        stream_receive(conn->stream);
+    }
+}
+
+static void conn_on_received(void *owner, size_t n)
+{
+    struct conn *conn = owner;
+    uint64_t now_ms = conn_loop(conn)->now_ms;
+
+    conn->net->stats.bytes_in += n;
+    conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    conn_decode(conn);
+    if (conn->accepted && conn->state == CONN_UP && outbox_is_empty(&conn->outbox) &&
+        now_ms >= conn->sent_ms + conn->ping_ms) {
+        conn_put_stamp(conn, FRAME_PONG, now_ms);
+    }
+    conn_receive_more(conn);
+}
+
+/* ---- Sending --------------------------------------------------------------------------------- */
+
+void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
+               struct buf *message)
+{
+    ASSERT(conn->state == CONN_UP);
+    outbox_put(&conn->outbox, class, group, type, message);
+    conn_mark_dirty(conn);
+}
+
+void conn_send_all(struct conn *conn, struct outbox *outbox)
+{
+    ASSERT(conn->state == CONN_UP);
+    outbox_move(&conn->outbox, outbox);
+    conn_mark_dirty(conn);
+}
+
+void conn_flush(struct conn *conn)
+{
+    struct buf bytes = {0};
+    struct outbox_filled filled;
+
+    conn_unmark_dirty(conn);
+    if (conn->state == CONN_FAILED || stream_is_sending(conn->stream) ||
+        outbox_is_empty(&conn->outbox)) {
+        return;
+    }
+    filled = outbox_fill(&conn->outbox, &bytes);
+    conn->net->stats.frames_out += filled.frames;
+    conn->net->stats.messages_out += filled.messages;
+    conn->net->stats.bytes_out += bytes.len;
+    conn->sent_ms = conn_loop(conn)->now_ms;
+    stream_send(conn->stream, &bytes);
+    conn_receive_more(conn); /* if it was paused, it may be no longer */
+}
+
+static void conn_on_sent(void *owner)
+{
+    struct conn *conn = owner;
+
+    if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
+        conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    }
+    if (!outbox_is_empty(&conn->outbox)) {
+        conn_mark_dirty(conn);
+    }
+}
+
+static void conn_on_broken(void *owner, const char *reason)
+{
+    conn_fail(owner, ST_UNAVAILABLE, reason);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static const struct stream_events conn_stream_events = {
+    .received = conn_on_received, .sent = conn_on_sent, .broken = conn_on_broken};
+
+struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_settings *settings,
+                         const struct hello *self, const struct conn_events *events, void *owner)
+{
+    struct conn *conn = mem_zalloc(sizeof(*conn));
+
+    conn->net = net;
+    conn->events = events;
+    conn->owner = owner;
+    conn->accepted = settings->accepted;
+    conn->ping_ms = settings->ping_ms;
+    conn->silence_ms = settings->silence_ms;
+    conn->pause_bytes = settings->pause_bytes;
+    conn->end_ms = net->loop.now_ms + settings->greeting_ms;
+    conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
+    conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);
+    outbox_init(&conn->outbox);
+    inbox_init(&conn->inbox, settings->max_reassembly_bytes, settings->pool);
+    if (!conn->accepted) {
+        conn_put_hello(conn, self);
+    }
+    conn_arm_timer(conn);
+    stream_receive(conn->stream);
+    return conn;
+}
+
+void conn_destroy(struct conn **conn_pointer)
+{
+    struct conn *conn = *conn_pointer;
+
+    *conn_pointer = NULL;
+    if (conn == NULL) {
+        return;
+    }
+    if (conn->state == CONN_FAILED) {
+        TAILQ_REMOVE(&conn->net->failed, conn, failed);
+    }
+    conn_unmark_dirty(conn);
+    timers_cancel(&conn->net->loop.timers, &conn->timer);
+    stream_close(&conn->stream);
+    outbox_fini(&conn->outbox);
+    inbox_fini(&conn->inbox);
+    mem_free(conn);
+}

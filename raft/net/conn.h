@@ -1,0 +1,92 @@
+/* conn: one connection that speaks frames, dialled or accepted: hello, keep-alive, sending from an
+ * outbox, putting messages together.
+ *
+ * The life of a connection:
+ *
+ *   GREETING  the dialling side has sent its hello and waits for the other's; the accepting side
+ *             waits for a hello, then answers with its own or with a REFUSE
+ *   UP        messages pass
+ *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
+ *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
+ *
+ * Keep-alive: the dialling side sends a PING when it has sent nothing for `ping_ms`; the accepting
+ * side answers a PING with a PONG, and also sends one when bytes arrive (a large message on a slow
+ * path) while it has itself sent nothing for that long. So both sides hear something at least about
+ * every ping_ms, and `silence_ms` without a single byte ends the connection. Any bytes count.
+ */
+#ifndef RAFT_NET_CONN_H
+#define RAFT_NET_CONN_H
+
+#include <bsd/sys/queue.h>
+
+#include "raft/net.h"
+#include "raft/net/inbox.h"
+#include "raft/net/outbox.h"
+#include "raft/net/stream.h"
+
+enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
+
+struct conn;
+struct conn_events {
+    /* The other side's hello. ST_OK, or why not to talk to it, with *reason (static). */
+    enum status (*hello)(struct conn *conn, const struct hello *hello, const char **reason);
+    void (*up)(struct conn *conn);
+    void (*message)(struct conn *conn, uint32_t group, uint8_t type, struct slice message);
+    /* The last word: the conn is gone afterwards. refused: the other side sent a REFUSE. */
+    void (*closed)(struct conn *conn, enum status status, const char *reason, bool refused);
+};
+
+struct conn {
+    struct net *net;
+    struct stream *stream;
+    const struct conn_events *events;
+    void *owner;
+    bool accepted; /* else dialled */
+    enum conn_state state;
+    struct outbox outbox;
+    struct inbox inbox;
+
+    struct timer timer;   /* the earliest of what follows */
+    uint64_t end_ms;      /* GREETING and REFUSING must be over by then */
+    uint64_t heard_ms;    /* when bytes last came, by the loop's awake clock */
+    uint64_t sent_ms;     /* when bytes last were handed over */
+    uint32_t ping_ms;     /* pause after which to send something; 0: never by itself */
+    uint32_t silence_ms;  /* of the other side, after which it counts as gone */
+    uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
+
+    enum status status; /* FAILED: why */
+    char reason[160];
+    bool refused; /* FAILED: by the other side, in words */
+    bool was_up;
+    bool is_dirty; /* on net's list of those to flush */
+    TAILQ_ENTRY(conn) dirty, failed;
+};
+TAILQ_HEAD(conn_list, conn);
+
+/* What a kind of connection needs. */
+struct conn_settings {
+    bool accepted;
+    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes;
+    struct inbox_pool *pool;
+};
+
+/* Takes the nng stream over and begins the greeting. `self` is the hello a dialling side shows. */
+struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_settings *settings,
+                         const struct hello *self, const struct conn_events *events, void *owner);
+/* Ends the connection; closed() follows, later in the turn. Failed already: nothing. */
+void conn_fail(struct conn *conn, enum status status, const char *reason);
+/* Closes and frees at once, without closed(): only when net goes down. Clears the pointer. */
+void conn_destroy(struct conn **conn);
+
+/* Queues a message, taken over. Only while UP. */
+void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
+               struct buf *message);
+/* Queues everything that waits in another outbox. Only while UP. */
+void conn_send_all(struct conn *conn, struct outbox *outbox);
+/* From now on; silence is counted from now too. */
+void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms);
+
+/* Gives to nng what waits, if nothing is on its way. */
+void conn_flush(struct conn *conn);
+
+#endif

@@ -1,0 +1,27 @@
+/* dial: one attempt to connect to a URL, with a time limit.
+ *
+ * Each attempt has an nng dialer of its own, never used again: in nng 1.5.2 dialling twice with one
+ * aborts the process. Success does not mean that the other side is there (nng may report it before
+ * TCP has connected): only its hello does.
+ */
+#ifndef RAFT_NET_DIAL_H
+#define RAFT_NET_DIAL_H
+
+#include <nng/nng.h>
+#include <nng/supplemental/tls/tls.h>
+
+#include "raft/net/loop.h"
+
+struct dial;
+
+/* The end of the attempt, unless it was cancelled: the stream, for the owner to take over, or NULL
+ * and the reason. The dial is gone then. */
+typedef void (*dial_done)(void *owner, nng_stream *stream, const char *reason, bool timed_out);
+
+/* tls: the configuration for a tls+tcp URL, else NULL. done never runs before this returns. */
+struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
+                        uint32_t timeout_ms, dial_done done, void *owner);
+/* Clears the pointer; done will not be called. */
+void dial_cancel(struct dial **dial);
+
+#endif

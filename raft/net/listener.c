@@ -1,0 +1,146 @@
+#include "raft/net/listener.h"
+
+#include <stdio.h>
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define LISTENER_PAUSE_MS 20
+
+struct listener {
+    struct mail mail;
+    struct loop *loop;
+    nng_stream_listener *nng;
+    nng_aio *aio;
+    struct timer pause;
+    listener_accepted accepted;
+    void *owner;
+    bool pending; /* an accept is submitted, and its mail not run yet */
+    bool closing; /* nothing is submitted any more */
+    int error;
+    nng_stream *stream;
+};
+
+/* On a thread of nng's. */
+static void listener_completed(void *arg)
+{
+    struct listener *listener = arg;
+
+    listener->error = nng_aio_result(listener->aio);
+    listener->stream = listener->error == 0 ? nng_aio_get_output(listener->aio, 0) : NULL;
+    mailbox_post(&listener->loop->mailbox, &listener->mail);
+}
+
+static void listener_free(struct listener *listener)
+{
+    nng_aio_free(listener->aio);
+    nng_stream_listener_free(listener->nng);
+    ASSERT(listener->loop->n_open > 0);
+    listener->loop->n_open--;
+    mem_free(listener);
+}
+
+static void listener_accept(void *owner)
+{
+    struct listener *listener = owner;
+
+    ASSERT(!listener->closing && !listener->pending);
+    listener->pending = true;
+    nng_stream_listener_accept(listener->nng, listener->aio);
+}
+
+static void listener_on_accepted(struct mail *mail)
+{
+    struct listener *listener = (struct listener *)mail;
+
+    listener->pending = false;
+    if (listener->closing) {
+        if (listener->stream != NULL) {
+            nng_stream_close(listener->stream);
+            nng_stream_free(listener->stream);
+        }
+        listener_free(listener);
+        return;
+    }
+    if (listener->error != 0) {
+        trace_warn(listener->loop->trace, "accept failed error=\"%s\"",
+                   nng_strerror(listener->error));
+        timers_set(&listener->loop->timers, &listener->pause,
+                   listener->loop->now_ms + LISTENER_PAUSE_MS);
+        return;
+    }
+    listener->accepted(listener->owner, listener->stream);
+    listener_accept(listener);
+}
+
+static enum status listener_fail(const char *url, int nng_error, char *error)
+{
+    snprintf(error, 256, "cannot listen on %s: %s", url, nng_strerror(nng_error));
+    switch (nng_error) {
+    case NNG_EADDRINUSE:
+        return ST_IN_USE;
+    case NNG_EADDRINVAL:
+    case NNG_EINVAL:
+    case NNG_ENOTSUP:
+        return ST_INVALID;
+    default:
+        return ST_IO;
+    }
+}
+
+enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls,
+                          listener_accepted accepted, void *owner, struct listener **out,
+                          char *error)
+{
+    nng_stream_listener *nng;
+    struct listener *listener;
+    int failed = nng_stream_listener_alloc(&nng, url);
+
+    if (failed != 0) {
+        return listener_fail(url, failed, error);
+    }
+    if (tls != NULL) {
+        failed = nng_stream_listener_set_ptr(nng, NNG_OPT_TLS_CONFIG, tls);
+    }
+    if (failed == 0) {
+        failed = nng_stream_listener_listen(nng);
+    }
+    if (failed != 0) {
+        nng_stream_listener_free(nng);
+        return listener_fail(url, failed, error);
+    }
+    listener = mem_zalloc(sizeof(*listener));
+    listener->mail.run = listener_on_accepted;
+    listener->loop = loop;
+    listener->nng = nng;
+    listener->pause = (struct timer){.fired = listener_accept, .owner = listener};
+    listener->accepted = accepted;
+    listener->owner = owner;
+    ASSERT(nng_aio_alloc(&listener->aio, listener_completed, listener) == 0);
+    loop->n_open++;
+    *out = listener;
+    return ST_OK;
+}
+
+void listener_start(struct listener *listener)
+{
+    if (!listener->pending && listener->pause.place == 0) {
+        listener_accept(listener);
+    }
+}
+
+void listener_close(struct listener **listener_pointer)
+{
+    struct listener *listener = *listener_pointer;
+
+    *listener_pointer = NULL;
+    if (listener == NULL) {
+        return;
+    }
+    listener->closing = true;
+    timers_cancel(&listener->loop->timers, &listener->pause);
+    nng_stream_listener_close(listener->nng);
+    if (!listener->pending) {
+        listener_free(listener);
+    }
+}

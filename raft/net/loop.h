@@ -1,0 +1,32 @@
+/* loop: what everything on the loop thread shares: the mailbox, the timers and the time.
+ */
+#ifndef RAFT_NET_LOOP_H
+#define RAFT_NET_LOOP_H
+
+#include "raft/net/mailbox.h"
+#include "raft/net/timers.h"
+#include "raft/util/trace.h"
+
+struct loop {
+    struct mailbox mailbox;
+    struct timers timers;
+    uint64_t now_ms;    /* monotonic, read at the start and the end of each turn */
+    uint64_t asleep_ms; /* how long this thread could not look, in all: see loop_awake_ms */
+    uint32_t n_open;    /* streams, dials and listeners that nng has not let go of yet */
+    const struct trace *trace;
+};
+
+/* Time by which the silence of others is measured: it stands still while this thread was busy or
+ * stopped, so that nobody is taken for dead because nobody listened. */
+static inline uint64_t loop_awake_ms(const struct loop *loop)
+{
+    return loop->now_ms - loop->asleep_ms;
+}
+
+/* A deadline of the awake clock as one of the timers' clock, as things stand. */
+static inline uint64_t loop_from_awake_ms(const struct loop *loop, uint64_t awake_ms)
+{
+    return awake_ms + loop->asleep_ms;
+}
+
+#endif

@@ -1,0 +1,403 @@
+/* net: the loop thread and its turns; everything else hangs below it.
+ *
+ * A turn: wait for mail or a deadline; run the mails in the order posted (bytes that came, sends
+ * that ended, posts of other threads); fire the timers that are due; reap the connections that
+ * failed; a TICK if the sink's deadline passed; one TURN_END; then give everything that gathered to
+ * nng, in one send a connection.
+ */
+#include "raft/net.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "raft/net/net_internal.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+#define NET_STALL_MS 20 /* being late by more means that this thread did not listen */
+
+struct net_posted {
+    struct mail mail;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+/* ---- The clock ------------------------------------------------------------------------------- */
+
+static uint64_t clock_us(clockid_t clock)
+{
+    struct timespec now;
+
+    ASSERT(clock_gettime(clock, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t net_now_ms(void)
+{
+    return clock_us(CLOCK_MONOTONIC) / 1000;
+}
+
+uint64_t net_now_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+uint64_t net_wall_us(void)
+{
+    return clock_us(CLOCK_REALTIME);
+}
+
+/* ---- struct io_net --------------------------------------------------------------------------- */
+
+static struct net *net_of(struct io_net *io)
+{
+    return (struct net *)io;
+}
+
+static void net_peer_send(struct io_net *io, group_id group, raft_id to, enum io_class class,
+                          struct buf *message)
+{
+    peers_send(net_of(io), group, to, class, message);
+}
+
+static void net_reply(struct io_net *io, io_conn conn, struct buf *message)
+{
+    accepted_reply(net_of(io), conn, message);
+}
+
+static io_endpoint net_endpoint(struct io_net *io, const char *url)
+{
+    return endpoints_intern(net_of(io), url);
+}
+
+static void net_endpoint_send(struct io_net *io, io_endpoint endpoint, struct buf *message)
+{
+    endpoints_send(net_of(io), endpoint, message);
+}
+
+static const struct io_net_ops net_ops = {.peer_send = net_peer_send,
+                                          .reply = net_reply,
+                                          .endpoint = net_endpoint,
+                                          .endpoint_send = net_endpoint_send};
+
+struct io_net *net_io(struct net *net)
+{
+    return &net->io;
+}
+
+/* ---- The loop -------------------------------------------------------------------------------- */
+
+void net_deliver(struct net *net, struct io_event *event)
+{
+    event->now_ms = net->loop.now_ms;
+    event->wall_us = net_wall_us();
+    net->options.sink.event(net->options.sink.context, event);
+}
+
+static uint64_t net_next_deadline_ms(const struct net *net)
+{
+    uint64_t timers_ms = timers_next_ms(&net->loop.timers);
+    uint64_t sink_ms = net->options.sink.next_deadline_ms(net->options.sink.context);
+
+    if (!TAILQ_EMPTY(&net->failed)) {
+        return 0;
+    }
+    /* A sink that does not move its deadline gets a TICK a millisecond, not a busy loop. */
+    if (sink_ms <= net->loop.now_ms) {
+        sink_ms = net->loop.now_ms + 1;
+    }
+    return timers_ms < sink_ms ? timers_ms : sink_ms;
+}
+
+static void net_run_mails(struct mail *mails)
+{
+    while (mails != NULL) {
+        struct mail *next = mails->next; /* the mail may be gone after it ran */
+
+        mails->run(mails);
+        mails = next;
+    }
+}
+
+static void net_fire_timers(struct net *net)
+{
+    struct timer *timer;
+
+    while ((timer = timers_take_due(&net->loop.timers, net->loop.now_ms)) != NULL) {
+        timer->fired(timer->owner);
+    }
+}
+
+static void net_reap_failed(struct net *net)
+{
+    struct conn *conn;
+
+    while ((conn = TAILQ_FIRST(&net->failed)) != NULL) {
+        conn->events->closed(conn, conn->status, conn->reason, conn->refused);
+        conn_destroy(&conn);
+    }
+}
+
+static void net_flush(struct net *net)
+{
+    struct conn *conn;
+
+    while ((conn = TAILQ_FIRST(&net->dirty)) != NULL) {
+        conn_flush(conn);
+    }
+}
+
+static void net_deliver_plain(struct net *net, enum io_event_type type)
+{
+    struct io_event event = {.type = type};
+
+    net_deliver(net, &event);
+}
+
+static void net_turn(struct net *net, struct mail *mails)
+{
+    struct net_sink *sink = &net->options.sink;
+
+    net_run_mails(mails);
+    net_fire_timers(net);
+    net_reap_failed(net);
+    if (sink->next_deadline_ms(sink->context) <= net->loop.now_ms) {
+        net_deliver_plain(net, IO_EVENT_TICK);
+    }
+    net_deliver_plain(net, IO_EVENT_TURN_END);
+    net_flush(net);
+}
+
+/* Reads the clock. If it shows much more than `expected_ms`, this thread did not listen for that
+ * long, and nobody else's silence is measured by it. */
+static void net_read_clock(struct net *net, uint64_t expected_ms)
+{
+    uint64_t now_ms = net_now_ms();
+
+    if (expected_ms < net->loop.now_ms) {
+        expected_ms = net->loop.now_ms;
+    }
+    net->loop.now_ms = now_ms;
+    if (now_ms > expected_ms && now_ms - expected_ms > NET_STALL_MS) {
+        net->loop.asleep_ms += now_ms - expected_ms;
+    }
+}
+
+void net_run(struct net *net)
+{
+    struct loop *loop = &net->loop;
+
+    net_read_clock(net, 0);
+    if (net->listener != NULL) {
+        listener_start(net->listener);
+    }
+    if (net->http != NULL) {
+        http_run(net->http);
+    }
+    peers_start(net);
+    while (!mailbox_is_stopped(&loop->mailbox)) {
+        uint64_t deadline_ms = net_next_deadline_ms(net);
+        struct mail *mails = mailbox_take(&loop->mailbox, deadline_ms);
+
+        net_read_clock(net, deadline_ms);
+        net_turn(net, mails);
+        net_read_clock(net, loop->now_ms);
+    }
+}
+
+void net_drain(struct net *net)
+{
+    net_read_clock(net, 0);
+    net_turn(net, mailbox_take(&net->loop.mailbox, 0));
+}
+
+void net_stop(struct net *net)
+{
+    mailbox_stop(&net->loop.mailbox);
+}
+
+static void net_run_posted(struct mail *mail)
+{
+    struct net_posted *posted = (struct net_posted *)mail;
+
+    posted->run(posted->arg);
+    mem_free(posted);
+}
+
+static void net_drop_posted(struct mail *mail)
+{
+    mem_free(mail);
+}
+
+void net_post(struct net *net, void (*run)(void *arg), void *arg)
+{
+    struct net_posted *posted = mem_zalloc(sizeof(*posted));
+
+    posted->mail.run = net_run_posted;
+    posted->run = run;
+    posted->arg = arg;
+    mailbox_post(&net->loop.mailbox, &posted->mail);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+void net_options_default(struct net_options *options)
+{
+    *options = (struct net_options){.self = {.who = HELLO_CLIENT,
+                                             .protocol_low = HELLO_PROTOCOL_LOW,
+                                             .protocol_high = HELLO_PROTOCOL_HIGH},
+                                    .election_timeout_ms = 300,
+                                    .heartbeat_ms = 50,
+                                    .limits = {.max_connections = 4096,
+                                               .max_client_queue_bytes = 128u << 20,
+                                               .max_peer_queue_bytes = 128u << 20,
+                                               .max_reassembly_bytes = 128u << 20,
+                                               .max_endpoint_queue_bytes = 256u << 20,
+                                               .max_total_reassembly_bytes = 1u << 30}};
+}
+
+static const char *copy_text(const char *text)
+{
+    return text == NULL ? NULL : mem_copy_string(text);
+}
+
+static void net_copy_options(struct net *net, const struct net_options *options)
+{
+    net->options = *options;
+    net->options.listen_url = copy_text(options->listen_url);
+    net->options.tls_cert = copy_text(options->tls_cert);
+    net->options.tls_key = copy_text(options->tls_key);
+    net->options.tls_ca = copy_text(options->tls_ca);
+    net->self = options->self;
+}
+
+static enum status net_listen(struct net *net, char *error);
+
+enum status net_create(const struct net_options *options, struct net **out, char *error)
+{
+    struct net *net = mem_zalloc(sizeof(*net));
+    uint64_t seed;
+    enum status status;
+
+    ASSERT(options->sink.event != NULL && options->sink.next_deadline_ms != NULL);
+    ASSERT(options->election_timeout_ms > 0 && options->heartbeat_ms > 0);
+    error[0] = '\0';
+    net->io.ops = &net_ops;
+    net_copy_options(net, options);
+    ASSERT(getrandom(&seed, sizeof(seed), 0) == sizeof(seed));
+    rng_init(&net->rng, seed);
+    TAILQ_INIT(&net->dirty);
+    TAILQ_INIT(&net->failed);
+    mailbox_init(&net->loop.mailbox);
+    net->loop.trace = options->trace;
+    net->loop.now_ms = net_now_ms();
+    accepted_init(net);
+    endpoints_init(net);
+    status = tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error);
+    if (status == ST_OK) {
+        status = net_listen(net, error);
+    }
+    if (status == ST_OK) {
+        peers_init(net);
+    } else {
+        net_destroy(&net);
+    }
+    *out = net;
+    return status;
+}
+
+static void net_on_accepted(void *owner, nng_stream *stream)
+{
+    accepted_add(owner, stream);
+}
+
+static enum status net_listen(struct net *net, char *error)
+{
+    const char *url = net->options.listen_url;
+    bool tls = url != NULL && strncmp(url, "tls+tcp://", 10) == 0;
+
+    if (url == NULL) {
+        return ST_OK;
+    }
+    if (tls && tls_server_config(net->tls) == NULL) {
+        snprintf(error, 256, "cannot listen on %s: it needs a TLS certificate and key", url);
+        return ST_INVALID;
+    }
+    return listener_open(&net->loop, url, tls ? tls_server_config(net->tls) : NULL, net_on_accepted,
+                         net, &net->listener, error);
+}
+
+/* Waits until nng has let go of everything. Mails only release things now. */
+static void net_wait_released(struct net *net)
+{
+    struct mail *mails;
+
+    while ((mails = mailbox_take(&net->loop.mailbox, net->loop.n_open > 0 ? UINT64_MAX : 0)) !=
+           NULL) {
+        for (struct mail *mail = mails; mail != NULL; mail = mail->next) {
+            if (mail->run == net_run_posted) {
+                mail->run = net_drop_posted;
+            }
+        }
+        net_run_mails(mails);
+    }
+    ASSERT(net->loop.n_open == 0);
+}
+
+void net_destroy(struct net **net_pointer)
+{
+    struct net *net = *net_pointer;
+
+    *net_pointer = NULL;
+    if (net == NULL) {
+        return;
+    }
+    mailbox_reopen(&net->loop.mailbox);
+    listener_close(&net->listener);
+    http_close(&net->http);
+    peers_fini(net);
+    endpoints_fini(net);
+    accepted_fini(net);
+    net_wait_released(net);
+    ASSERT(TAILQ_EMPTY(&net->dirty) && TAILQ_EMPTY(&net->failed));
+    tls_destroy(&net->tls);
+    timers_fini(&net->loop.timers);
+    mailbox_fini(&net->loop.mailbox);
+    mem_free((void *)net->options.listen_url);
+    mem_free((void *)net->options.tls_cert);
+    mem_free((void *)net->options.tls_key);
+    mem_free((void *)net->options.tls_ca);
+    mem_free(net);
+}
+
+/* ---- The rest of net.h ----------------------------------------------------------------------- */
+
+enum status net_admit(struct net *net, const struct hello *self, const struct hello *other,
+                      const char **reason)
+{
+    const struct net_sink *sink = &net->options.sink;
+
+    if (sink->admit != NULL) {
+        return sink->admit(sink->context, self, other, reason);
+    }
+    return hello_check(self, other, 0, reason);
+}
+
+void net_set_hello(struct net *net, const struct hello *self)
+{
+    ASSERT(self->who == net->self.who && self->gid == net->self.gid && self->id == net->self.id);
+    net->self = *self;
+}
+
+void net_statistics(const struct net *net, struct net_stats *stats)
+{
+    *stats = net->stats;
+}
+
+enum status net_http_start(struct net *net, const char *url, net_http_handler handler,
+                           void *context, char *error)
+{
+    ASSERT(net->http == NULL);
+    return http_open(net, url, handler, context, &net->http, error);
+}

@@ -1,0 +1,39 @@
+/* net_internal: struct net, as its own files see it. */
+#ifndef RAFT_NET_NET_INTERNAL_H
+#define RAFT_NET_NET_INTERNAL_H
+
+#include "raft/net.h"
+#include "raft/net/accepted.h"
+#include "raft/net/conn.h"
+#include "raft/net/endpoints.h"
+#include "raft/net/http.h"
+#include "raft/net/listener.h"
+#include "raft/net/loop.h"
+#include "raft/net/peers.h"
+#include "raft/net/tls.h"
+#include "raft/util/rng.h"
+
+struct net {
+    struct io_net io; /* first: what net_io gives out */
+    struct loop loop;
+    struct net_options options; /* its texts are copies */
+    struct hello self;
+    struct rng rng; /* for jitter */
+    struct net_stats stats;
+
+    struct conn_list dirty;  /* have something to send */
+    struct conn_list failed; /* are over and not reaped yet */
+
+    struct tls *tls;           /* NULL: no certificates */
+    struct listener *listener; /* NULL: a client only */
+    struct accepted accepted;
+    struct peers peers;
+    struct endpoints endpoints;
+    struct http *http; /* NULL: no metrics page */
+};
+
+/* What the hello of `other` is worth to us in the role of `self`. */
+enum status net_admit(struct net *net, const struct hello *self, const struct hello *other,
+                      const char **reason);
+
+#endif

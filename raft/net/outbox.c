@@ -1,0 +1,202 @@
+#include "raft/net/outbox.h"
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+struct outbox_message {
+    struct outbox_message *next;
+    uint32_t group;
+    uint8_t type;
+    struct buf bytes;
+    uint32_t stream; /* its number among the fragmented ones; 0: no fragment left yet */
+    uint32_t sent;   /* bytes that left in fragments */
+};
+
+/* The send being built. */
+struct outbox_send {
+    struct buf *out;
+    size_t start; /* of the send in out */
+    size_t batch; /* offset of the open BATCH frame; SIZE_MAX: none is open */
+    struct outbox_filled filled;
+};
+
+static size_t message_cost(const struct outbox_message *message)
+{
+    return FRAME_MESSAGE_HEADER + message->bytes.len;
+}
+
+static void queue_init(struct outbox_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+/* Unlinks and frees the first message. */
+static void queue_drop_first(struct outbox *outbox, struct outbox_queue *queue)
+{
+    struct outbox_message *first = queue->first;
+
+    queue->first = first->next;
+    if (queue->first == NULL) {
+        queue->last = &queue->first;
+    }
+    ASSERT(outbox->bytes >= message_cost(first));
+    outbox->bytes -= message_cost(first);
+    buf_fini(&first->bytes);
+    mem_free(first);
+}
+
+void outbox_init(struct outbox *outbox)
+{
+    *outbox = (struct outbox){.next_stream = 1};
+    for (int i = 0; i < OUTBOX_CLASSES; i++) {
+        queue_init(&outbox->queues[i]);
+    }
+}
+
+void outbox_fini(struct outbox *outbox)
+{
+    for (int i = 0; i < OUTBOX_CLASSES; i++) {
+        while (outbox->queues[i].first != NULL) {
+            queue_drop_first(outbox, &outbox->queues[i]);
+        }
+    }
+    ASSERT(outbox->bytes == 0);
+    buf_fini(&outbox->control);
+}
+
+void outbox_put(struct outbox *outbox, enum io_class class, uint32_t group,
+                enum frame_message_type type, struct buf *bytes)
+{
+    struct outbox_queue *queue = &outbox->queues[class];
+    struct outbox_message *message = mem_zalloc(sizeof(*message));
+
+    ASSERT(class >= IO_URGENT && class <= IO_BULK);
+    ASSERT(bytes->len <= FRAME_MAX_MESSAGE);
+    message->group = group;
+    message->type = (uint8_t)type;
+    message->bytes = buf_take(bytes);
+    *queue->last = message;
+    queue->last = &message->next;
+    outbox->bytes += message_cost(message);
+}
+
+void outbox_put_control(struct outbox *outbox, enum frame_kind kind, struct slice body)
+{
+    size_t offset = frame_begin(&outbox->control, kind, 0);
+
+    buf_put_slice(&outbox->control, body);
+    frame_end(&outbox->control, offset);
+}
+
+bool outbox_is_empty(const struct outbox *outbox)
+{
+    ASSERT((outbox->bytes == 0) ==
+           (outbox->queues[IO_URGENT].first == NULL && outbox->queues[IO_NORMAL].first == NULL &&
+            outbox->queues[IO_BULK].first == NULL));
+    return outbox->bytes == 0 && outbox->control.len == 0;
+}
+
+static size_t send_len(const struct outbox_send *send)
+{
+    return send->out->len - send->start;
+}
+
+static void send_close_batch(struct outbox_send *send)
+{
+    if (send->batch != SIZE_MAX) {
+        frame_end(send->out, send->batch);
+        send->batch = SIZE_MAX;
+    }
+}
+
+static void send_put_small(struct outbox_send *send, const struct outbox_message *message)
+{
+    if (send->batch != SIZE_MAX &&
+        send->out->len - send->batch - FRAME_HEADER_BYTES + message_cost(message) >
+            FRAME_MAX_BODY) {
+        send_close_batch(send);
+    }
+    if (send->batch == SIZE_MAX) {
+        send->batch = frame_begin(send->out, FRAME_BATCH, message->group);
+        send->filled.frames++;
+    }
+    frame_put_message(send->out, message->group, message->type, buf_slice(&message->bytes));
+    send->filled.messages++;
+}
+
+/* Puts the next fragment; true if it was the message's last. */
+static bool send_put_fragment(struct outbox *outbox, struct outbox_send *send,
+                              struct outbox_message *message)
+{
+    size_t left = message->bytes.len - message->sent;
+    struct frame_fragment fragment = {
+        .group = message->group,
+        .type = message->type,
+        .total = (uint32_t)message->bytes.len,
+        .offset = message->sent,
+        .bytes = slice_of(message->bytes.data + message->sent,
+                          left < FRAME_FRAGMENT_BYTES ? left : FRAME_FRAGMENT_BYTES)};
+
+    if (message->stream == 0) {
+        message->stream = outbox->next_stream++;
+        outbox->next_stream += outbox->next_stream == 0;
+    }
+    fragment.stream = message->stream;
+    send_close_batch(send);
+    frame_put_fragment(send->out, &fragment);
+    message->sent += (uint32_t)fragment.bytes.len;
+    send->filled.frames++;
+    send->filled.messages += message->sent == message->bytes.len;
+    return message->sent == message->bytes.len;
+}
+
+/* Fills from one class while the send has room, and at least once. */
+static void send_put_class(struct outbox *outbox, struct outbox_send *send,
+                           struct outbox_queue *queue)
+{
+    for (bool first = true; queue->first != NULL; first = false) {
+        struct outbox_message *message = queue->first;
+        bool small = message->bytes.len <= FRAME_FRAGMENT_BYTES;
+        size_t cost = small ? message_cost(message)
+                            : FRAME_HEADER_BYTES + FRAME_FRAGMENT_HEADER + FRAME_FRAGMENT_BYTES;
+
+        if (!first && send_len(send) + cost > OUTBOX_SEND_BYTES) {
+            return;
+        }
+        if (small) {
+            send_put_small(send, message);
+        } else if (!send_put_fragment(outbox, send, message)) {
+            continue;
+        }
+        queue_drop_first(outbox, queue);
+    }
+}
+
+struct outbox_filled outbox_fill(struct outbox *outbox, struct buf *out)
+{
+    struct outbox_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
+
+    buf_put_slice(out, buf_slice(&outbox->control));
+    buf_fini(&outbox->control);
+    for (int class = 0; class < OUTBOX_CLASSES; class ++) {
+        send_put_class(outbox, &send, &outbox->queues[class]);
+    }
+    send_close_batch(&send);
+    ASSERT(send_len(&send) <= OUTBOX_SEND_BYTES + 4 * (FRAME_FRAGMENT_BYTES + 1024));
+    return send.filled;
+}
+
+void outbox_move(struct outbox *to, struct outbox *from)
+{
+    for (int i = 0; i < OUTBOX_CLASSES; i++) {
+        if (from->queues[i].first != NULL) {
+            *to->queues[i].last = from->queues[i].first;
+            to->queues[i].last = from->queues[i].last;
+            queue_init(&from->queues[i]);
+        }
+    }
+    ASSERT(from->control.len == 0);
+    to->bytes += from->bytes;
+    from->bytes = 0;
+}

@@ -1,0 +1,45 @@
+/* stream: one connected byte stream of nng, used by the rules that keep nng 1.5.2 alive.
+ *
+ * Everything here runs on the loop thread; nng's callbacks only post a mail. One receive and one
+ * send are outstanding at most. Both are submitted by the loop thread only, and so is the close:
+ * `closing` is set before nng_stream_close and nothing is submitted after it. (In nng 1.5.2 an
+ * operation submitted after the close of a TLS stream is never completed.) A closed stream has no
+ * owner any more and frees itself once its last callback was heard of.
+ */
+#ifndef RAFT_NET_STREAM_H
+#define RAFT_NET_STREAM_H
+
+#include <nng/nng.h>
+
+#include "raft/net/loop.h"
+#include "raft/util/bytes.h"
+
+struct stream;
+
+/* What the owner is told. It may close the stream from each of them. */
+struct stream_events {
+    void (*received)(void *owner, size_t n); /* so many more bytes are in stream_input */
+    void (*sent)(void *owner);               /* all that stream_send was given is on its way */
+    void (*broken)(void *owner, const char *reason); /* by the other side or the network */
+};
+
+/* Takes the nng stream over. max_input: how large the input may grow. */
+struct stream *stream_create(struct loop *loop, nng_stream *nng, size_t max_input,
+                             const struct stream_events *events, void *owner);
+/* Clears the pointer. No event follows. */
+void stream_close(struct stream **stream);
+
+/* Asks for more bytes; asked already: nothing. There must be room: what is consumed makes some. */
+void stream_receive(struct stream *stream);
+/* The bytes received and not consumed yet; valid until the next stream_receive. */
+struct slice stream_input(const struct stream *stream);
+void stream_consume(struct stream *stream, size_t n);
+
+bool stream_is_sending(const struct stream *stream);
+/* Sends the bytes, taken over; nothing may be on its way already. */
+void stream_send(struct stream *stream, struct buf *bytes);
+
+/* "host:port" of the other side, or "?" . */
+void stream_remote_name(const struct stream *stream, char name[64]);
+
+#endif

@@ -1,0 +1,143 @@
+/* The hello and the refusal of frame.h: how two processes find out whether they should talk. */
+#include "raft/util/assert.h"
+#include "raft/util/frame.h"
+
+#define HELLO_MAGIC  0x4f4c4548u /* "HELO" read as little-endian */
+#define HELLO_FORMAT 1
+
+void hello_encode(const struct hello *hello, struct buf *out)
+{
+    ASSERT(hello->who >= HELLO_PEER && hello->who <= HELLO_SERVER);
+    ASSERT(hello->protocol_low <= hello->protocol_high);
+    buf_put_u32(out, HELLO_MAGIC);
+    buf_put_u8(out, HELLO_FORMAT);
+    buf_put_u8(out, (uint8_t)hello->who);
+    buf_put_u16(out, hello->protocol_low);
+    buf_put_u16(out, hello->protocol_high);
+    buf_put_u16(out, hello->active_level);
+    buf_put(out, hello->cluster_id, sizeof(hello->cluster_id));
+    buf_put_u32(out, hello->gid);
+    buf_put_u32(out, hello->id);
+    buf_put_u64(out, hello->incarnation);
+    buf_put_u64(out, hello->spec_fingerprint);
+}
+
+bool hello_decode(struct slice body, struct hello *hello)
+{
+    struct reader reader = reader_of(body);
+    uint32_t magic = reader_u32(&reader);
+    uint8_t format = reader_u8(&reader);
+    uint8_t who = reader_u8(&reader);
+    struct slice cluster_id;
+
+    memset(hello, 0, sizeof(*hello));
+    hello->protocol_low = reader_u16(&reader);
+    hello->protocol_high = reader_u16(&reader);
+    hello->active_level = reader_u16(&reader);
+    cluster_id = reader_take(&reader, sizeof(hello->cluster_id));
+    hello->gid = reader_u32(&reader);
+    hello->id = reader_u32(&reader);
+    hello->incarnation = reader_u64(&reader);
+    hello->spec_fingerprint = reader_u64(&reader);
+    if (!reader_ok(&reader) || magic != HELLO_MAGIC || format != HELLO_FORMAT || who < HELLO_PEER ||
+        who > HELLO_SERVER || hello->protocol_low > hello->protocol_high) {
+        return false;
+    }
+    hello->who = (enum hello_who)who;
+    memcpy(hello->cluster_id, cluster_id.data, sizeof(hello->cluster_id));
+    return true;
+}
+
+static bool cluster_is_known(const struct hello *hello)
+{
+    static const uint8_t zero[16];
+
+    return memcmp(hello->cluster_id, zero, sizeof(zero)) != 0;
+}
+
+/* Peers must belong to the same cluster; one that does not know its cluster yet (an empty replica
+ * before the first committed entry) must have been started with the same SPEC. */
+static enum status check_cluster(const struct hello *self, const struct hello *other, bool client,
+                                 const char **reason)
+{
+    if (cluster_is_known(self) && cluster_is_known(other)) {
+        if (memcmp(self->cluster_id, other->cluster_id, sizeof(self->cluster_id)) != 0) {
+            *reason = "the cluster ids differ";
+            return ST_WRONG_CLUSTER;
+        }
+        return ST_OK;
+    }
+    if (!client && self->spec_fingerprint != other->spec_fingerprint) {
+        *reason = "one side does not know its cluster yet and the SPECs differ";
+        return ST_WRONG_CLUSTER;
+    }
+    return ST_OK;
+}
+
+static enum status check_peer(const struct hello *self, const struct hello *other,
+                              uint64_t known_incarnation, const char **reason)
+{
+    if (self->gid != other->gid) {
+        *reason = "the groups differ";
+        return ST_WRONG_NODE;
+    }
+    if (other->id == 0 || other->id == self->id) {
+        *reason = other->id == 0 ? "a peer needs an id" : "both sides have the same id";
+        return ST_WRONG_NODE;
+    }
+    /* A replica that lost its disk must not pass for the one it was (design, incarnations). */
+    if (known_incarnation != 0 && other->incarnation != known_incarnation) {
+        *reason = "the replica is another incarnation: it lost its data";
+        return ST_WRONG_NODE;
+    }
+    return ST_OK;
+}
+
+enum status hello_check(const struct hello *self, const struct hello *other,
+                        uint64_t known_incarnation, const char **reason)
+{
+    bool client = self->who == HELLO_CLIENT || other->who == HELLO_CLIENT;
+    enum status status;
+
+    *reason = "";
+    if (self->protocol_low > other->protocol_high || other->protocol_low > self->protocol_high) {
+        *reason = "no version of the protocol is spoken by both";
+        return ST_VERSION;
+    }
+    if (self->who == HELLO_CLIENT && other->who != HELLO_SERVER) {
+        *reason = "the other side is not a server";
+        return ST_WRONG_NODE;
+    }
+    status = check_cluster(self, other, client, reason);
+    if (status == ST_OK && !client) {
+        status = check_peer(self, other, known_incarnation, reason);
+    }
+    return status;
+}
+
+void refuse_encode(enum status status, const char *text, struct buf *out)
+{
+    size_t len = strlen(text);
+
+    ASSERT(status != ST_OK);
+    buf_put_u32(out, (uint32_t)status);
+    buf_put(out, text, len < REFUSE_MAX_TEXT ? len : REFUSE_MAX_TEXT);
+}
+
+bool refuse_decode(struct slice body, enum status *status, char text[REFUSE_MAX_TEXT + 1])
+{
+    struct reader reader = reader_of(body);
+    uint32_t number = reader_u32(&reader);
+    struct slice raw = reader_take(&reader, reader_left(&reader));
+    size_t len = raw.len < REFUSE_MAX_TEXT ? raw.len : REFUSE_MAX_TEXT;
+
+    if (!reader_ok(&reader)) {
+        return false;
+    }
+    *status = status_is_valid(number) && number != ST_OK ? (enum status)number : ST_UNAVAILABLE;
+    for (size_t i = 0; i < len; i++) { /* it ends in traces: printable only */
+        text[i] = raw.data[i] >= ' ' && raw.data[i] <= '~' ? (char)raw.data[i] : '?';
+    }
+    text[len] = '\0';
+    return true;
+}

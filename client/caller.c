@@ -170,7 +170,8 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
     call->id = caller->serial << CALL_SLOT_BITS | take_slot(caller, call);
     call->timer.order = call->id;
     proto_request_encode(request, &call->message);
-    caller_try_start(call, now_ms, first_replica(call, now_ms));
+    call->rotation = first_replica(call, now_ms);
+    caller_try_start(call, now_ms, call->rotation);
     return call->id;
 }
 

@@ -143,12 +143,25 @@ static enum meaning meaning_of(enum status status)
 static size_t hinted_replica(const struct call *call, size_t replica,
                              const struct proto_response *response)
 {
-    for (size_t i = 0; i < call->group->replicas.n; i++) {
+    for (size_t i = 0; !call->group->ids_unknown && i < call->group->replicas.n; i++) {
         if (call->group->replicas.replicas[i].id == response->leader_hint && i != replica) {
             return i;
         }
     }
     return NO_REPLICA;
+}
+
+/* Where to go without a hint: to the leader if another call found it meanwhile, else on in the
+ * rotation. */
+static size_t next_replica(struct call *call, size_t replica, uint64_t now_ms)
+{
+    const struct caller_group *group = call->group;
+
+    if (group->leader != NO_REPLICA && group->leader != replica && group->confirmed) {
+        return group->leader;
+    }
+    call->rotation = caller_group_after(group, call->rotation, now_ms);
+    return call->rotation;
 }
 
 /* The current try was refused: by whom decides where to go next. */
@@ -162,6 +175,7 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
 
     if (hint != NO_REPLICA && (group->leader == NO_REPLICA || group->leader == replica)) {
         group->leader = hint;
+        group->confirmed = false;
     } else if (!may_lead && group->leader == replica) {
         group->leader = NO_REPLICA;
     }
@@ -170,15 +184,23 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
     } else if (may_lead) {
         try_after_pause(call, now_ms, replica);
     } else {
-        try_after_pause(call, now_ms, caller_group_after(group, replica, now_ms));
+        try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
     }
 }
 
-static void note_leader(struct call *call, size_t replica, enum status status)
+/* Who answers well leads, and the hint in its answer is its own id. */
+static void note_leader(struct call *call, size_t replica, const struct proto_response *response)
 {
-    if (status == ST_OK || status == ST_NOT_FOUND || status == ST_MISMATCH) {
-        call->group->leader = replica;
+    struct caller_group *group = call->group;
+
+    if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
+        response->status != ST_MISMATCH) {
+        return;
     }
+    group->leader = replica;
+    group->confirmed = true;
+    group->ids_unknown =
+        response->leader_hint != 0 && response->leader_hint != group->replicas.replicas[replica].id;
 }
 
 void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
@@ -196,7 +218,7 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
         remove_try(call, index);
     }
     if (meaning == DEFINITE || call->only_prefer) {
-        note_leader(call, replica, response->status);
+        note_leader(call, replica, response);
         caller_set_reason(call, url, status_text(response->status), response->text);
         caller_end_call(call, response->status, response, url);
         return;
@@ -216,7 +238,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
                       slice_of(NULL, 0));
     lose_try(call, index);
     if (was_current) {
-        try_after_pause(call, now_ms, caller_group_after(call->group, replica, now_ms));
+        try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
     }
 }
 
@@ -243,7 +265,7 @@ void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool un
         return;
     }
     call->retried = true;
-    try_at_once(call, now_ms, caller_group_after(call->group, replica, now_ms));
+    try_at_once(call, now_ms, next_replica(call, replica, now_ms));
 }
 
 /* The end at the deadline. UNAVAILABLE if somebody refused, TIMEOUT if nobody answered. */
@@ -268,7 +290,7 @@ static void give_up_waiting(struct call *call, uint64_t now_ms)
         caller_group_set_silent(call->caller, url, now_ms + call->caller->options.try_timeout_ms);
     }
     call->current_id = 0;
-    try_at_once(call, now_ms, caller_group_after(call->group, call->replica, now_ms));
+    try_at_once(call, now_ms, next_replica(call, call->replica, now_ms));
 }
 
 void caller_try_timer(struct call *call, uint64_t now_ms)

@@ -28,6 +28,7 @@ struct endpoint {
     uint32_t outstanding;  /* requests sent and not answered */
     bool refused;          /* until the retry timer fires: requests fail at once */
     bool complained;
+    bool maybe_sent; /* a connection was up since the last DOWN: requests may have left */
     UT_hash_handle hh;
 };
 
@@ -43,6 +44,8 @@ static void endpoint_deliver_down(void *owner)
     outbox_init(&endpoint->waiting);
     endpoint->outstanding = 0;
     event.endpoint.endpoint = endpoint->number;
+    event.endpoint.unsent = !endpoint->maybe_sent;
+    endpoint->maybe_sent = false;
     net_deliver(endpoint->net, &event);
 }
 
@@ -78,6 +81,7 @@ static void endpoint_on_up(struct conn *conn)
 
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
     endpoint->complained = false;
+    endpoint->maybe_sent = true;
     trace_debug(endpoint->net->loop.trace, "endpoint up url=%s", endpoint->url);
     if (endpoint->outstanding == 0) {
         conn_set_keep_alive(conn, ENDPOINT_IDLE_PING_MS, ENDPOINT_IDLE_SILENCE_MS);

@@ -197,6 +197,23 @@ static void a_hint_to_a_stranger_is_no_hint(void **state)
     assert_int_equal(story->ended.status, ST_OK);
 }
 
+static void hints_by_ids_that_the_client_does_not_know_lead_nobody_astray(void **state)
+{
+    struct story *story = *state;
+
+    /* A client that knows URLs only numbers them as it likes. */
+    for (uint32_t shift = 0; shift < 3; shift++) {
+        for (uint32_t leader = 1; leader <= 3; leader++) {
+            story->world.id_shift = shift;
+            story->world.leader[0] = leader;
+            start(story, false, 1000);
+            fake_run(&story->world, story->world.now + 100);
+            assert_int_equal(story->ended.times, 1);
+            assert_int_equal(story->ended.status, ST_OK);
+        }
+    }
+}
+
 static void a_busy_leader_is_asked_again_after_a_pause(void **state)
 {
     struct story *story = *state;
@@ -584,6 +601,7 @@ int main(void)
         STORY(without_a_hint_the_next_replica_is_asked_after_a_pause),
         STORY(hints_that_lead_in_a_circle_are_followed_with_pauses),
         STORY(a_hint_to_a_stranger_is_no_hint),
+        STORY(hints_by_ids_that_the_client_does_not_know_lead_nobody_astray),
         STORY(a_busy_leader_is_asked_again_after_a_pause),
         STORY(a_leader_that_shuts_down_is_left),
         STORY(a_definite_refusal_is_the_end),

@@ -77,8 +77,9 @@ struct fake_cluster {
     uint32_t leader[FAKE_GROUPS + 1]; /* replica ids */
     struct shard_config config;       /* the controller's */
     uint32_t holder[FAKE_SHARDS];     /* who serves it, whatever the configuration says */
-    bool hints;                       /* WRONG_GROUP points to the holder */
-    uint64_t time;                    /* cluster time */
+    uint32_t id_shift; /* the servers' own ids are other than those in the spec, by so much */
+    bool hints;        /* WRONG_GROUP points to the holder */
+    uint64_t time;     /* cluster time */
     uint64_t floor;
     struct fake_event *events;
     size_t n_events, events_capacity;
@@ -362,7 +363,9 @@ static inline void fake_normal(struct fake_cluster *world, struct fake_server *s
     struct proto_record *records = mem_alloc(FAKE_MAX_KEYS * sizeof(records[0]));
     struct buf scratch = {0};
 
-    response.leader_hint = world->leader[server->gid];
+    if (world->leader[server->gid] != 0) {
+        response.leader_hint = (world->leader[server->gid] + world->id_shift - 1) % 3 + 1;
+    }
     if (world->leader[server->gid] != server->id) {
         response.status = ST_NOT_LEADER;
     } else {

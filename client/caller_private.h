@@ -110,6 +110,8 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
 void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index);
 /* The connection of tries[index] broke; unsent: before the try left. */
 void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool unsent);
+/* Takes back what has not left: those tries are certain. */
+void caller_try_withdraw(struct call *call);
 /* Whether the call may have been applied, as far as all tries but the answered ones tell. */
 bool caller_try_maybe_applied(const struct call *call);
 

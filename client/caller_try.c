@@ -38,6 +38,27 @@ static void lose_try(struct call *call, size_t index)
     call->lost = call->lost || !call->is_read;
 }
 
+static bool withdraw_try(struct call *call, size_t index)
+{
+    const struct caller_transport *transport = &call->caller->options.transport;
+    const struct try *try = &call->tries[index];
+
+    if (transport->withdraw == NULL ||
+        !transport->withdraw(transport->context, call->group->replicas.replicas[try->replica].url,
+                             try->request_id)) {
+        return false;
+    }
+    remove_try(call, index);
+    return true;
+}
+
+void caller_try_withdraw(struct call *call)
+{
+    for (size_t i = call->n_tries; i-- > 0;) {
+        withdraw_try(call, i);
+    }
+}
+
 bool caller_try_maybe_applied(const struct call *call)
 {
     return !call->is_read && (call->lost || call->n_tries > 0);
@@ -217,13 +238,15 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
     } else {
         remove_try(call, index);
     }
+    if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
+        response->status != ST_MISMATCH) {
+        caller_set_reason(call, url, status_text(response->status), response->text);
+    }
     if (meaning == DEFINITE || call->only_prefer) {
         note_leader(call, replica, response);
-        caller_set_reason(call, url, status_text(response->status), response->text);
         caller_end_call(call, response->status, response, url);
         return;
     }
-    caller_set_reason(call, url, status_text(response->status), response->text);
     if (was_current) {
         go_on_after_refusal(call, now_ms, replica, response);
     }
@@ -271,8 +294,10 @@ void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool un
 /* The end at the deadline. UNAVAILABLE if somebody refused, TIMEOUT if nobody answered. */
 static void end_at_deadline(struct call *call)
 {
-    enum status status = call->current_id != 0 ? ST_TIMEOUT : ST_UNAVAILABLE;
+    enum status status;
 
+    caller_try_withdraw(call);
+    status = call->current_id != 0 ? ST_TIMEOUT : ST_UNAVAILABLE;
     if (call->reason == NULL) {
         caller_set_reason(call, call->group->replicas.replicas[call->replica].url, "no answer",
                           slice_of(NULL, 0));
@@ -285,11 +310,14 @@ static void give_up_waiting(struct call *call, uint64_t now_ms)
 {
     const char *url = call->group->replicas.replicas[call->replica].url;
 
+    ASSERT(call->n_tries > 0 && call->tries[call->n_tries - 1].request_id == call->current_id);
     caller_set_reason(call, url, "no answer", slice_of(NULL, 0));
     if (call->group->silent_until_ms[call->replica] <= now_ms) {
         caller_group_set_silent(call->caller, url, now_ms + call->caller->options.try_timeout_ms);
     }
-    call->current_id = 0;
+    if (!withdraw_try(call, call->n_tries - 1)) {
+        call->current_id = 0;
+    }
     try_at_once(call, now_ms, next_replica(call, call->replica, now_ms));
 }
 

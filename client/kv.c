@@ -10,20 +10,15 @@
 
 /* ---- On the loop thread -------------------------------------------------------------------- */
 
-static void transport_send(void *context, const char *url, struct buf *message)
+static void on_down(struct shardkv *handle, io_endpoint endpoint, uint64_t now_ms)
 {
-    struct shardkv *handle = context;
-    struct io_net *io = net_io(handle->net);
-    io_endpoint endpoint = io->ops->endpoint(io, url);
+    const char *url = kv_link_url(handle, endpoint);
 
-    while (handle->n_urls <= endpoint) {
-        MEM_GROW(handle->urls, handle->urls_capacity, handle->n_urls + 1);
-        handle->urls[handle->n_urls++][0] = '\0';
+    if (kv_link_down(handle, endpoint)) {
+        clerk_on_down(handle->clerk, now_ms, url);
+    } else {
+        clerk_on_unreachable(handle->clerk, now_ms, url);
     }
-    if (handle->urls[endpoint][0] == '\0') {
-        snprintf(handle->urls[endpoint], sizeof(handle->urls[endpoint]), "%s", url);
-    }
-    io->ops->endpoint_send(io, endpoint, message);
 }
 
 static void on_event(void *context, const struct io_event *event)
@@ -36,11 +31,11 @@ static void on_event(void *context, const struct io_event *event)
     if (event->type == IO_EVENT_TICK) {
         clerk_tick(handle->clerk, event->now_ms);
     } else if (event->type == IO_EVENT_ENDPOINT_MESSAGE) {
-        clerk_on_message(handle->clerk, event->now_ms, event->endpoint.message);
-    } else if (event->type == IO_EVENT_ENDPOINT_DOWN && event->endpoint.unsent) {
-        clerk_on_unreachable(handle->clerk, event->now_ms, handle->urls[event->endpoint.endpoint]);
+        if (!kv_link_message(handle, event->endpoint.endpoint, event->endpoint.message)) {
+            clerk_on_message(handle->clerk, event->now_ms, event->endpoint.message);
+        }
     } else if (event->type == IO_EVENT_ENDPOINT_DOWN) {
-        clerk_on_down(handle->clerk, event->now_ms, handle->urls[event->endpoint.endpoint]);
+        on_down(handle, event->endpoint.endpoint, event->now_ms);
     }
 }
 
@@ -330,7 +325,8 @@ static void make_clerk(struct shardkv *handle, const struct shardkv_options *opt
         snprintf(clerk.prefer, sizeof(clerk.prefer), "%s", options->prefer);
     }
     clerk.caller.transport.context = handle;
-    clerk.caller.transport.send = transport_send;
+    clerk.caller.transport.send = kv_link_send;
+    clerk.caller.transport.withdraw = kv_link_withdraw;
     clerk.caller.trace = &handle->trace;
     handle->clerk = clerk_create(&clerk);
     handle->admin = ctrler_clerk_create(clerk_caller(handle->clerk), &handle->ctrlers, admin_id);
@@ -396,7 +392,7 @@ static void handle_destroy(struct shardkv *handle)
     }
     net_destroy(&handle->net);
     pthread_mutex_destroy(&handle->mutex);
-    mem_free(handle->urls);
+    kv_link_fini(handle);
     mem_free(handle);
 }
 

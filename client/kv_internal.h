@@ -80,9 +80,9 @@ struct shardkv {
     /* The loop thread's. */
     struct clerk *clerk; /* NULL once closed */
     struct ctrler_clerk *admin;
-    struct kv_request_list started;
-    char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint number */
-    size_t n_urls, urls_capacity;
+    struct kv_request_list started; /* and not released */
+    struct kv_link **links;         /* by endpoint number */
+    size_t n_links, links_capacity;
     bool ending;
 };
 
@@ -99,6 +99,16 @@ int kv_wait(struct shardkv *handle, struct kv_request *request, int early,
             struct shardkv_result **result);
 /* The callback is called and the request counts no more; it is not released. */
 void kv_request_answer(struct kv_request *request, struct shardkv_result *result);
+
+/* ---- kv_link.c: a caller_transport; all on the loop thread ---- */
+void kv_link_send(void *handle, const char *url, struct buf *message);
+bool kv_link_withdraw(void *handle, const char *url, uint64_t request_id);
+/* True: the message was for the link itself. */
+bool kv_link_message(struct shardkv *handle, io_endpoint endpoint, struct slice message);
+/* The connection broke or could not be made; true if requests may have left since the last time. */
+bool kv_link_down(struct shardkv *handle, io_endpoint endpoint);
+const char *kv_link_url(const struct shardkv *handle, io_endpoint endpoint);
+void kv_link_fini(struct shardkv *handle);
 
 /* ---- kv_request.c ---- */
 struct kv_request *kv_request_create(struct shardkv *handle, enum kv_request_kind kind,

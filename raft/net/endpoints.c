@@ -10,6 +10,7 @@
 #define ENDPOINT_PING_MS         250   /* while answers are outstanding */
 #define ENDPOINT_IDLE_PING_MS    15000 /* else; the server closes silent connections after 60 s */
 #define ENDPOINT_IDLE_SILENCE_MS 45000
+#define ENDPOINT_WINDOW_BYTES    (8u << 20)
 #define ENDPOINT_RETRY_MIN_MS    10 /* pause between attempts that fail, doubling */
 #define ENDPOINT_RETRY_MAX_MS    200
 #define ENDPOINT_REFUSED_MS      1000
@@ -28,7 +29,6 @@ struct endpoint {
     uint32_t outstanding;  /* requests sent and not answered */
     bool refused;          /* until the retry timer fires: requests fail at once */
     bool complained;
-    bool maybe_sent; /* a connection was up since the last DOWN: requests may have left */
     UT_hash_handle hh;
 };
 
@@ -44,8 +44,6 @@ static void endpoint_deliver_down(void *owner)
     outbox_init(&endpoint->waiting);
     endpoint->outstanding = 0;
     event.endpoint.endpoint = endpoint->number;
-    event.endpoint.unsent = !endpoint->maybe_sent;
-    endpoint->maybe_sent = false;
     net_deliver(endpoint->net, &event);
 }
 
@@ -81,7 +79,6 @@ static void endpoint_on_up(struct conn *conn)
 
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
     endpoint->complained = false;
-    endpoint->maybe_sent = true;
     trace_debug(endpoint->net->loop.trace, "endpoint up url=%s", endpoint->url);
     if (endpoint->outstanding == 0) {
         conn_set_keep_alive(conn, ENDPOINT_IDLE_PING_MS, ENDPOINT_IDLE_SILENCE_MS);
@@ -143,6 +140,7 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, const char *rea
                                      .silence_ms = ENDPOINT_SILENCE_MS,
                                      .max_reassembly_bytes =
                                          net->options.limits.max_reassembly_bytes,
+                                     .window_bytes = ENDPOINT_WINDOW_BYTES,
                                      .pool = &net->endpoints.pool};
     struct hello self = net->self;
 

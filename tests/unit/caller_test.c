@@ -48,6 +48,7 @@ static int story_begin(void **state)
     options.seed = 7;
     options.transport.context = &story->world;
     options.transport.send = fake_send;
+    options.transport.withdraw = fake_withdraw;
     story->caller = story->world.caller = caller_create(&options);
     *state = story;
     return 0;
@@ -299,6 +300,23 @@ static void servers_that_cannot_be_reached_have_applied_nothing(void **state)
     assert_false(story->ended.maybe_applied);
     assert_true(story->ended.at == deadline);
     assert_non_null(strstr(story->ended.reason, "can't be reached"));
+}
+
+static void what_never_left_is_taken_back_at_the_deadline(void **state)
+{
+    struct story *story = *state;
+
+    for (uint32_t id = 1; id <= 3; id++) {
+        set_fault(story, id, FAULT_HELD, 0);
+        replica(story, id)->slow_ms = 5000;
+    }
+    start(story, false, 2500);
+    fake_run(&story->world, story->world.now + 2500);
+    assert_int_equal(story->ended.times, 1);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_false(story->ended.maybe_applied);
+    fake_run(&story->world, story->world.now + 20000);
+    assert_int_equal(requests(story), 0); /* and does not leave later */
 }
 
 static void after_silence_another_replica_is_asked(void **state)
@@ -608,6 +626,7 @@ int main(void)
         STORY(a_change_sent_on_a_connection_that_broke_may_be_applied),
         STORY(after_a_broken_connection_another_replica_is_asked_at_once),
         STORY(servers_that_cannot_be_reached_have_applied_nothing),
+        STORY(what_never_left_is_taken_back_at_the_deadline),
         STORY(after_silence_another_replica_is_asked),
         STORY(silence_to_the_deadline_leaves_a_change_unknown_and_a_read_not),
         STORY(a_late_answer_to_an_earlier_try_counts),

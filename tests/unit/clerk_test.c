@@ -63,6 +63,7 @@ static void make_clerk(struct story *story, uint32_t max_outstanding, const char
     options.caller.seed = 3;
     options.caller.transport.context = &story->world;
     options.caller.transport.send = fake_send;
+    options.caller.transport.withdraw = fake_withdraw;
     story->clerk = story->world.clerk = clerk_create(&options);
 }
 

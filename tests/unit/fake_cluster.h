@@ -32,6 +32,7 @@ enum fault {
     FAULT_APPLY_LATER,  /* says ST_UNKNOWN, and applies later */
     FAULT_APPLY_SILENT, /* applies and says nothing */
     FAULT_SLOW,         /* answers after `slow_ms` */
+    FAULT_HELD,         /* the request waits for a connection, up to `slow_ms` */
     FAULT_UNREACHABLE,  /* no connection can be made */
     FAULT_GARBLE        /* answers bytes that mean nothing */
 };
@@ -54,6 +55,7 @@ struct fake_event {
     enum { EVENT_REQUEST, EVENT_APPLY, EVENT_RESPONSE, EVENT_DOWN, EVENT_UNREACHABLE } type;
     struct fake_server *server;
     uint64_t epoch;
+    bool held; /* REQUEST: has not left yet */
     struct buf message;
 };
 
@@ -467,6 +469,7 @@ static inline void fake_handle(struct fake_cluster *world, struct fake_server *s
         fake_garble(world, server, &request);
         break;
     case FAULT_SILENT:
+    case FAULT_HELD:
     case FAULT_UNREACHABLE:
         break;
     }
@@ -501,9 +504,29 @@ static inline void fake_send(void *context, const char *url, struct buf *message
         return;
     }
     server->connected = true;
-    event = fake_schedule(world, FAKE_LATENCY, server);
+    event =
+        fake_schedule(world, server->fault == FAULT_HELD ? server->slow_ms : FAKE_LATENCY, server);
+    event->held = server->fault == FAULT_HELD;
     event->type = EVENT_REQUEST;
     event->message = buf_take(message);
+}
+
+static inline bool fake_withdraw(void *context, const char *url, uint64_t request_id)
+{
+    struct fake_cluster *world = context;
+    struct fake_server *server = fake_server_of_url(world, url);
+
+    for (size_t i = 0; i < world->n_events; i++) {
+        struct fake_event *event = &world->events[i];
+
+        if (event->type == EVENT_REQUEST && event->held && event->server == server &&
+            proto_request_peek_id(buf_slice(&event->message)) == request_id) {
+            buf_fini(&event->message);
+            *event = world->events[--world->n_events];
+            return true;
+        }
+    }
+    return false;
 }
 
 static inline void fake_deliver(struct fake_cluster *world, struct fake_event *event)
@@ -514,6 +537,10 @@ static inline void fake_deliver(struct fake_cluster *world, struct fake_event *e
     switch (event->type) {
     case EVENT_REQUEST:
         if (event->epoch == server->epoch) {
+            if (event->held && server->fault == FAULT_HELD) {
+                fake_take_fault(server);
+                server->fault = FAULT_NONE; /* the connection is there */
+            }
             fake_handle(world, server, message);
         }
         break;

@@ -119,7 +119,9 @@ static void shards_on_nobody_go_back_without_a_move(void **state)
 
     (void)state;
     ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join(&machine, GIDS(1, 2, 3));
+    for (uint32_t gid = 3; gid >= 1; gid--) {
+        ctrler_machine_join_one(&machine, gid, 0); /* one by one: nobody has a block of its own */
+    }
     memcpy(had, latest(&machine)->shards, sizeof(had));
     ctrler_machine_leave(&machine, GIDS(1, 2, 3));
     ctrler_machine_join(&machine, GIDS(3, 2, 1));

@@ -44,7 +44,7 @@ void caller_destroy(struct caller **caller)
     *caller = NULL;
 }
 
-/* ---- Start and end ------------------------------------------------------------------------- */
+/* ---- Start and end ---- */
 
 static uint32_t take_slot(struct caller *caller, struct call *call)
 {
@@ -184,7 +184,7 @@ void caller_cancel(struct caller *caller, uint64_t call_id)
     }
 }
 
-/* ---- Events -------------------------------------------------------------------------------- */
+/* ---- Events ---- */
 
 /* The call and try with that request id; NULL if nobody waits for it (any more). */
 static struct call *find_try(struct caller *caller, uint64_t request_id, size_t *index)

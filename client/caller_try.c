@@ -18,7 +18,7 @@
     8192 /* a large request gets more time before another replica is asked                         \
           */
 
-/* ---- Starting a try ------------------------------------------------------------------------ */
+/* ---- Starting a try ---- */
 
 static void remove_try(struct call *call, size_t index)
 {
@@ -109,7 +109,7 @@ static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
     caller_try_start(call, now_ms, replica);
 }
 
-/* ---- Answers ------------------------------------------------------------------------------- */
+/* ---- Answers ---- */
 
 enum meaning {
     DEFINITE,  /* the call's end */
@@ -220,7 +220,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
     }
 }
 
-/* ---- Silence and broken connections -------------------------------------------------------- */
+/* ---- Silence and broken connections ---- */
 
 void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool unsent)
 {

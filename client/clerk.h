@@ -43,7 +43,8 @@ struct clerk_end {
 typedef void (*clerk_done)(void *context, const struct clerk_end *end);
 
 /* Keys and values are checked against the limits first (ST_INVALID, ST_TOO_LARGE); all are copied.
- * done never runs before the call returns. The result is an id for clerk_cancel. */
+ * done never runs before the call returns. The result is an id for clerk_cancel. Nothing may
+ * destroy the clerk from within a done; everything else is allowed there. */
 uint64_t clerk_get(struct clerk *clerk, struct slice key, uint64_t now_ms, uint64_t deadline_ms,
                    clerk_done done, void *context);
 /* All keys must lie in one shard (else ST_INVALID). shard and session of `write` are filled in. */
@@ -51,12 +52,16 @@ uint64_t clerk_write(struct clerk *clerk, const struct kv_write *write, uint64_t
                      uint64_t deadline_ms, clerk_done done, void *context);
 /* Up to `limit` records whose key has the prefix and is above `after` (empty: from the beginning),
  * in bytewise order over all shards. Each record linearizable, the whole not one snapshot. */
+#define CLERK_SCAN_BYTES (32u << 20) /* a result that would be larger is cut, with `more` set */
 uint64_t clerk_scan(struct clerk *clerk, struct slice prefix, struct slice after, uint32_t limit,
                     uint64_t now_ms, uint64_t deadline_ms, clerk_done done, void *context);
+/* Ends the operation, as at the end of its deadline but with ST_CANCELLED if it was certainly not
+ * applied, before this returns; unknown ids are ignored. */
 void clerk_cancel(struct clerk *clerk, uint64_t operation, uint64_t now_ms);
 
 void clerk_on_message(struct clerk *clerk, uint64_t now_ms, struct slice message);
 void clerk_on_down(struct clerk *clerk, uint64_t now_ms, const char *url);
+void clerk_on_unreachable(struct clerk *clerk, uint64_t now_ms, const char *url);
 void clerk_tick(struct clerk *clerk, uint64_t now_ms);
 uint64_t clerk_next_deadline_ms(const struct clerk *clerk);
 
@@ -64,5 +69,7 @@ uint64_t clerk_next_deadline_ms(const struct clerk *clerk);
 const struct shard_config *clerk_config(const struct clerk *clerk);
 /* For programs that also ask something else of the servers (status, administration). */
 struct caller *clerk_caller(struct clerk *clerk);
+/* Gets, writes and scans that have not ended. */
+size_t clerk_outstanding(const struct clerk *clerk);
 
 #endif

@@ -71,7 +71,7 @@ const char *ctrler_clerk_reason(const struct ctrler_clerk *clerk)
     return clerk->reason;
 }
 
-/* ---- Operations ---------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 static struct ctrler_operation *operation_create(struct ctrler_clerk *clerk, enum proto_op op,
                                                  uint64_t deadline_ms, void *context)
@@ -131,12 +131,11 @@ static void start_call(struct ctrler_operation *operation, uint64_t now_ms)
 }
 
 /* Gives the change its identity and sends it. */
-static void start_change(struct ctrler_operation *operation, struct proto_session *session,
-                         uint64_t now_ms)
+static void issue_change(struct ctrler_operation *operation, uint64_t now_ms)
 {
     struct ctrler_clerk *clerk = operation->clerk;
+    struct proto_session *session = operation->session;
 
-    operation->session = session;
     memcpy(session->client, clerk->client_id, sizeof(session->client));
     session->acked_seq = acked_seq(clerk);
     session->seq = clerk->next_seq++;
@@ -145,7 +144,27 @@ static void start_change(struct ctrler_operation *operation, struct proto_sessio
     start_call(operation, now_ms);
 }
 
-/* ---- Ends ---------------------------------------------------------------------------------- */
+static void time_learned(void *context, const struct caller_end *end);
+
+/* A change whose issued_at were 0 would be answered SESSION_EXPIRED, and after a lost try that
+ * leaves its end unknown: so a clerk that has not heard the cluster's time yet asks for it first,
+ * by the smallest of all queries. */
+static void start_change(struct ctrler_operation *operation, struct proto_session *session,
+                         uint64_t now_ms)
+{
+    struct proto_request ask = {.op = PROTO_CONFIG}; /* number 0 */
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    operation->session = session;
+    if (ctrler_clerk_time(clerk) > 0) {
+        issue_change(operation, now_ms);
+        return;
+    }
+    operation->call = caller_start(clerk->caller, &clerk->target, &ask, true, now_ms,
+                                   operation->deadline_ms, time_learned, operation);
+}
+
+/* ---- Ends ---- */
 
 /* What the end means for the change as a whole. A result that the session rule keeps stands even if
  * an earlier try got lost: that try would have been answered the same. */
@@ -235,7 +254,21 @@ static void operation_done(void *context, const struct caller_end *end)
     operation_destroy(operation);
 }
 
-/* ---- Verbs --------------------------------------------------------------------------------- */
+static void time_learned(void *context, const struct caller_end *end)
+{
+    struct ctrler_operation *operation = context;
+
+    if (end->status != ST_OK) {
+        operation_done(operation, end); /* the change itself was never sent */
+        return;
+    }
+    if (end->response->cluster_time > operation->clerk->time) {
+        operation->clerk->time = end->response->cluster_time;
+    }
+    issue_change(operation, end->now_ms);
+}
+
+/* ---- Verbs ---- */
 
 void ctrler_clerk_query(struct ctrler_clerk *clerk, config_num num, uint32_t gid,
                         uint64_t incarnation, uint64_t now_ms, uint64_t deadline_ms,

@@ -17,6 +17,7 @@
 #define PROTO_VERSION               1
 #define KV_MAX_KEY                  4096u
 #define KV_MAX_VALUE                (16u << 20)
+#define KV_MAX_WRITE                (40u << 20) /* keys and values of one write together */
 #define KV_MAX_CONDITIONS           16
 #define KV_MAX_OPERATIONS           16
 #define PROTO_MAX_SCAN              10000u     /* keys in one page */
@@ -53,8 +54,7 @@ struct proto_session {
     uint64_t seq, acked_seq, issued_at;
 };
 
-/* ---- Writes
- * --------------------------------------------------------------------------------------- */
+/* ---- Writes ---- */
 
 enum kv_condition_type {
     KV_IF_ABSENT = 1, /* there is no such key */
@@ -104,8 +104,7 @@ bool kv_write_decode(struct reader *reader, struct kv_write *write);
 void kv_write_result_encode(const struct kv_write_result *result, struct buf *out);
 bool kv_write_result_decode(struct reader *reader, struct kv_write_result *result);
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 struct proto_request {
     enum proto_op op;
@@ -191,8 +190,7 @@ void proto_request_fini(struct proto_request *request);
 /* Makes an encoded request the next try of itself: another id, another deadline. */
 void proto_request_retry(struct buf *message, uint64_t request_id, uint32_t deadline_ms);
 
-/* ---- Responses
- * ------------------------------------------------------------------------------------ */
+/* ---- Responses ---- */
 
 /* One replica's row of `status`. */
 struct proto_shard_status {

@@ -46,7 +46,7 @@ bool proto_op_is_valid(uint8_t op)
     return false;
 }
 
-/* ---- Encoding ------------------------------------------------------------------------------ */
+/* ---- Encoding ---- */
 
 static void encode_join(const struct proto_request *request, struct buf *out)
 {
@@ -181,7 +181,7 @@ void proto_request_retry(struct buf *message, uint64_t request_id, uint32_t dead
     set_u32(message->data + 12, deadline_ms);
 }
 
-/* ---- Decoding ------------------------------------------------------------------------------ */
+/* ---- Decoding ---- */
 
 static bool decode_join(struct reader *reader, struct proto_request *request)
 {

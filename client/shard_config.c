@@ -62,7 +62,7 @@ const struct config_group *shard_config_find(const struct shard_config *config, 
     return low < config->n_groups && config->groups[low].gid == gid ? &config->groups[low] : NULL;
 }
 
-/* ---- Bytes --------------------------------------------------------------------------------- */
+/* ---- Bytes ---- */
 
 /* The number of shards from `first` on that have the same (shards, from) as it. */
 static uint32_t run_length(const struct shard_config *config, uint32_t first)
@@ -216,7 +216,7 @@ bool shard_config_decode(struct reader *reader, struct shard_config *config)
     return false;
 }
 
-/* ---- The shard of a key -------------------------------------------------------------------- */
+/* ---- The shard of a key ---- */
 
 /* CRC16/XMODEM: polynomial 0x1021, initial value 0, most significant bit first. Four bits a step:
  * the table holds the polynomial times the four bits shifted out. */

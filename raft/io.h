@@ -46,8 +46,7 @@ struct io_net {
     const struct io_net_ops *ops;
 };
 
-/* ---- The Raft log on disk
- * ------------------------------------------------------------------------ */
+/* ---- The Raft log on disk ---- */
 
 struct io_log_write {
     group_id group;
@@ -90,8 +89,7 @@ struct io_log {
     const struct io_log_ops *ops;
 };
 
-/* ---- The state of one group
- * ---------------------------------------------------------------------- */
+/* ---- The state of one group ---- */
 
 /* Keys are ordered by (range, kind, key bytewise). Range 0 is the service's own and always part of
  * the state; the others are given out by the service and dropped as a whole. */

@@ -77,8 +77,7 @@ void raft_configuration_from_spec(const struct spec *spec, struct raft_configura
 const struct raft_server *raft_configuration_find(const struct raft_configuration *configuration,
                                                   raft_id id);
 
-/* ---- Messages between the replicas of a group
- * ---------------------------------------------------- */
+/* ---- Messages between the replicas of a group ---- */
 
 enum raft_message_type {
     RAFT_MESSAGE_REQUEST_VOTE = 1,
@@ -173,8 +172,7 @@ struct raft_message {
 /* Releases what a message owns (entries and their data, the chunk) and zeroes it. */
 void raft_message_fini(struct raft_message *message);
 
-/* ---- Options and start
- * ---------------------------------------------------------------------------- */
+/* ---- Options and start ---- */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
@@ -330,8 +328,7 @@ struct raft_update {
     bool role_changed; /* role, term or leader differ from before the step */
 };
 
-/* ---- The core
- * ------------------------------------------------------------------------------------- */
+/* ---- The core ---- */
 
 struct raft;
 

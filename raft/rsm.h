@@ -27,8 +27,7 @@ struct rsm_command {
     struct slice bytes;
 };
 
-/* ---- The service
- * ---------------------------------------------------------------------------------- */
+/* ---- The service ---- */
 
 struct group;
 
@@ -53,8 +52,7 @@ struct rsm_service_ops {
     void (*role_changed)(void *service, enum raft_role role, raft_term term, raft_id leader);
 };
 
-/* ---- The group
- * -------------------------------------------------------------------------------------- */
+/* ---- The group ---- */
 
 struct group_options {
     group_id group;
@@ -144,8 +142,7 @@ struct group_stats {
 };
 const struct group_stats *group_statistics(const struct group *group);
 
-/* ---- Sessions: exactly once
- * ------------------------------------------------------------------------- */
+/* ---- Sessions: exactly once ---- */
 
 /* A writing operation's identity, equal in all its tries. */
 struct session_id {

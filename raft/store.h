@@ -24,8 +24,7 @@ struct store_mail {
 
 #define STORE_ERROR_BYTES 512 /* one line: what, which file, at which offset, what to do */
 
-/* ---- Identity
- * ------------------------------------------------------------------------------------ */
+/* ---- Identity ---- */
 
 struct identity {
     uint8_t cluster_id[16]; /* zero: not known yet */
@@ -49,8 +48,7 @@ void store_dir_close(struct store_dir **dir);
 enum status store_dir_save(struct store_dir *dir, const struct identity *identity, char *error);
 const char *store_dir_path(const struct store_dir *dir);
 
-/* ---- The write-ahead log
- * --------------------------------------------------------------------------- */
+/* ---- The write-ahead log ---- */
 
 /* File operations, so that tests can put a faulty disk underneath. All give 0 or a negative errno,
  * reads and writes the count. The production table is wal_posix_files. */
@@ -105,8 +103,7 @@ struct wal_stats {
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 
-/* ---- The state of a group
- * ---------------------------------------------------------------------------- */
+/* ---- The state of a group ---- */
 
 struct state_options {
     const char *path; /* the state directory */
@@ -133,8 +130,7 @@ enum status state_open(const struct state_options *options, uint64_t durable,
 void state_close(struct state **state);
 struct io_state *state_io(struct state *state);
 
-/* ---- Disk space
- * ----------------------------------------------------------------------------------- */
+/* ---- Disk space ---- */
 
 /* Free bytes of the file system that holds the path, for the watermark; UINT64_MAX if unknown. */
 uint64_t store_free_bytes(const char *path);

@@ -38,7 +38,7 @@ static bool is_holder(const struct change *change, uint32_t gid)
     return shard_owners_is_holder(change->holders, change->n_holders, gid);
 }
 
-/* ---- Making the next configuration ---------------------------------------------------------- */
+/* ---- Making the next configuration ---- */
 
 static void begin_next(struct change *change)
 {
@@ -122,7 +122,7 @@ static bool finish_next(struct change *change)
     return true;
 }
 
-/* ---- Join ----------------------------------------------------------------------------------- */
+/* ---- Join ---- */
 
 static bool specs_share_url(const struct spec *a, const struct spec *b)
 {
@@ -264,7 +264,7 @@ static bool change_join(struct change *change)
     return finish_next(change);
 }
 
-/* ---- Leave and move ------------------------------------------------------------------------- */
+/* ---- Leave and move ---- */
 
 static bool check_leave(struct change *change)
 {

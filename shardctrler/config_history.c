@@ -19,7 +19,7 @@ void config_present_owners(const struct shard_config *config, uint32_t *out)
     }
 }
 
-/* ---- Making a difference -------------------------------------------------------------------- */
+/* ---- Making a difference ---- */
 
 static bool specs_equal(const struct spec *a, const struct spec *b)
 {
@@ -124,7 +124,7 @@ void config_difference_encode(const struct shard_config *previous, const struct 
     encode_changed(previous, next, out);
 }
 
-/* ---- Applying one --------------------------------------------------------------------------- */
+/* ---- Applying one ---- */
 
 static bool apply_runs(struct reader *reader, struct shard_config *config)
 {
@@ -233,7 +233,7 @@ bool config_difference_apply(struct reader *reader, struct shard_config *config)
            apply_changed(reader, config) && reader_ok(reader);
 }
 
-/* ---- The history ---------------------------------------------------------------------------- */
+/* ---- The history ---- */
 
 static struct io_key history_key(const struct config_history *history, config_num num,
                                  uint8_t bytes[8])

@@ -20,7 +20,7 @@ bool ctrler_command_has_session(enum ctrler_command_kind kind)
     return kind == CTRLER_JOIN || kind == CTRLER_LEAVE || kind == CTRLER_MOVE;
 }
 
-/* ---- Encoding ------------------------------------------------------------------------------- */
+/* ---- Encoding ---- */
 
 static void encode_groups(const struct ctrler_command *command, struct buf *out)
 {
@@ -86,7 +86,7 @@ void ctrler_command_encode(const struct ctrler_command *command, struct buf *out
     UNREACHABLE("the kinds are listed above");
 }
 
-/* ---- Decoding ------------------------------------------------------------------------------- */
+/* ---- Decoding ---- */
 
 static bool decode_groups(struct reader *reader, struct ctrler_command *command)
 {
@@ -203,7 +203,7 @@ void ctrler_command_fini(struct ctrler_command *command)
     memset(command, 0, sizeof(*command));
 }
 
-/* ---- Results -------------------------------------------------------------------------------- */
+/* ---- Results ---- */
 
 void ctrler_result_encode(const struct ctrler_result *result, struct buf *out)
 {

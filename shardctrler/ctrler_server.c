@@ -44,7 +44,7 @@ struct ctrler_server {
     char reason[128]; /* why it halted, when it was by itself */
 };
 
-/* ---- Open requests -------------------------------------------------------------------------- */
+/* ---- Open requests ---- */
 
 static struct pending *pending_open(struct ctrler_server *server, const struct serve_ticket *ticket)
 {
@@ -92,7 +92,7 @@ static void finish_result(struct pending *pending, const struct ctrler_result *r
     pending_close(pending);
 }
 
-/* ---- Configurations ------------------------------------------------------------------------- */
+/* ---- Configurations ---- */
 
 static void on_halt(void *context, enum status status, const char *reason)
 {
@@ -170,7 +170,7 @@ static void ask_config(struct ctrler_server *server, const struct serve_ticket *
     group_read(server->group, on_read, pending);
 }
 
-/* ---- Proposals ------------------------------------------------------------------------------ */
+/* ---- Proposals ---- */
 
 static bool decode_result(struct slice bytes, struct ctrler_result *result)
 {
@@ -280,7 +280,7 @@ static void propose_init(struct ctrler_server *server)
     propose(server, &command, 0, on_initialized, server);
 }
 
-/* ---- Requests ------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 static struct session_key session_of(const struct proto_session *session)
 {
@@ -381,7 +381,7 @@ static void take_request(struct ctrler_server *server, const struct serve_ticket
     propose(server, &command, request->trace_id, on_applied, pending);
 }
 
-/* ---- The server ----------------------------------------------------------------------------- */
+/* ---- The server ---- */
 
 static void fill_status(void *context, struct proto_node_status *node)
 {

@@ -57,7 +57,7 @@ uint32_t ctrler_sm_session_count(const struct ctrler_sm *sm)
     return session_count(sm->sessions);
 }
 
-/* ---- Commands ------------------------------------------------------------------------------- */
+/* ---- Commands ---- */
 
 static struct ctrler_result refusal(const struct ctrler_sm *sm, enum status status,
                                     enum ctrler_reason reason, uint32_t a, uint32_t b)
@@ -282,7 +282,7 @@ static enum status sm_apply(void *service, const struct rsm_command *rsm_command
     return ST_OK;
 }
 
-/* ---- The service ---------------------------------------------------------------------------- */
+/* ---- The service ---- */
 
 static enum status sm_restore(void *service)
 {

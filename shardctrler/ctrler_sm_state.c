@@ -11,7 +11,7 @@
 
 #define CLUSTER_FORMAT 1
 
-/* ---- Writing -------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 void ctrler_sm_write_cluster(struct ctrler_sm *sm)
 {
@@ -72,7 +72,7 @@ static enum status read_incarnation(struct ctrler_sm *sm, struct config_group *g
     return status == ST_NOT_FOUND ? ST_OK : status;
 }
 
-/* ---- Reading configurations ----------------------------------------------------------------- */
+/* ---- Reading configurations ---- */
 
 /* Reads a configuration that must be there. */
 static enum status read_config(struct ctrler_sm *sm, config_num num, struct shard_config *config)
@@ -131,7 +131,7 @@ enum status ctrler_sm_config_bytes(struct ctrler_sm *sm, config_num num, struct 
     return status;
 }
 
-/* ---- Restore -------------------------------------------------------------------------------- */
+/* ---- Restore ---- */
 
 /* ST_NOT_FOUND: the cluster has not begun. */
 static enum status read_cluster(struct ctrler_sm *sm, config_num *last, uint32_t *n_shards,

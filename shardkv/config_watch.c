@@ -72,8 +72,7 @@ static void ask_on(struct config_watch *watch)
     idle_until(watch, watch->context->now_ms);
 }
 
-/* ---- Proposing
- * ----------------------------------------------------------------------------------- */
+/* ---- Proposing ---- */
 
 static void on_proposed(void *context, enum status status, struct slice result)
 {
@@ -112,8 +111,7 @@ static void propose_config(struct config_watch *watch, const struct shard_config
     buf_fini(&encoded);
 }
 
-/* ---- Answers
- * ------------------------------------------------------------------------------------- */
+/* ---- Answers ---- */
 
 static void found_join(struct config_watch *watch, const struct config_group *self)
 {
@@ -187,8 +185,7 @@ static void on_answer(void *context, enum status status, const struct shard_conf
     }
 }
 
-/* ---- Questions
- * ----------------------------------------------------------------------------------- */
+/* ---- Questions ---- */
 
 static config_num next_question(struct config_watch *watch)
 {

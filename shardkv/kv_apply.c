@@ -9,8 +9,7 @@ static enum status done_or_duplicate(const struct shard_effect *effect)
     return effect->changed ? ST_OK : ST_DUPLICATE;
 }
 
-/* ---- Who this group is
- * --------------------------------------------------------------------------- */
+/* ---- Who this group is ---- */
 
 static enum status apply_init(struct kv_sm *sm, const struct kv_command *command)
 {
@@ -34,8 +33,7 @@ static enum status apply_init(struct kv_sm *sm, const struct kv_command *command
     return ST_OK;
 }
 
-/* ---- Writes
- * -------------------------------------------------------------------------------------- */
+/* ---- Writes ---- */
 
 static struct session_key session_key_of(const struct proto_session *session)
 {
@@ -104,8 +102,7 @@ static enum status apply_write(struct kv_sm *sm, const struct rsm_command *comma
     return status;
 }
 
-/* ---- Giving away
- * --------------------------------------------------------------------------------- */
+/* ---- Giving away ---- */
 
 static enum status apply_freeze(struct kv_sm *sm, const struct kv_command *command)
 {
@@ -135,8 +132,7 @@ static enum status apply_drop(struct kv_sm *sm, const struct kv_command *command
     return done_or_duplicate(&effect);
 }
 
-/* ---- Taking over
- * --------------------------------------------------------------------------------- */
+/* ---- Taking over ---- */
 
 /* A record is staged only if its version is higher than the staged one: pieces may overlap. */
 static enum status stage_record(struct kv_sm *sm, struct shard_copy *copy, struct slice key,
@@ -241,8 +237,7 @@ static enum status apply_released(struct kv_sm *sm, const struct kv_command *com
     return done_or_duplicate(&effect);
 }
 
-/* ---- All of them
- * --------------------------------------------------------------------------------- */
+/* ---- All of them ---- */
 
 static enum status apply_to_shard(struct kv_sm *sm, const struct kv_command *command,
                                   enum status *outcome)

@@ -61,8 +61,7 @@ static void adopt_shards(struct kv_sm *sm, const struct shard_config *config)
     }
 }
 
-/* ---- Known groups
- * -------------------------------------------------------------------------------- */
+/* ---- Known groups ---- */
 
 static bool specs_are_equal(const struct spec *a, const struct spec *b)
 {
@@ -128,8 +127,7 @@ static void forget_groups(struct kv_sm *sm, const struct shard_config *config)
     }
 }
 
-/* ---- Adopting
- * ------------------------------------------------------------------------------------ */
+/* ---- Adopting ---- */
 
 static enum status check(struct kv_sm *sm, const struct shard_config *config)
 {

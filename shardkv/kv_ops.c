@@ -69,8 +69,7 @@ bool kv_ops_keys_fit(const struct kv_write *write, uint32_t n_shards)
     return write->shard < n_shards;
 }
 
-/* ---- Conditions
- * ---------------------------------------------------------------------------------- */
+/* ---- Conditions ---- */
 
 static enum status check_condition(struct io_state *state, uint64_t range,
                                    const struct kv_condition *condition)
@@ -90,8 +89,7 @@ static enum status check_condition(struct io_state *state, uint64_t range,
     return status;
 }
 
-/* ---- Operations
- * ---------------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 /* What one operation will leave under its key. */
 struct planned {

@@ -17,8 +17,7 @@ void kv_piece_fini(struct kv_piece *piece)
     buf_fini(&piece->cursor);
 }
 
-/* ---- Cursors
- * ------------------------------------------------------------------------------------- */
+/* ---- Cursors ---- */
 
 struct cursor {
     enum proto_piece_kind phase;
@@ -58,8 +57,7 @@ static bool cursor_decode(struct slice bytes, struct cursor *cursor)
     return true;
 }
 
-/* ---- Reading
- * ------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 /* One phase from the cursor on, until the piece is full or the phase is over. */
 struct phase {
@@ -176,8 +174,7 @@ enum status kv_piece_read(const struct kv_piece_source *source, struct slice cur
     return status;
 }
 
-/* ---- Bodies
- * -------------------------------------------------------------------------------------- */
+/* ---- Bodies ---- */
 
 bool kv_piece_next_entry(struct reader *body, struct slice *key, struct slice *value)
 {

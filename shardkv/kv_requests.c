@@ -7,8 +7,7 @@
 #include "shardkv/kv_ops.h"
 #include "shardkv/kv_server_internal.h"
 
-/* ---- Requests that wait
- * -------------------------------------------------------------------------- */
+/* ---- Requests that wait ---- */
 
 struct kv_request *kv_request_create(struct kv_server *server, const struct serve_ticket *ticket,
                                      shard_id shard)
@@ -80,8 +79,7 @@ static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticke
     return false;
 }
 
-/* ---- Reads
- * --------------------------------------------------------------------------------------- */
+/* ---- Reads ---- */
 
 /* The group confirmed: the state is current. False: the request was answered. */
 static bool may_read(struct kv_request *request, enum status status)
@@ -154,8 +152,7 @@ void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
     group_read(server->group, get_confirmed, waiting);
 }
 
-/* ---- Scans
- * --------------------------------------------------------------------------------------- */
+/* ---- Scans ---- */
 
 /* One page: records end to end in memory, and where each begins. */
 struct page {
@@ -277,8 +274,7 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
     group_read(server->group, scan_confirmed, waiting);
 }
 
-/* ---- Writes
- * -------------------------------------------------------------------------------------- */
+/* ---- Writes ---- */
 
 static void respond_written(struct kv_request *request, const struct kv_command_result *outcome)
 {

@@ -21,8 +21,7 @@ void kv_server_options_default(struct kv_server_options *options, group_id gid, 
     group_options_default(&options->group, gid, id, seed);
 }
 
-/* ---- The service of the group
- * -------------------------------------------------------------------- */
+/* ---- The service of the group ---- */
 
 static enum status service_apply(void *service, const struct rsm_command *command,
                                  struct buf *result)
@@ -54,8 +53,7 @@ static void service_role_changed(void *service, enum raft_role role, raft_term t
     (void)leader;
 }
 
-/* ---- The way to other servers
- * -------------------------------------------------------------------- */
+/* ---- The way to other servers ---- */
 
 static void transport_send(void *context, const char *url, struct buf *message)
 {
@@ -83,8 +81,7 @@ static void endpoint_down(struct kv_server *server, io_endpoint endpoint)
     }
 }
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static void create_sm(struct kv_server *server)
 {
@@ -200,8 +197,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     *server_pointer = NULL;
 }
 
-/* ---- Events
- * -------------------------------------------------------------------------------------- */
+/* ---- Events ---- */
 
 static void dispatch(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request)

@@ -32,8 +32,7 @@ static uint32_t number_of_key(struct slice key)
 
 static const struct slice no_key = {NULL, 0};
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static void forget(struct kv_sm *sm)
 {
@@ -71,8 +70,7 @@ void kv_sm_destroy(struct kv_sm **sm)
     *sm = NULL;
 }
 
-/* ---- Writing through
- * ----------------------------------------------------------------------------- */
+/* ---- Writing through ---- */
 
 static void put_root(struct kv_sm *sm, uint8_t kind, struct slice key, struct buf *value)
 {
@@ -171,8 +169,7 @@ void kv_sm_carry_out(struct kv_sm *sm, shard_id id, const struct shard_effect *e
     kv_sm_write_shard(sm, id);
 }
 
-/* ---- Groups
- * -------------------------------------------------------------------------------------- */
+/* ---- Groups ---- */
 
 size_t kv_sm_group_position(const struct kv_sm *sm, uint32_t gid)
 {
@@ -226,8 +223,7 @@ void kv_sm_remove_group(struct kv_sm *sm, size_t position)
             (sm->n_groups - position) * sizeof(sm->groups[0]));
 }
 
-/* ---- Reading back
- * -------------------------------------------------------------------------------- */
+/* ---- Reading back ---- */
 
 static enum status restore_meta(struct kv_sm *sm)
 {
@@ -378,8 +374,7 @@ enum status kv_sm_restore(struct kv_sm *sm)
     return status;
 }
 
-/* ---- What it knows
- * ------------------------------------------------------------------------------- */
+/* ---- What it knows ---- */
 
 static int compare_ranges(const void *a, const void *b)
 {

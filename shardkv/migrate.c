@@ -83,8 +83,7 @@ const struct migrate_stats *migrate_statistics(const struct migrate *migrate)
     return &migrate->stats;
 }
 
-/* ---- Sources
- * ------------------------------------------------------------------------------------- */
+/* ---- Sources ---- */
 
 static size_t find_silent(const struct migrate *migrate, uint32_t gid)
 {
@@ -128,8 +127,7 @@ static bool source_may_be_asked(const struct migrate *migrate, uint32_t gid)
     return true;
 }
 
-/* ---- The life of a job
- * --------------------------------------------------------------------------- */
+/* ---- The life of a job ---- */
 
 /* The shard still waits for exactly this. */
 static bool job_is_current(const struct job *job)
@@ -308,8 +306,7 @@ static void job_step(struct job *job)
     }
 }
 
-/* ---- Looking for work
- * ---------------------------------------------------------------------------- */
+/* ---- Looking for work ---- */
 
 static bool shard_has_job(const struct migrate *migrate, shard_id id)
 {

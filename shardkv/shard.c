@@ -100,8 +100,7 @@ static void drop_range(uint64_t range, struct shard_effect *effect)
     effect->dropped[effect->n_dropped++] = range;
 }
 
-/* ---- Configurations
- * ------------------------------------------------------------------------------ */
+/* ---- Configurations ---- */
 
 /* The last word so far is that nobody shall own the shard and this group keeps it, frozen. */
 static void adopt_after_nobody(struct shard *shard, const struct shard_change *change,
@@ -177,8 +176,7 @@ void shard_adopt(struct shard *shard, const struct shard_change *change, uint64_
     ASSERT(shard_is_consistent(shard));
 }
 
-/* ---- Giving away
- * ------------------------------------------------------------------------------------ */
+/* ---- Giving away ---- */
 
 void shard_freeze(struct shard *shard, config_num num, struct shard_effect *effect)
 {
@@ -230,8 +228,7 @@ enum shard_answer shard_answer(const struct shard *shard, config_num num, uint32
     return SHARD_ANSWER_DONE;
 }
 
-/* ---- Taking over
- * ------------------------------------------------------------------------------------ */
+/* ---- Taking over ---- */
 
 static void copy_forget(struct shard *shard, struct shard_effect *effect)
 {
@@ -346,8 +343,7 @@ void shard_released(struct shard *shard, config_num num, struct shard_effect *ef
     }
 }
 
-/* ---- Invariants and bytes
- * ------------------------------------------------------------------------- */
+/* ---- Invariants and bytes ---- */
 
 static bool queue_is_consistent(const struct shard *shard)
 {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "raft/host/host_internal.h"
@@ -167,8 +168,9 @@ static void on_event(void *context, const struct io_event *event)
     wal_flush(host->wal);
     learn_cluster_id(host);
     check_space(host, event->now_ms);
-    if (host->stop_ms != 0 && (!group_is_leader(host->service->group(host->server)) ||
-                               event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
+    if (host->stop_ms != 0 &&
+        (host->settings->cluster.n == 1 || !group_is_leader(host->service->group(host->server)) ||
+         event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
 }
@@ -379,6 +381,7 @@ int host_run(const struct host_settings *settings, const struct host_service *se
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
+    umask(077); /* what is written is for this user alone */
     host_trace_init(&host);
     status = open_all(&host, error);
     if (status != ST_OK) {

@@ -46,14 +46,14 @@ void conn_fail(struct conn *conn, enum status status, const char *reason)
     TAILQ_INSERT_TAIL(&conn->net->failed, conn, failed);
 }
 
-/* ---- Keep-alive ------------------------------------------------------------------------------ */
+/* ---- Keep-alive ---- */
 
 static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t stamp)
 {
     uint8_t body[8];
 
     set_u64(body, stamp);
-    outbox_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+    send_queue_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
     conn_mark_dirty(conn);
 }
 
@@ -113,7 +113,7 @@ void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_m
     }
 }
 
-/* ---- Receiving ------------------------------------------------------------------------------- */
+/* ---- Receiving ---- */
 
 static void conn_enter_up(struct conn *conn)
 {
@@ -131,7 +131,7 @@ static void conn_put_hello(struct conn *conn, const struct hello *hello)
     struct buf body = {0};
 
     hello_encode(hello, &body);
-    outbox_put_control(&conn->outbox, FRAME_HELLO, buf_slice(&body));
+    send_queue_put_control(&conn->outbox, FRAME_HELLO, buf_slice(&body));
     buf_fini(&body);
     conn_mark_dirty(conn);
 }
@@ -142,7 +142,7 @@ static void conn_refuse(struct conn *conn, enum status status, const char *reaso
 
     conn->net->stats.refused++;
     refuse_encode(status, reason, &body);
-    outbox_put_control(&conn->outbox, FRAME_REFUSE, buf_slice(&body));
+    send_queue_put_control(&conn->outbox, FRAME_REFUSE, buf_slice(&body));
     buf_fini(&body);
     conn_mark_dirty(conn);
     conn->status = status;
@@ -322,41 +322,41 @@ static void conn_on_received(void *owner, size_t n)
     conn->net->stats.bytes_in += n;
     conn->heard_ms = loop_awake_ms(conn_loop(conn));
     conn_decode(conn);
-    if (conn->accepted && conn->state == CONN_UP && outbox_is_empty(&conn->outbox) &&
+    if (conn->accepted && conn->state == CONN_UP && send_queue_is_empty(&conn->outbox) &&
         now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_stamp(conn, FRAME_PONG, now_ms);
     }
     conn_receive_more(conn);
 }
 
-/* ---- Sending --------------------------------------------------------------------------------- */
+/* ---- Sending ---- */
 
 void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
                struct buf *message)
 {
     ASSERT(conn->state == CONN_UP);
-    outbox_put(&conn->outbox, class, group, type, message);
+    send_queue_put(&conn->outbox, class, group, type, message);
     conn_mark_dirty(conn);
 }
 
-void conn_send_all(struct conn *conn, struct outbox *outbox)
+void conn_send_all(struct conn *conn, struct send_queue *outbox)
 {
     ASSERT(conn->state == CONN_UP);
-    outbox_move(&conn->outbox, outbox);
+    send_queue_move(&conn->outbox, outbox);
     conn_mark_dirty(conn);
 }
 
 void conn_flush(struct conn *conn)
 {
     struct buf bytes = {0};
-    struct outbox_filled filled;
+    struct send_queue_filled filled;
 
     conn_unmark_dirty(conn);
     if (conn->state == CONN_FAILED || stream_is_sending(conn->stream) ||
-        outbox_is_empty(&conn->outbox)) {
+        send_queue_is_empty(&conn->outbox)) {
         return;
     }
-    filled = outbox_fill(&conn->outbox, &bytes);
+    filled = send_queue_fill(&conn->outbox, &bytes);
     conn->net->stats.frames_out += filled.frames;
     conn->net->stats.messages_out += filled.messages;
     conn->net->stats.bytes_out += bytes.len;
@@ -372,7 +372,7 @@ static void conn_on_sent(void *owner)
     if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
         conn->heard_ms = loop_awake_ms(conn_loop(conn));
     }
-    if (!outbox_is_empty(&conn->outbox)) {
+    if (!send_queue_is_empty(&conn->outbox)) {
         conn_mark_dirty(conn);
     }
 }
@@ -382,7 +382,7 @@ static void conn_on_broken(void *owner, const char *reason)
     conn_fail(owner, ST_UNAVAILABLE, reason);
 }
 
-/* ---- Life ------------------------------------------------------------------------------------ */
+/* ---- Life ---- */
 
 static const struct stream_events conn_stream_events = {
     .received = conn_on_received, .sent = conn_on_sent, .broken = conn_on_broken};
@@ -402,7 +402,7 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     conn->end_ms = net->loop.now_ms + settings->greeting_ms;
     conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
     conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);
-    outbox_init(&conn->outbox);
+    send_queue_init(&conn->outbox);
     inbox_init(&conn->inbox, settings->max_reassembly_bytes, settings->pool);
     if (!conn->accepted) {
         conn_put_hello(conn, self);
@@ -426,7 +426,7 @@ void conn_destroy(struct conn **conn_pointer)
     conn_unmark_dirty(conn);
     timers_cancel(&conn->net->loop.timers, &conn->timer);
     stream_close(&conn->stream);
-    outbox_fini(&conn->outbox);
+    send_queue_fini(&conn->outbox);
     inbox_fini(&conn->inbox);
     mem_free(conn);
 }

@@ -43,7 +43,7 @@ struct conn {
     void *owner;
     bool accepted; /* else dialled */
     enum conn_state state;
-    struct outbox outbox;
+    struct send_queue outbox;
     struct inbox inbox;
 
     struct timer timer;   /* the earliest of what follows */
@@ -82,7 +82,7 @@ void conn_destroy(struct conn **conn);
 void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
                struct buf *message);
 /* Queues everything that waits in another outbox. Only while UP. */
-void conn_send_all(struct conn *conn, struct outbox *outbox);
+void conn_send_all(struct conn *conn, struct send_queue *outbox);
 /* From now on; silence is counted from now too. */
 void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms);
 

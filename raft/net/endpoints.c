@@ -21,12 +21,12 @@ struct endpoint {
     nng_tls_config *tls;
     struct dial *dial;
     struct conn *conn;
-    struct outbox waiting; /* while there is no connection that is up */
-    struct timer retry;    /* not set: may dial at once */
-    struct timer down;     /* set: DOWN is to be told by the next turn */
-    uint32_t pause_ms;     /* after the next failure */
-    uint32_t outstanding;  /* requests sent and not answered */
-    bool refused;          /* until the retry timer fires: requests fail at once */
+    struct send_queue waiting; /* while there is no connection that is up */
+    struct timer retry;        /* not set: may dial at once */
+    struct timer down;         /* set: DOWN is to be told by the next turn */
+    uint32_t pause_ms;         /* after the next failure */
+    uint32_t outstanding;      /* requests sent and not answered */
+    bool refused;              /* until the retry timer fires: requests fail at once */
     bool complained;
     UT_hash_handle hh;
 };
@@ -39,8 +39,8 @@ static void endpoint_deliver_down(void *owner)
 
     ASSERT(endpoint->conn == NULL);
     timers_cancel(&endpoint->net->loop.timers, &endpoint->down);
-    outbox_fini(&endpoint->waiting);
-    outbox_init(&endpoint->waiting);
+    send_queue_fini(&endpoint->waiting);
+    send_queue_init(&endpoint->waiting);
     endpoint->outstanding = 0;
     event.endpoint.endpoint = endpoint->number;
     net_deliver(endpoint->net, &event);
@@ -60,7 +60,7 @@ static void endpoint_pause(struct endpoint *endpoint, bool refused)
     }
 }
 
-/* ---- The connection -------------------------------------------------------------------------- */
+/* ---- The connection ---- */
 
 static enum status endpoint_on_hello(struct conn *conn, const struct hello *hello,
                                      const char **reason)
@@ -167,12 +167,12 @@ static void endpoint_on_retry(void *owner)
     struct endpoint *endpoint = owner;
 
     endpoint->refused = false;
-    if (!outbox_is_empty(&endpoint->waiting)) {
+    if (!send_queue_is_empty(&endpoint->waiting)) {
         endpoint_dial(endpoint);
     }
 }
 
-/* ---- All of them ----------------------------------------------------------------------------- */
+/* ---- All of them ---- */
 
 void endpoints_init(struct net *net)
 {
@@ -198,7 +198,7 @@ io_endpoint endpoints_intern(struct net *net, const char *url)
     endpoint->retry = (struct timer){.fired = endpoint_on_retry, .owner = endpoint};
     endpoint->down = (struct timer){.fired = endpoint_deliver_down, .owner = endpoint};
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
-    outbox_init(&endpoint->waiting);
+    send_queue_init(&endpoint->waiting);
     HASH_ADD_KEYPTR(hh, endpoints->by_url, endpoint->url, strlen(endpoint->url), endpoint);
     return endpoint->number;
 }
@@ -207,7 +207,7 @@ void endpoints_send(struct net *net, io_endpoint number, struct buf *message)
 {
     struct endpoint *endpoint;
     enum io_class class = message->len > FRAME_FRAGMENT_BYTES ? IO_BULK : IO_NORMAL;
-    struct outbox *outbox;
+    struct send_queue *outbox;
     bool up;
 
     ASSERT(number >= 1 && number <= net->endpoints.n && message->len <= FRAME_MAX_MESSAGE);
@@ -232,7 +232,7 @@ void endpoints_send(struct net *net, io_endpoint number, struct buf *message)
         conn_send(endpoint->conn, class, 0, FRAME_MESSAGE_REQUEST, message);
         return;
     }
-    outbox_put(&endpoint->waiting, class, 0, FRAME_MESSAGE_REQUEST, message);
+    send_queue_put(&endpoint->waiting, class, 0, FRAME_MESSAGE_REQUEST, message);
     if (endpoint->dial == NULL && endpoint->conn == NULL && endpoint->retry.place == 0) {
         endpoint_dial(endpoint);
     }
@@ -250,7 +250,7 @@ void endpoints_fini(struct net *net)
         conn_destroy(&endpoint->conn);
         timers_cancel(&net->loop.timers, &endpoint->retry);
         timers_cancel(&net->loop.timers, &endpoint->down);
-        outbox_fini(&endpoint->waiting);
+        send_queue_fini(&endpoint->waiting);
         tls_release_config(&endpoint->tls);
         mem_free(endpoint->url);
         mem_free(endpoint);

@@ -23,7 +23,7 @@ struct net_posted {
     void *arg;
 };
 
-/* ---- The clock ------------------------------------------------------------------------------- */
+/* ---- The clock ---- */
 
 static uint64_t clock_us(clockid_t clock)
 {
@@ -48,7 +48,7 @@ uint64_t net_wall_us(void)
     return clock_us(CLOCK_REALTIME);
 }
 
-/* ---- struct io_net --------------------------------------------------------------------------- */
+/* ---- struct io_net ---- */
 
 static struct net *net_of(struct io_net *io)
 {
@@ -86,7 +86,7 @@ struct io_net *net_io(struct net *net)
     return &net->io;
 }
 
-/* ---- The loop -------------------------------------------------------------------------------- */
+/* ---- The loop ---- */
 
 void net_deliver(struct net *net, struct io_event *event)
 {
@@ -240,7 +240,7 @@ void net_post(struct net *net, void (*run)(void *arg), void *arg)
     mailbox_post(&net->loop.mailbox, &posted->mail);
 }
 
-/* ---- Life ------------------------------------------------------------------------------------ */
+/* ---- Life ---- */
 
 void net_options_default(struct net_options *options)
 {
@@ -371,7 +371,7 @@ void net_destroy(struct net **net_pointer)
     mem_free(net);
 }
 
-/* ---- The rest of net.h ----------------------------------------------------------------------- */
+/* ---- The rest of net.h ---- */
 
 enum status net_admit(struct net *net, const struct hello *self, const struct hello *other,
                       const char **reason)

@@ -3,8 +3,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-struct outbox_message {
-    struct outbox_message *next;
+struct send_queue_message {
+    struct send_queue_message *next;
     uint32_t group;
     uint8_t type;
     struct buf bytes;
@@ -13,28 +13,28 @@ struct outbox_message {
 };
 
 /* The send being built. */
-struct outbox_send {
+struct send_queue_send {
     struct buf *out;
     size_t start; /* of the send in out */
     size_t batch; /* offset of the open BATCH frame; SIZE_MAX: none is open */
-    struct outbox_filled filled;
+    struct send_queue_filled filled;
 };
 
-static size_t message_cost(const struct outbox_message *message)
+static size_t message_cost(const struct send_queue_message *message)
 {
     return FRAME_MESSAGE_HEADER + message->bytes.len;
 }
 
-static void queue_init(struct outbox_queue *queue)
+static void queue_init(struct send_queue_queue *queue)
 {
     queue->first = NULL;
     queue->last = &queue->first;
 }
 
 /* Unlinks and frees the first message. */
-static void queue_drop_first(struct outbox *outbox, struct outbox_queue *queue)
+static void queue_drop_first(struct send_queue *outbox, struct send_queue_queue *queue)
 {
-    struct outbox_message *first = queue->first;
+    struct send_queue_message *first = queue->first;
 
     queue->first = first->next;
     if (queue->first == NULL) {
@@ -46,15 +46,15 @@ static void queue_drop_first(struct outbox *outbox, struct outbox_queue *queue)
     mem_free(first);
 }
 
-void outbox_init(struct outbox *outbox)
+void send_queue_init(struct send_queue *outbox)
 {
-    *outbox = (struct outbox){.next_stream = 1};
+    *outbox = (struct send_queue){.next_stream = 1};
     for (int i = 0; i < OUTBOX_CLASSES; i++) {
         queue_init(&outbox->queues[i]);
     }
 }
 
-void outbox_fini(struct outbox *outbox)
+void send_queue_fini(struct send_queue *outbox)
 {
     for (int i = 0; i < OUTBOX_CLASSES; i++) {
         while (outbox->queues[i].first != NULL) {
@@ -65,11 +65,11 @@ void outbox_fini(struct outbox *outbox)
     buf_fini(&outbox->control);
 }
 
-void outbox_put(struct outbox *outbox, enum io_class class, uint32_t group,
-                enum frame_message_type type, struct buf *bytes)
+void send_queue_put(struct send_queue *outbox, enum io_class class, uint32_t group,
+                    enum frame_message_type type, struct buf *bytes)
 {
-    struct outbox_queue *queue = &outbox->queues[class];
-    struct outbox_message *message = mem_zalloc(sizeof(*message));
+    struct send_queue_queue *queue = &outbox->queues[class];
+    struct send_queue_message *message = mem_zalloc(sizeof(*message));
 
     ASSERT(class >= IO_URGENT && class <= IO_BULK);
     ASSERT(bytes->len <= FRAME_MAX_MESSAGE);
@@ -81,7 +81,7 @@ void outbox_put(struct outbox *outbox, enum io_class class, uint32_t group,
     outbox->bytes += message_cost(message);
 }
 
-void outbox_put_control(struct outbox *outbox, enum frame_kind kind, struct slice body)
+void send_queue_put_control(struct send_queue *outbox, enum frame_kind kind, struct slice body)
 {
     size_t offset = frame_begin(&outbox->control, kind, 0);
 
@@ -89,7 +89,7 @@ void outbox_put_control(struct outbox *outbox, enum frame_kind kind, struct slic
     frame_end(&outbox->control, offset);
 }
 
-bool outbox_is_empty(const struct outbox *outbox)
+bool send_queue_is_empty(const struct send_queue *outbox)
 {
     ASSERT((outbox->bytes == 0) ==
            (outbox->queues[IO_URGENT].first == NULL && outbox->queues[IO_NORMAL].first == NULL &&
@@ -97,12 +97,12 @@ bool outbox_is_empty(const struct outbox *outbox)
     return outbox->bytes == 0 && outbox->control.len == 0;
 }
 
-static size_t send_len(const struct outbox_send *send)
+static size_t send_len(const struct send_queue_send *send)
 {
     return send->out->len - send->start;
 }
 
-static void send_close_batch(struct outbox_send *send)
+static void send_close_batch(struct send_queue_send *send)
 {
     if (send->batch != SIZE_MAX) {
         frame_end(send->out, send->batch);
@@ -110,7 +110,7 @@ static void send_close_batch(struct outbox_send *send)
     }
 }
 
-static void send_put_small(struct outbox_send *send, const struct outbox_message *message)
+static void send_put_small(struct send_queue_send *send, const struct send_queue_message *message)
 {
     if (send->batch != SIZE_MAX &&
         send->out->len - send->batch - FRAME_HEADER_BYTES + message_cost(message) >
@@ -126,8 +126,8 @@ static void send_put_small(struct outbox_send *send, const struct outbox_message
 }
 
 /* Puts the next fragment; true if it was the message's last. */
-static bool send_put_fragment(struct outbox *outbox, struct outbox_send *send,
-                              struct outbox_message *message)
+static bool send_put_fragment(struct send_queue *outbox, struct send_queue_send *send,
+                              struct send_queue_message *message)
 {
     size_t left = message->bytes.len - message->sent;
     struct frame_fragment fragment = {
@@ -152,13 +152,14 @@ static bool send_put_fragment(struct outbox *outbox, struct outbox_send *send,
 }
 
 /* Fills from one class while the send has room, and at least once. */
-static void send_put_class(struct outbox *outbox, struct outbox_send *send,
-                           struct outbox_queue *queue)
+static void send_put_class(struct send_queue *outbox, struct send_queue_send *send,
+                           struct send_queue_queue *queue)
 {
     for (bool first = true; queue->first != NULL; first = false) {
-        struct outbox_message *message = queue->first;
+        struct send_queue_message *message = queue->first;
         bool small = message->bytes.len <= FRAME_FRAGMENT_BYTES;
-        size_t cost = small ? message_cost(message) : FRAME_FRAGMENT_BYTES;
+        size_t cost = small ? message_cost(message)
+                            : FRAME_HEADER_BYTES + FRAME_FRAGMENT_HEADER + FRAME_FRAGMENT_BYTES;
 
         if (!first && send_len(send) + cost > OUTBOX_SEND_BYTES) {
             return;
@@ -172,9 +173,9 @@ static void send_put_class(struct outbox *outbox, struct outbox_send *send,
     }
 }
 
-struct outbox_filled outbox_fill(struct outbox *outbox, struct buf *out)
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, struct buf *out)
 {
-    struct outbox_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
+    struct send_queue_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
 
     buf_put_slice(out, buf_slice(&outbox->control));
     buf_fini(&outbox->control);
@@ -186,7 +187,7 @@ struct outbox_filled outbox_fill(struct outbox *outbox, struct buf *out)
     return send.filled;
 }
 
-void outbox_move(struct outbox *to, struct outbox *from)
+void send_queue_move(struct send_queue *to, struct send_queue *from)
 {
     for (int i = 0; i < OUTBOX_CLASSES; i++) {
         if (from->queues[i].first != NULL) {

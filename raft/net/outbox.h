@@ -1,8 +1,8 @@
 /* outbox: what waits to be sent on one connection, and how it becomes frames. Pure: no I/O.
  *
  * Messages wait in three classes; within a class they leave in the order given. One call of
- * outbox_fill makes the bytes of one send: first control frames (hello, keep-alives), then urgent,
- * then normal, then bulk messages. Small messages share BATCH frames; a message above
+ * send_queue_fill makes the bytes of one send: first control frames (hello, keep-alives), then
+ * urgent, then normal, then bulk messages. Small messages share BATCH frames; a message above
  * FRAME_FRAGMENT_BYTES leaves in fragments. A send holds about OUTBOX_SEND_BYTES at most, so that
  * is what an urgent message waits for; each class that has something gets at least one message or
  * fragment into each send, so none is starved.
@@ -14,37 +14,37 @@
 #include "raft/util/frame.h"
 
 #define OUTBOX_CLASSES    3
-#define OUTBOX_SEND_BYTES (256u << 10)
+#define OUTBOX_SEND_BYTES (260u << 10) /* two fragments and their headers */
 
-struct outbox_message;
-struct outbox_queue {
-    struct outbox_message *first, **last;
+struct send_queue_message;
+struct send_queue_queue {
+    struct send_queue_message *first, **last;
 };
 
-struct outbox {
-    struct outbox_queue queues[OUTBOX_CLASSES]; /* by enum io_class */
-    struct buf control;                         /* whole frames */
-    size_t bytes;                               /* of the messages waiting, headers included */
-    uint32_t next_stream;                       /* number of the next fragmented message */
+struct send_queue {
+    struct send_queue_queue queues[OUTBOX_CLASSES]; /* by enum io_class */
+    struct buf control;                             /* whole frames */
+    size_t bytes;                                   /* of the messages waiting, headers included */
+    uint32_t next_stream;                           /* number of the next fragmented message */
 };
 
-void outbox_init(struct outbox *outbox);
-void outbox_fini(struct outbox *outbox);
+void send_queue_init(struct send_queue *outbox);
+void send_queue_fini(struct send_queue *outbox);
 
 /* Takes the message over. */
-void outbox_put(struct outbox *outbox, enum io_class class, uint32_t group,
-                enum frame_message_type type, struct buf *message);
+void send_queue_put(struct send_queue *outbox, enum io_class class, uint32_t group,
+                    enum frame_message_type type, struct buf *message);
 /* A frame ahead of all messages. */
-void outbox_put_control(struct outbox *outbox, enum frame_kind kind, struct slice body);
-bool outbox_is_empty(const struct outbox *outbox);
+void send_queue_put_control(struct send_queue *outbox, enum frame_kind kind, struct slice body);
+bool send_queue_is_empty(const struct send_queue *outbox);
 
-struct outbox_filled {
+struct send_queue_filled {
     uint32_t frames, messages; /* messages whose last byte is in this send */
 };
 /* Appends the bytes of the next send; nothing if the outbox is empty. */
-struct outbox_filled outbox_fill(struct outbox *outbox, struct buf *out);
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, struct buf *out);
 
 /* Moves all messages of `from`, which was never filled from, behind those of `to`. */
-void outbox_move(struct outbox *to, struct outbox *from);
+void send_queue_move(struct send_queue *to, struct send_queue *from);
 
 #endif

@@ -104,6 +104,9 @@ static void peer_on_closed(struct conn *conn, enum status status, const char *re
         peer->net->stats.peer_links_up--;
         trace_info(peer->net->loop.trace, "peer link down id=%u reason=\"%s\"", (unsigned)peer->id,
                    reason);
+    } else {
+        trace_debug(peer->net->loop.trace, "peer attempt failed id=%u reason=\"%s\"",
+                    (unsigned)peer->id, reason);
     }
     if (refused || (status != ST_UNAVAILABLE && status != ST_TIMEOUT)) {
         TRACE(peer->net->loop.trace, peer->complained ? TRACE_DEBUG : TRACE_WARN,

@@ -17,7 +17,7 @@ void state_options_default(struct state_options *options, const char *path, grou
     };
 }
 
-/* ---- What is counted on the loop thread ------------------------------------------------------ */
+/* ---- What is counted on the loop thread ---- */
 
 struct state_discard_job {
     struct state_job job;
@@ -117,7 +117,7 @@ void state_deliver(struct state *state, struct io_event *event)
     mail->deliver(mail->context, event);
 }
 
-/* ---- Reads and writes ------------------------------------------------------------------------ */
+/* ---- Reads and writes ---- */
 
 static enum status state_get(struct io_state *io, struct io_key key, struct buf *value)
 {
@@ -213,7 +213,7 @@ static const struct io_state_ops state_ops = {
     .install_chunk = state_install_chunk,
 };
 
-/* ---- Opening and closing --------------------------------------------------------------------- */
+/* ---- Opening and closing ---- */
 
 /* What state_open works with. */
 struct state_opening {

@@ -36,7 +36,7 @@ struct state_install_job {
     struct state_meta meta;  /* and where it stands */
 };
 
-/* ---- What is kept of it ---------------------------------------------------------------------- */
+/* ---- What is kept of it ---- */
 
 static void state_install_forget(struct state_worker *worker)
 {
@@ -162,7 +162,7 @@ static enum status state_install_begin(struct state_worker *worker, struct state
     return status == ST_OK ? disk_sync_dir(worker->options.path, job->job.note) : status;
 }
 
-/* ---- One chunk ------------------------------------------------------------------------------- */
+/* ---- One chunk ---- */
 
 static bool state_install_take_header(struct state_worker *worker, struct reader *reader,
                                       leveldb_writebatch_t *batch)
@@ -355,7 +355,7 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     }
 }
 
-/* ---- On the loop thread ---------------------------------------------------------------------- */
+/* ---- On the loop thread ---- */
 
 /* The new database takes the place of the old one and of all that was written on top of it. */
 static void state_install_adopt(struct state *state, struct state_install_job *job)

@@ -22,7 +22,7 @@
 #include "raft/store/overlay.h"
 #include "raft/util/trace.h"
 
-/* ---- One LevelDB database (state_db.c) ------------------------------------------------------- */
+/* ---- One LevelDB database (state_db.c) ---- */
 
 #define STATE_KEY_HEADER 10 /* 'u', range, kind */
 
@@ -79,7 +79,7 @@ struct state_pin {
 };
 LIST_HEAD(state_pin_list, state_pin);
 
-/* ---- Where the state stands (state_meta.c) --------------------------------------------------- */
+/* ---- Where the state stands (state_meta.c) ---- */
 
 #define STATE_CHAIN 64 /* checkpoints whose numbers are kept: slots of ckpt/ */
 
@@ -106,7 +106,7 @@ enum status state_meta_load(struct state_db *db, group_id group, uint64_t durabl
 void state_meta_put_ranges(struct buf *out, const uint64_t *ranges, size_t n);
 bool state_meta_get_ranges(struct reader *reader, uint64_t **ranges, size_t *n);
 
-/* ---- CURRENT and the databases in the directory (state_current.c) ---------------------------- */
+/* ---- CURRENT and the databases in the directory (state_current.c) ---- */
 
 struct state_files {
     uint64_t current; /* the number that CURRENT names; 0: there is no CURRENT */
@@ -118,7 +118,7 @@ enum status state_current_read(const char *directory, struct state_files *files,
 enum status state_current_write(const char *directory, uint64_t number, char *error);
 void state_files_fini(struct state_files *files);
 
-/* ---- Snapshots being sent (state_send.c) ----------------------------------------------------- */
+/* ---- Snapshots being sent (state_send.c) ---- */
 
 struct state_mark { /* a place in the stream where a chunk may begin */
     uint64_t offset;
@@ -154,7 +154,7 @@ struct state_snapshot {
 #define STATE_STREAM_RECORD  1
 #define STATE_STREAM_END     2
 
-/* ---- A snapshot being received (state_install.c) --------------------------------------------- */
+/* ---- A snapshot being received (state_install.c) ---- */
 
 struct state_incoming {
     struct state_db *db; /* NULL: none */
@@ -168,7 +168,7 @@ struct state_incoming {
     struct buf last_key; /* of the last record, as in LevelDB: they ascend */
 };
 
-/* ---- The background thread (state_worker.c) -------------------------------------------------- */
+/* ---- The background thread (state_worker.c) ---- */
 
 struct state;
 struct state_worker;
@@ -230,7 +230,7 @@ void state_worker_unref(struct state_worker *worker);
 /* Queues a job, which begins with a struct state_job and was mem_zalloc'ed. Takes it over. */
 void state_worker_queue(struct state_worker *worker, struct state_job *job);
 
-/* ---- The loop thread's side (state.c) -------------------------------------------------------- */
+/* ---- The loop thread's side (state.c) ---- */
 
 LIST_HEAD(state_snapshot_list, state_snapshot);
 

@@ -30,7 +30,7 @@ struct state_send_job {
     enum status status;
 };
 
-/* ---- On the background thread ---------------------------------------------------------------- */
+/* ---- On the background thread ---- */
 
 static void state_send_seek(struct state_snapshot *snapshot, struct slice key)
 {
@@ -247,7 +247,7 @@ static void state_send_run_close(struct state_worker *worker, struct state_job *
     state_send_fini_reading(((struct state_send_job *)base)->snapshot);
 }
 
-/* ---- On the loop thread ---------------------------------------------------------------------- */
+/* ---- On the loop thread ---- */
 
 static void state_send_free(struct state *state, struct state_snapshot *snapshot)
 {

@@ -155,7 +155,7 @@ void state_sweep_piece(struct state_worker *worker)
     }
 }
 
-/* ---- keep_ranges ----------------------------------------------------------------------------- */
+/* ---- keep_ranges ---- */
 
 struct state_keep_job {
     struct state_job job;

@@ -55,7 +55,7 @@ struct wal {
     pthread_cond_t wake;
     struct wal_batch *first; /* waiting, oldest first */
     struct wal_batch *last;
-    size_t n_wanted; /* of those, with tokens: the others wait for one, or for an idle moment */
+    size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
     bool stop;
     struct wal_stats stats;
     uint64_t bytes;
@@ -74,7 +74,7 @@ static void batch_destroy(struct wal_batch **batch)
     *batch = NULL;
 }
 
-/* ---- Completions --------------------------------------------------------------------------- */
+/* ---- Completions ---- */
 
 /* On its way from the disk thread to the loop thread. Does not refer to the wal, which may be
  * closed before it arrives. */
@@ -125,7 +125,7 @@ static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum 
     wal->mail.post(wal->mail.context, completion_run, completion);
 }
 
-/* ---- The disk's side ----------------------------------------------------------------------- */
+/* ---- The disk's side ---- */
 
 static void share_statistics(struct wal *wal)
 {
@@ -147,6 +147,7 @@ static void batch_run(struct wal *wal, struct wal_batch *batch)
         batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
 
     ASSERT(status == disk->poison);
+    share_statistics(wal); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
     batch_destroy(&batch);
     wal_disk_release(disk);
@@ -168,7 +169,8 @@ static struct wal_batch *batch_take(struct wal *wal)
     if (batch != NULL) {
         wal->first = batch->next;
         wal->last = wal->first == NULL ? NULL : wal->last;
-        wal->n_wanted -= batch->n_tokens > 0 ? 1 : 0;
+        ASSERT(wal->n_wanted >= batch->n_tokens);
+        wal->n_wanted -= batch->n_tokens;
         batch->next = NULL;
     }
     return batch;
@@ -219,7 +221,7 @@ static void *disk_main(void *arg)
     return NULL;
 }
 
-/* ---- The loop's side ----------------------------------------------------------------------- */
+/* ---- The loop's side ---- */
 
 static struct wal *wal_of(struct io_log *log)
 {
@@ -322,14 +324,8 @@ static bool batch_join(struct wal_batch *last, const struct wal_batch *batch)
 
 static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
-    bool wanted = batch->n_tokens > 0;
-
     pthread_mutex_lock(&wal->lock);
-    if (wanted && (wal->last == NULL || wal->last->n_tokens == 0)) {
-        wal->n_wanted++; /* whether it joins the last one or follows it */
-    } else if (wanted && wal->last->records.len + batch->records.len > WAL_BATCH_BYTES) {
-        wal->n_wanted++;
-    }
+    wal->n_wanted += batch->n_tokens;
     if (batch_join(wal->last, batch)) {
         batch_destroy(&batch);
     } else if (wal->last == NULL) {
@@ -401,7 +397,7 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
     found->n_entries = found->capacity = 0;
 }
 
-/* ---- Open and close ------------------------------------------------------------------------ */
+/* ---- Open and close ---- */
 
 void wal_options_default(struct wal_options *options, const char *path)
 {

@@ -41,7 +41,7 @@ void wal_disk_fini(struct wal_disk *disk)
     *disk = (struct wal_disk){.fd = -1};
 }
 
-/* ---- Names --------------------------------------------------------------------------------- */
+/* ---- Names ---- */
 
 static const char *const suffixes[] = {".wal", ".free", ".new"};
 
@@ -79,7 +79,7 @@ bool wal_name_parse(const char *name, uint64_t *id, enum wal_suffix *suffix)
     return false;
 }
 
-/* ---- Failure ------------------------------------------------------------------------------- */
+/* ---- Failure ---- */
 
 enum status wal_disk_fail(struct wal_disk *disk, int error, const char *what, uint64_t id,
                           enum wal_suffix suffix)
@@ -115,7 +115,7 @@ enum status wal_disk_sync_dir(struct wal_disk *disk, uint64_t id, enum wal_suffi
     return error == 0 ? ST_OK : wal_disk_fail(disk, error, "directory sync", id, suffix);
 }
 
-/* ---- Making a segment's file --------------------------------------------------------------- */
+/* ---- Making a segment's file ---- */
 
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
                           uint64_t bytes)
@@ -201,7 +201,7 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, 
     return ST_OK;
 }
 
-/* ---- Recycling ----------------------------------------------------------------------------- */
+/* ---- Recycling ---- */
 
 void wal_disk_add_spare(struct wal_disk *disk, uint64_t id)
 {

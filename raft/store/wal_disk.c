@@ -20,7 +20,7 @@ static struct wal_segment *current(const struct wal_disk *disk)
     return &disk->segments[disk->n_segments - 1];
 }
 
-/* ---- Which segment holds what -------------------------------------------------------------- */
+/* ---- Which segment holds what ---- */
 
 struct wal_segment *wal_disk_add_segment(struct wal_disk *disk, uint64_t id, uint64_t bytes)
 {
@@ -115,7 +115,7 @@ uint64_t wal_disk_bytes(const struct wal_disk *disk)
     return bytes;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf *bytes, size_t skip,
                          uint64_t offset, uint64_t write)
@@ -190,10 +190,11 @@ void wal_disk_encode_header(const struct wal_disk *disk, const struct wal_table 
     wal_record_end(out, at);
 }
 
-/* Room for `bytes` more and for the record that ends the segment. */
+/* Room for `bytes` more, and behind them always for a sync point and the record that ends the
+ * segment. */
 static bool fits(const struct wal_disk *disk, uint64_t bytes)
 {
-    return disk->offset + bytes + WAL_END_BYTES <= current(disk)->bytes;
+    return disk->offset + bytes + WAL_RESERVED_BYTES <= current(disk)->bytes;
 }
 
 /* Makes sure of a next segment of at least `bytes`. */
@@ -242,7 +243,7 @@ static enum status disk_switch(struct wal_disk *disk, struct buf *records)
 
     /* Its id is known only once it is made; that changes neither length nor table. */
     wal_disk_encode_header(disk, &disk->table, UINT64_MAX, prev, 0, 0, &bytes);
-    status = next_ensure(disk, bytes.len + records->len + WAL_END_BYTES);
+    status = next_ensure(disk, bytes.len + records->len + WAL_RESERVED_BYTES);
     buf_clear(&bytes);
     if (status == ST_NO_SPACE && disk->poison == ST_OK) {
         wal_disk_fail(disk, 0, "no space for the next segment", disk->highest_id + 1,
@@ -296,9 +297,8 @@ enum status wal_disk_sync_point(struct wal_disk *disk)
 
     if (status == ST_OK && !disk->proven) {
         wal_encode_sync_point(&bytes);
-        /* At the very end of a segment the END record, on its way, will do the same. */
-        status = fits(disk, bytes.len) ? disk_append(disk, &bytes, 0) : ST_OK;
-        disk->proven = true;
+        status = disk_append(disk, &bytes, 0);
+        disk->proven = status == ST_OK;
     }
     buf_fini(&bytes);
     return status;

@@ -85,7 +85,7 @@ void wal_disk_prepare(struct wal_disk *disk, bool idle);
 enum status wal_disk_release(struct wal_disk *disk);
 uint64_t wal_disk_bytes(const struct wal_disk *disk);
 
-/* ---- Shared with recovery ------------------------------------------------------------------ */
+/* ---- Shared with recovery ---- */
 
 enum wal_suffix { WAL_SUFFIX_SEGMENT, WAL_SUFFIX_FREE, WAL_SUFFIX_NEW };
 #define WAL_PATH_BYTES 4096

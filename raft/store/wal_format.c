@@ -20,7 +20,7 @@ static bool kind_is_valid(uint8_t kind)
     return kind >= WAL_SEGMENT && kind <= WAL_MOVED;
 }
 
-/* ---- Records ------------------------------------------------------------------------------- */
+/* ---- Records ---- */
 
 size_t wal_record_begin(struct buf *out, enum wal_kind kind, group_id group)
 {
@@ -111,7 +111,7 @@ bool wal_record_next(struct slice records, size_t *at, struct wal_record *record
     return true;
 }
 
-/* ---- Preamble ------------------------------------------------------------------------------ */
+/* ---- Preamble ---- */
 
 void wal_preamble_encode(struct buf *out, uint64_t identity, uint64_t segment)
 {
@@ -139,7 +139,7 @@ enum wal_preamble wal_preamble_parse(const uint8_t *bytes, uint64_t *identity, u
     return get_u32(bytes + 8) == WAL_VERSION ? WAL_PREAMBLE_OK : WAL_PREAMBLE_NEWER;
 }
 
-/* ---- Payloads ------------------------------------------------------------------------------ */
+/* ---- Payloads ---- */
 
 void wal_encode_number(struct buf *out, enum wal_kind kind, uint64_t next)
 {

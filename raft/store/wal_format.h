@@ -36,7 +36,8 @@
 #define WAL_BLANK_BYTES    4096u       /* zeroed before a file becomes a segment */
 #define WAL_MAX_PAYLOAD    (48u << 20) /* one entry of 40 MiB fits */
 #define WAL_ENTRIES_BYTES  (1u << 20)  /* entries are put together in records of about this size */
-#define WAL_END_BYTES      (WAL_HEADER_BYTES + 8u) /* kept free at the end of every segment */
+#define WAL_END_BYTES      (WAL_HEADER_BYTES + 8u)
+#define WAL_RESERVED_BYTES (WAL_HEADER_BYTES + WAL_END_BYTES) /* for a sync point and END */
 
 enum wal_kind {
     WAL_SEGMENT = 1,    /* the first record of every segment */

@@ -20,7 +20,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-/* ---- Errors -------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 static enum status recovery_refuse(struct wal_recovery *recovery, enum status status, uint64_t id,
                                    uint64_t offset, const char *what, const char *advice)
@@ -48,7 +48,7 @@ static enum status recovery_unreadable(struct wal_recovery *recovery, uint64_t i
                            "repair the disk or rebuild this replica from its peers");
 }
 
-/* ---- The files ----------------------------------------------------------------------------- */
+/* ---- The files ---- */
 
 struct listing {
     struct wal_recovery *recovery;
@@ -68,7 +68,9 @@ static void list_each(void *arg, const char *name)
     if (!wal_name_parse(name, &id, &suffix)) {
         return; /* not ours */
     }
-    disk->highest_id = id > disk->highest_id ? id : disk->highest_id;
+    if (suffix != WAL_SUFFIX_NEW && id > disk->highest_id) {
+        disk->highest_id = id;
+    }
     if (suffix == WAL_SUFFIX_FREE) {
         wal_disk_add_spare(disk, id);
     } else if (suffix == WAL_SUFFIX_NEW) {
@@ -198,7 +200,7 @@ static enum status recovery_inspect(struct wal_recovery *recovery)
     return status;
 }
 
-/* ---- The chain ----------------------------------------------------------------------------- */
+/* ---- The chain ---- */
 
 /* The head is the newest segment whose first write is whole. */
 static enum status recovery_find_head(struct wal_recovery *recovery)
@@ -271,7 +273,7 @@ static enum status recovery_chain(struct wal_recovery *recovery)
     return ST_OK;
 }
 
-/* ---- Replay -------------------------------------------------------------------------------- */
+/* ---- Replay ---- */
 
 enum status wal_recovery_apply_held(struct wal_recovery *recovery)
 {
@@ -415,7 +417,7 @@ static enum status recovery_replay(struct wal_recovery *recovery)
     return status;
 }
 
-/* ---- Judgement ----------------------------------------------------------------------------- */
+/* ---- Judgement ---- */
 
 /* Files above the head: not begun, or their first write is torn, or their beginning is damaged. */
 static enum status judge_later_files(struct wal_recovery *recovery)

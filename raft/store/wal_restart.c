@@ -65,7 +65,7 @@ static enum status trim_spare(struct wal_disk *disk)
     return disk->poison;
 }
 
-/* ---- Going on in place --------------------------------------------------------------------- */
+/* ---- Going on in place ---- */
 
 static bool may_continue(const struct wal_recovery *recovery)
 {
@@ -89,7 +89,7 @@ static enum status restart_in_place(struct wal_recovery *recovery)
     return wal_disk_sync_point(disk); /* the same bytes again: they may have been only in memory */
 }
 
-/* ---- Into a new segment -------------------------------------------------------------------- */
+/* ---- Into a new segment ---- */
 
 /* Where the proven part of the log ends. */
 struct proven_end {
@@ -153,7 +153,7 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     if (!held_is_proven(recovery)) {
         buf_put_slice(&out, buf_slice(&recovery->held.records));
     }
-    need = out.len + WAL_HEADER_BYTES + WAL_END_BYTES; /* a sync point follows */
+    need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
     status = wal_disk_create(disk, id, bytes, &disk->fd, &bytes);
     if (status == ST_NO_SPACE) {

@@ -81,7 +81,7 @@ bool wal_source_record(struct wal_source *source, uint64_t offset, struct wal_re
     return crc32c(0, record->payload.data, record->payload.len) == record->payload_crc;
 }
 
-/* ---- Writes -------------------------------------------------------------------------------- */
+/* ---- Writes ---- */
 
 void wal_write_fini(struct wal_write *write)
 {

@@ -5,7 +5,7 @@
 
 #define WAL_GROUP_BYTES 56u /* of one group in a segment's header */
 
-/* ---- The groups ---------------------------------------------------------------------------- */
+/* ---- The groups ---- */
 
 /* The place of the first group with an id not below `group`. */
 static size_t table_position(const struct wal_table *table, group_id group)
@@ -80,7 +80,7 @@ void wal_table_copy(const struct wal_table *from, struct wal_table *to)
     }
 }
 
-/* ---- Records ------------------------------------------------------------------------------- */
+/* ---- Records ---- */
 
 /* The log now ends at `last`: later entries go. */
 static void group_truncate(struct wal_group *group, raft_index last)
@@ -230,7 +230,7 @@ bool wal_table_apply(struct wal_table *table, const struct wal_record *record)
     return false;
 }
 
-/* ---- In a segment's header ----------------------------------------------------------------- */
+/* ---- In a segment's header ---- */
 
 void wal_table_encode(const struct wal_table *table, struct buf *out)
 {

@@ -90,8 +90,7 @@ struct frame_fragment {
 void frame_put_fragment(struct buf *out, const struct frame_fragment *fragment); /* whole frame */
 bool frame_decode_fragment(struct slice body, struct frame_fragment *fragment);
 
-/* ---- Hello
- * ---------------------------------------------------------------------------------------- */
+/* ---- Hello ---- */
 
 #define HELLO_PROTOCOL_LOW  1 /* the versions of the protocol that this program speaks */
 #define HELLO_PROTOCOL_HIGH 1

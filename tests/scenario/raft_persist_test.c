@@ -227,8 +227,7 @@ static void figure8_unreliable(void **state)
     raft_cluster_destroy(&c);
 }
 
-/* ---- Churn
- * ---------------------------------------------------------------------------------------- */
+/* ---- Churn ---- */
 
 /* A client that submits without end and remembers what it saw committed. */
 struct churn_client {

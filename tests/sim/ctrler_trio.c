@@ -4,7 +4,7 @@
 #include "raft/util/mem.h"
 #include "tests/sim/ctrler_machine.h"
 
-/* ---- Replicas ------------------------------------------------------------------------------- */
+/* ---- Replicas ---- */
 
 static void *replica_create(void *context, const struct world_parts *parts)
 {
@@ -54,7 +54,7 @@ static struct group *replica_group(void *server)
 static const struct world_node_ops replica_ops = {replica_create,   replica_destroy, replica_step,
                                                   replica_deadline, replica_group,   NULL};
 
-/* ---- The client ----------------------------------------------------------------------------- */
+/* ---- The client ---- */
 
 static void client_message(void *client, uint64_t now_ms, struct slice message)
 {
@@ -134,7 +134,7 @@ void trio_forget_answers(struct trio *trio)
     trio->n_asked = 0;
 }
 
-/* ---- The three of them ---------------------------------------------------------------------- */
+/* ---- The three of them ---- */
 
 struct ctrler_server *trio_server(const struct trio *trio, size_t node)
 {
@@ -202,7 +202,7 @@ void trio_end(struct trio *trio)
     }
 }
 
-/* ---- Requests ------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 struct proto_session trio_next_session(struct trio *trio)
 {

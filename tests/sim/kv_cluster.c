@@ -11,14 +11,14 @@
 
 #define ADMIN_TIMEOUT_MS 60000
 
-/* ---- Servers
- * ------------------------------------------------------------------------------------------ */
+/* ---- Servers ---- */
 
 static void tune_group(const struct kv_cluster *cluster, const struct world_parts *parts,
                        struct group_options *options)
 {
     raft_configuration_from_spec(&parts->spec, &options->bootstrap);
     options->check_invariants = true;
+    options->trace = options->raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options->checkpoint_log_bytes = 4000;
         options->log_keep_bytes = 0;
@@ -36,6 +36,7 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
     options.n_shards = cluster->options.n_shards;
     options.incarnation = parts->node + 1;
     options.version = "sim";
+    options.trace = parts->trace;
     ASSERT(ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
                                 parts->now_ms, &server) == ST_OK);
     return server;
@@ -108,8 +109,7 @@ static const struct world_node_ops ctrler_ops = {ctrler_create,   ctrler_destroy
 static const struct world_node_ops kv_ops = {kv_create,   kv_destroy, kv_step,
                                              kv_deadline, kv_group,   NULL};
 
-/* ---- The cluster
- * -------------------------------------------------------------------------------------- */
+/* ---- The cluster ---- */
 
 static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct spec *spec,
                          const struct world_node_ops *ops)
@@ -268,8 +268,7 @@ void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i)
     }
 }
 
-/* ---- Administration
- * ------------------------------------------------------------------------------------- */
+/* ---- Administration ---- */
 
 struct change {
     bool ended;
@@ -303,6 +302,9 @@ static enum status await_change(struct kv_cluster *cluster, struct change *chang
     ASSERT(world_run_until(cluster->world, ADMIN_TIMEOUT_MS + 1000, change_ended, change));
     if (num != NULL) {
         *num = change->num;
+    }
+    if (change->status != ST_OK) {
+        fprintf(stderr, "change: %s\n", status_name(change->status));
     }
     return change->status;
 }

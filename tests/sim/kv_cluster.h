@@ -50,8 +50,7 @@ void kv_cluster_start_group(struct kv_cluster *cluster, size_t group);
 void kv_cluster_stop_replica(struct kv_cluster *cluster, size_t i);
 void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i);
 
-/* ---- Administration
- * ---------------------------------------------------------------------------------- */
+/* ---- Administration ---- */
 
 enum status kv_cluster_join(struct kv_cluster *cluster, size_t group, config_num *num);
 enum status kv_cluster_leave(struct kv_cluster *cluster, size_t group, config_num *num);
@@ -63,8 +62,7 @@ void kv_cluster_join_many_now(struct kv_cluster *cluster, const size_t *groups, 
 void kv_cluster_leave_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n);
 /* A configuration (CONFIG_LATEST or a number), valid until the next query. */
 const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_num num);
-/* ---- Clients
- * ----------------------------------------------------------------------------------------- */
+/* ---- Clients ---- */
 
 struct kv_client *kv_client_create(struct kv_cluster *cluster);
 void kv_client_destroy(struct kv_client **client);

@@ -30,8 +30,7 @@ struct raft_cluster {
     size_t next_submit; /* round-robin */
 };
 
-/* ---- The recording service
- * ---------------------------------------------------------------------------- */
+/* ---- The recording service ---- */
 
 static struct io_key count_key(void)
 {
@@ -132,6 +131,7 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     group_options_default(&options, parts->gid, parts->id, parts->seed);
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
     options.check_invariants = true;
+    options.trace = options.raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options.checkpoint_log_bytes = 400;
         options.log_keep_bytes = 0;
@@ -175,8 +175,7 @@ static const struct world_node_ops node_ops = {recorder_create, recorder_destroy
                                                recorder_step,   recorder_next_deadline_ms,
                                                recorder_group,  NULL};
 
-/* ---- The cluster
- * ---------------------------------------------------------------------------------------- */
+/* ---- The cluster ---- */
 
 struct raft_cluster *raft_cluster_create(const char *name,
                                          const struct raft_cluster_options *options)
@@ -279,8 +278,7 @@ void raft_cluster_set_unreliable(struct raft_cluster *cluster, bool unreliable, 
     world_set_faults(cluster->world, &faults);
 }
 
-/* ---- Leaders and terms
- * ---------------------------------------------------------------------------------- */
+/* ---- Leaders and terms ---- */
 
 static bool is_up(const struct raft_cluster *cluster, size_t i)
 {
@@ -343,8 +341,7 @@ raft_term raft_cluster_check_terms(struct raft_cluster *cluster)
     return term;
 }
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------------- */
+/* ---- Commands ---- */
 
 static void forget(void *context, enum status status, struct slice result)
 {

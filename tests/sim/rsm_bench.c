@@ -536,9 +536,11 @@ int64_t bench_counter(struct bench *bench, raft_id id)
     return value;
 }
 
-uint64_t bench_stamp_at(const struct bench *bench, raft_index index)
+void bench_forget_history(struct bench *bench)
 {
-    return index < bench->applied_capacity ? bench->applied[index].stamp : 0;
+    if (bench->applied_capacity > 0) {
+        memset(bench->applied, 0, bench->applied_capacity * sizeof(*bench->applied));
+    }
 }
 
 static bool is_member(const struct bench_replica *replica)

@@ -1,5 +1,6 @@
 /* The world's clock, disks and processes. The network is in world_net.c. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -10,8 +11,7 @@
 #define STATE_WORK_MIN_US 300
 #define STATE_WORK_MAX_US 3000
 
-/* ---- The queue: a binary heap by (time, order)
- * ---------------------------------------------------- */
+/* ---- The queue: a binary heap by (time, order) ---- */
 
 static bool item_before(const struct item *a, const struct item *b)
 {
@@ -62,8 +62,7 @@ static struct item heap_pop(struct world *world)
     }
 }
 
-/* ---- Disks
- * ------------------------------------------------------------------------------------------ */
+/* ---- Disks ---- */
 
 static void schedule_disk(struct world *world, struct world_node *node)
 {
@@ -106,8 +105,7 @@ static void on_state_work(struct world *world, struct world_node *node)
     }
 }
 
-/* ---- Processes
- * -------------------------------------------------------------------------------------- */
+/* ---- Processes ---- */
 
 static void schedule_wake(struct world *world, struct world_node *node)
 {
@@ -154,6 +152,15 @@ static void on_halt(void *context, enum status status, const char *reason)
     snprintf(node->halt_reason, sizeof(node->halt_reason), "%s: %s", status_name(status), reason);
 }
 
+static void emit_trace(void *context, enum trace_level level, const char *line)
+{
+    const struct world_node *node = context;
+
+    (void)level;
+    fprintf(stderr, "%10.3f g%u/%u %s\n", (double)node->world->now_us / 1000, node->gid, node->id,
+            line);
+}
+
 void world_start(struct world *world, size_t number)
 {
     struct world_node *node = world->nodes[number];
@@ -167,6 +174,7 @@ void world_start(struct world *world, size_t number)
                                 .spec = node->spec,
                                 .seed = rng_next(&world->rng),
                                 .now_ms = world->now_us / 1000,
+                                .trace = &node->trace,
                                 .log_content = &content,
                                 .state_meta = &meta};
 
@@ -211,8 +219,7 @@ void world_stop(struct world *world, size_t node)
     end_process(world, world->nodes[node]);
 }
 
-/* ---- Time
- * ------------------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 static void on_wake_node(struct world *world, struct item *item)
 {
@@ -343,8 +350,7 @@ uint64_t world_now_ms(const struct world *world)
     return world->now_us / 1000;
 }
 
-/* ---- The world as a whole
- * ----------------------------------------------------------------------------- */
+/* ---- The world as a whole ---- */
 
 struct world *world_create(uint64_t seed)
 {
@@ -405,6 +411,9 @@ size_t world_add_node(struct world *world, group_id gid, raft_id id, const struc
     node->log = mem_log_create();
     node->state = mem_state_create(gid);
     node->connected = true;
+    node->trace.context = node;
+    node->trace.level = TRACE_DEBUG;
+    node->trace.emit = getenv("SIM_TRACE") != NULL ? emit_trace : NULL;
     world->nodes[world->n_nodes] = node;
     return world->n_nodes++;
 }

@@ -31,6 +31,7 @@ struct world_parts {
     uint64_t seed;
     uint64_t now_ms;
     struct group_world io;
+    const struct trace *trace; /* lines go to stderr if SIM_TRACE is set in the environment */
     struct io_log_content *log_content;
     const struct io_state_meta *state_meta;
 };
@@ -63,8 +64,7 @@ struct world_counts {
 struct world *world_create(uint64_t seed);
 void world_destroy(struct world **world);
 
-/* ---- Nodes
- * ------------------------------------------------------------------------------------------ */
+/* ---- Nodes ---- */
 
 /* Adds a replica, not yet started; returns its number. Its URL is that of the spec under id. */
 size_t world_add_node(struct world *world, group_id gid, raft_id id, const struct spec *spec,
@@ -87,8 +87,7 @@ uint64_t world_state_bytes(const struct world *world, size_t node);
 /* Why the node halted; NULL if it did not. */
 const char *world_halted(const struct world *world, size_t node);
 
-/* ---- Network
- * ---------------------------------------------------------------------------------------- */
+/* ---- Network ---- */
 
 void world_set_faults(struct world *world, const struct world_faults *faults);
 /* A node that is not connected neither sends nor gets anything, from peers or clients. */
@@ -99,8 +98,7 @@ void world_cut_pair(struct world *world, size_t a, size_t b, bool cut);
 /* Cuts or joins one client from one node. */
 void world_cut_client(struct world *world, size_t client, size_t node, bool cut);
 
-/* ---- Clients
- * ---------------------------------------------------------------------------------------- */
+/* ---- Clients ---- */
 
 struct world_client_ops {
     void (*message)(void *client, uint64_t now_ms, struct slice message);
@@ -116,8 +114,7 @@ void world_client_send(struct world *world, size_t client, const char *url, stru
 /* The client's next deadline may have changed: after an operation was started from outside. */
 void world_reschedule(struct world *world, size_t client);
 
-/* ---- Time
- * ------------------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 uint64_t world_now_ms(const struct world *world);
 uint64_t world_now_us(const struct world *world);

@@ -58,6 +58,7 @@ struct world_node {
     bool connected;
     bool halted;
     char halt_reason[256];
+    struct trace trace;
     uint64_t wake_us, wake_version;
     bool log_work_scheduled, state_work_scheduled;
     uint64_t rpcs;

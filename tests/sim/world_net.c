@@ -49,8 +49,7 @@ static bool draw_fate(struct world *world, bool request, uint64_t *delay_us)
     return true;
 }
 
-/* ---- Between replicas
- * --------------------------------------------------------------------------------- */
+/* ---- Between replicas ---- */
 
 static struct world_node *find_replica(struct world *world, group_id gid, raft_id id)
 {
@@ -190,8 +189,7 @@ void world_set_faults(struct world *world, const struct world_faults *faults)
     world->faults = *faults;
 }
 
-/* ---- Streams
- * ------------------------------------------------------------------------------------------ */
+/* ---- Streams ---- */
 
 static struct stream *stream_of(struct world *world, owner_id owner, size_t node)
 {

@@ -269,7 +269,7 @@ static void repeated_claims_stay_bounded(void **state)
     shard_owners_fini(&owners);
 }
 
-/* ---- Differences ---------------------------------------------------------------------------- */
+/* ---- Differences ---- */
 
 static void add_group(struct shard_config *config, uint32_t gid, config_num joined_at)
 {

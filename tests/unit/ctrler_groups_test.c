@@ -63,7 +63,7 @@ static struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t g
     return ctrler_machine_apply(machine, &command);
 }
 
-/* ---- Groups that leave and come back -------------------------------------------------------- */
+/* ---- Groups that leave and come back ---- */
 
 static void a_group_that_left_stays_listed_while_it_may_hold_shards(void **state)
 {
@@ -186,7 +186,7 @@ static void the_urls_of_a_group_that_left_are_taken_while_it_holds_shards(void *
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Incarnations --------------------------------------------------------------------------- */
+/* ---- Incarnations ---- */
 
 static void the_first_incarnation_shown_is_the_groups_for_good(void **state)
 {
@@ -215,7 +215,7 @@ static void the_first_incarnation_shown_is_the_groups_for_good(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Confirmations -------------------------------------------------------------------------- */
+/* ---- Confirmations ---- */
 
 static void assert_owner(const struct ctrler_machine *machine, shard_id shard, uint32_t gid,
                          config_num epoch)
@@ -315,7 +315,7 @@ static void impossible_confirmations_are_refused_whole(void **state)
     ctrler_machine_fini(m);
 }
 
-/* ---- Restore -------------------------------------------------------------------------------- */
+/* ---- Restore ---- */
 
 /* Keys and values of the controller's records, collected before any of them is changed. */
 struct record {

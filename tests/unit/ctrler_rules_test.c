@@ -38,7 +38,7 @@ static void assert_refused(struct ctrler_result result, enum status status,
     assert_int_equal(result.reason, reason);
 }
 
-/* ---- Before and at the beginning ------------------------------------------------------------ */
+/* ---- Before and at the beginning ---- */
 
 static void before_init_nothing_is_applied_and_no_session_begun(void **state)
 {
@@ -115,7 +115,7 @@ static void an_unknown_command_halts_and_is_never_skipped(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Refusals ------------------------------------------------------------------------------- */
+/* ---- Refusals ---- */
 
 /* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
  * them as they are. */
@@ -254,7 +254,7 @@ static void a_cluster_has_at_most_1024_groups(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Sessions ------------------------------------------------------------------------------- */
+/* ---- Sessions ---- */
 
 static void a_retried_join_gets_the_same_answer_and_is_not_already_joined(void **state)
 {

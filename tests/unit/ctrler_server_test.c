@@ -7,7 +7,7 @@
 #include "tests/sim/ctrler_trio.h"
 #include "tests/sim/world_internal.h"
 
-/* ---- The beginning -------------------------------------------------------------------------- */
+/* ---- The beginning ---- */
 
 static void a_leader_begins_the_cluster_by_itself(void **state)
 {
@@ -75,7 +75,7 @@ static void a_replica_with_other_shards_than_the_cluster_stops(void **state)
     trio_end(&trio);
 }
 
-/* ---- Changes and queries -------------------------------------------------------------------- */
+/* ---- Changes and queries ---- */
 
 static void changes_are_answered_with_the_number_they_made(void **state)
 {
@@ -183,7 +183,7 @@ static void times_far_ahead_are_refused_before_they_are_proposed(void **state)
     trio_end(&trio);
 }
 
-/* ---- Failures ------------------------------------------------------------------------------- */
+/* ---- Failures ---- */
 
 /* The public suite's AgreeConfig, with its HistoricalQueries: whoever leads, every number gives the
  * same bytes. */
@@ -391,7 +391,7 @@ static void a_history_that_cannot_be_read_stops_the_replica(void **state)
     trio_end(&trio);
 }
 
-/* ---- Groups --------------------------------------------------------------------------------- */
+/* ---- Groups ---- */
 
 static struct proto_request group_query(uint32_t gid, uint64_t incarnation)
 {

@@ -64,7 +64,7 @@ static uint32_t count_moves_and_check_survivors(struct ctrler_machine *machine, 
     return moved;
 }
 
-/* ---- Basic ---------------------------------------------------------------------------------- */
+/* ---- Basic ---- */
 
 static void leave_join(void **state)
 {
@@ -209,7 +209,7 @@ static void move_pins_shards_and_does_not_rebalance(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Concurrent clerks ---------------------------------------------------------------------- */
+/* ---- Concurrent clerks ---- */
 
 /* Ten clerks with three operations each, in a random order that keeps each clerk's own. */
 typedef void (*clerk_step)(struct ctrler_machine *machine, uint32_t clerk, int step);
@@ -280,7 +280,7 @@ static void concurrent_leave_join(void **state)
     }
 }
 
-/* ---- Minimal transfers ---------------------------------------------------------------------- */
+/* ---- Minimal transfers ---- */
 
 /* Joins 5 groups to the ten and lets them leave again, one by one or all at once. The public suite
  * means to check that no survivor's shard moves to another survivor, but looks at gids that do not
@@ -351,7 +351,7 @@ static void more_groups_than_shards(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- Multi ---------------------------------------------------------------------------------- */
+/* ---- Multi ---- */
 
 static void multi_leave_join(void **state)
 {
@@ -371,7 +371,7 @@ static void multi_leave_join(void **state)
     ctrler_machine_fini(&machine);
 }
 
-/* ---- All replicas agree --------------------------------------------------------------------- */
+/* ---- All replicas agree ---- */
 
 /* One random command for a cluster of some 20 gids; many of them refused. */
 static void random_command(struct ctrler_machine *machine, struct rng *rng)

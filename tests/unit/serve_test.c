@@ -28,7 +28,7 @@ struct probe {
     int n_answers;
 };
 
-/* ---- The service ---------------------------------------------------------------------------- */
+/* ---- The service ---- */
 
 static enum status apply_nothing(void *service, const struct rsm_command *command,
                                  struct buf *result)
@@ -90,7 +90,7 @@ static config_num some_config(void *context)
     return 33;
 }
 
-/* ---- The node ------------------------------------------------------------------------------- */
+/* ---- The node ---- */
 
 static void *node_create(void *context, const struct world_parts *parts)
 {
@@ -161,7 +161,7 @@ static struct group *node_group(void *server)
 static const struct world_node_ops node_ops = {node_create,   node_destroy, node_step,
                                                node_deadline, node_group,   NULL};
 
-/* ---- The client ----------------------------------------------------------------------------- */
+/* ---- The client ---- */
 
 static void client_message(void *client, uint64_t now_ms, struct slice message)
 {
@@ -243,7 +243,7 @@ static void probe_end(struct probe *probe)
     buf_fini(&probe->answer);
 }
 
-/* ---- Answered here -------------------------------------------------------------------------- */
+/* ---- Answered here ---- */
 
 static void ping_is_answered_with_the_servers_header(void **state)
 {
@@ -312,7 +312,7 @@ static void transfer_says_whether_it_began(void **state)
     probe_end(&probe);
 }
 
-/* ---- The service's -------------------------------------------------------------------------- */
+/* ---- The service's ---- */
 
 static struct proto_request config_request(uint64_t id)
 {
@@ -385,7 +385,7 @@ static void beyond_the_bound_the_service_is_busy_but_the_replica_can_be_asked(vo
     probe_end(&probe);
 }
 
-/* ---- Rubbish -------------------------------------------------------------------------------- */
+/* ---- Rubbish ---- */
 
 static void a_malformed_request_is_refused_under_its_id(void **state)
 {

@@ -22,10 +22,11 @@
 #include "raft/store.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "raft/util/trace.h"
 
 #define KIT_PATIENCE_S 60
 
-/* ---- A directory of its own for a test ------------------------------------------------------- */
+/* ---- A directory of its own for a test ---- */
 
 static inline int kit_remove_one(const char *path, const struct stat *found, int type,
                                  struct FTW *ftw)
@@ -47,7 +48,7 @@ static inline void kit_make_dir(char path[64])
     assert_non_null(mkdtemp(path));
 }
 
-/* ---- Mail and events ------------------------------------------------------------------------- */
+/* ---- Mail and events ---- */
 
 struct kit_letter {
     void (*run)(void *arg);
@@ -73,7 +74,18 @@ struct kit {
     pthread_cond_t wake;
     struct kit_letter *letters, **letters_end;
     struct kit_event *events, **events_end;
+    struct trace trace;
 };
+
+/* Set KIT_TRACE in the environment to see what the store has to say. */
+static inline void kit_emit(void *context, enum trace_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    if (getenv("KIT_TRACE") != NULL) {
+        fprintf(stderr, "trace: %s\n", line);
+    }
+}
 
 static inline void kit_post(void *context, void (*run)(void *arg), void *arg)
 {
@@ -106,10 +118,11 @@ static inline void kit_deliver(void *context, struct io_event *event)
     kit->events_end = &kept->next;
 }
 
-static inline void kit_init(struct kit *kit)
+/* A kit in a directory that is there, and stays. */
+static inline void kit_init_at(struct kit *kit, const char *path)
 {
     *kit = (struct kit){0};
-    kit_make_dir(kit->path);
+    snprintf(kit->path, sizeof(kit->path), "%.63s", path);
     snprintf(kit->state, sizeof(kit->state), "%s/state", kit->path);
     state_options_default(&kit->options, kit->state, 7);
     kit->options.cache_bytes = 1u << 20;
@@ -120,6 +133,16 @@ static inline void kit_init(struct kit *kit)
     pthread_cond_init(&kit->wake, NULL);
     kit->letters_end = &kit->letters;
     kit->events_end = &kit->events;
+    kit->trace = (struct trace){TRACE_WARN, NULL, kit_emit};
+    kit->options.trace = &kit->trace;
+}
+
+static inline void kit_init(struct kit *kit)
+{
+    char path[64];
+
+    kit_make_dir(path);
+    kit_init_at(kit, path);
 }
 
 /* Runs one letter, if there is one; waits for it up to the given time. */
@@ -219,16 +242,21 @@ static inline void kit_close(struct kit *kit)
     }
 }
 
-static inline void kit_fini(struct kit *kit)
+static inline void kit_fini_at(struct kit *kit)
 {
     kit_close(kit);
     buf_fini(&kit->meta.extra);
     pthread_mutex_destroy(&kit->lock);
     pthread_cond_destroy(&kit->wake);
+}
+
+static inline void kit_fini(struct kit *kit)
+{
+    kit_fini_at(kit);
     kit_remove_tree(kit->path);
 }
 
-/* ---- The state's operations in short --------------------------------------------------------- */
+/* ---- The state's operations in short ---- */
 
 static inline struct io_key kit_key(uint64_t range, uint8_t kind, const char *key)
 {
@@ -292,7 +320,7 @@ static inline struct kit_event *kit_read_chunk(struct kit *kit, uint64_t id, uin
     return kit_wait(kit, IO_EVENT_SNAPSHOT_READ);
 }
 
-/* ---- The model ------------------------------------------------------------------------------- */
+/* ---- The model ---- */
 
 #define MODEL_ITEMS 2048
 #define MODEL_KEY   24

@@ -1,0 +1,413 @@
+/* For the tests of kv_sm: shard groups as pairs of replicas that are fed the same commands and must
+ * stay equal, wired together without Raft: what a leader would propose is computed from applied
+ * state and applied at once. */
+#ifndef TESTS_UNIT_KV_TWINS_H
+#define TESTS_UNIT_KV_TWINS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above first */
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "raft/util/mem.h"
+#include "shardkv/kv_sm.h"
+#include "tests/sim/mem_state.h"
+
+#define TWINS_SHARDS 16
+#define TWINS_GROUPS 4 /* gids 1..4 */
+
+struct twin {
+    struct mem_state *memory;
+    struct kv_sm *sm;
+};
+
+struct twins {
+    uint32_t gid;
+    struct twin replicas[2];
+    raft_index index;
+};
+
+/* A command that was applied: for duplicates. */
+struct applied {
+    uint32_t gid;
+    struct buf bytes;
+};
+
+struct cluster {
+    struct twins groups[TWINS_GROUPS + 1];
+    struct shard_config config; /* the latest */
+    uint64_t stamp;
+    size_t reader; /* which replica of each group the next step looks at */
+    uint32_t piece_bytes;
+    uint64_t copy_id;
+    unsigned dead; /* bit gid */
+    bool restore_always;
+    struct applied *history;
+    size_t n_history, history_capacity;
+    struct buf result_bytes; /* of the last apply */
+    struct kv_command_result result;
+    char key[32];
+};
+
+static inline struct kv_sm *sm_of(struct cluster *cluster, uint32_t gid)
+{
+    return cluster->groups[gid].replicas[cluster->reader].sm;
+}
+
+/* ---- Applying ---------------------------------------------------------------------------------
+ */
+
+static inline uint64_t twin_sum(const struct twin *twin)
+{
+    uint64_t *ranges = NULL, sum;
+    size_t n = 0, capacity = 0;
+
+    kv_sm_ranges(twin->sm, &ranges, &n, &capacity);
+    for (size_t i = 1; i < n; i++) {
+        assert_true(ranges[i - 1] < ranges[i]);
+    }
+    sum = mem_state_sum(twin->memory, ranges, n);
+    mem_free(ranges);
+    return sum;
+}
+
+static inline uint64_t group_sum(struct cluster *cluster, uint32_t gid)
+{
+    uint64_t sum = twin_sum(&cluster->groups[gid].replicas[0]);
+
+    assert_true(sum == twin_sum(&cluster->groups[gid].replicas[1]));
+    return sum;
+}
+
+static inline enum status apply_bytes(struct cluster *cluster, uint32_t gid, struct slice bytes)
+{
+    struct twins *group = &cluster->groups[gid];
+    struct rsm_command entry = {.index = ++group->index, .term = 1, .bytes = bytes};
+    struct buf other = {0};
+
+    entry.stamp = ++cluster->stamp;
+    buf_clear(&cluster->result_bytes);
+    assert_int_equal(kv_sm_apply(group->replicas[0].sm, &entry, &cluster->result_bytes), ST_OK);
+    assert_int_equal(kv_sm_apply(group->replicas[1].sm, &entry, &other), ST_OK);
+    assert_true(slice_equal(buf_slice(&cluster->result_bytes), buf_slice(&other)));
+    buf_fini(&other);
+    assert_true(kv_command_result_decode(buf_slice(&cluster->result_bytes), &cluster->result));
+    if (cluster->restore_always) {
+        assert_int_equal(kv_sm_restore(group->replicas[1].sm), ST_OK);
+    }
+    return cluster->result.status;
+}
+
+static inline enum status apply(struct cluster *cluster, uint32_t gid,
+                                const struct kv_command *command)
+{
+    struct applied *applied;
+
+    MEM_GROW(cluster->history, cluster->history_capacity, cluster->n_history + 1);
+    applied = &cluster->history[cluster->n_history++];
+    *applied = (struct applied){.gid = gid};
+    kv_command_encode(command, &applied->bytes);
+    return apply_bytes(cluster, gid, buf_slice(&applied->bytes));
+}
+
+/* Every command so far reaches its group once more: nothing changes. */
+static inline void apply_all_again(struct cluster *cluster)
+{
+    uint64_t sums[TWINS_GROUPS + 1];
+    size_t n = cluster->n_history;
+
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        sums[gid] = group_sum(cluster, gid);
+    }
+    for (size_t i = 0; i < n; i++) {
+        apply_bytes(cluster, cluster->history[i].gid, buf_slice(&cluster->history[i].bytes));
+    }
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        assert_true(sums[gid] == group_sum(cluster, gid));
+    }
+}
+
+static inline void restore_all(struct cluster *cluster)
+{
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(kv_sm_restore(cluster->groups[gid].replicas[i].sm), ST_OK);
+        }
+    }
+}
+
+/* ---- Life -------------------------------------------------------------------------------------
+ */
+
+static inline void cluster_init(struct cluster *cluster)
+{
+    struct kv_command init = {.kind = KV_COMMAND_INIT};
+
+    *cluster = (struct cluster){.stamp = 1000, .piece_bytes = 64, .copy_id = 100};
+    shard_config_init(&cluster->config, TWINS_SHARDS);
+    memset(cluster->config.cluster_id, 9, sizeof(cluster->config.cluster_id));
+    memset(init.init.cluster_id, 9, sizeof(init.init.cluster_id));
+    init.init.n_shards = TWINS_SHARDS;
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        cluster->groups[gid].gid = gid;
+        for (size_t i = 0; i < 2; i++) {
+            struct twin *twin = &cluster->groups[gid].replicas[i];
+            struct kv_sm_options options = {.gid = gid, .max_sessions = 100};
+
+            twin->memory = mem_state_create(gid);
+            options.state = mem_state_io(twin->memory);
+            twin->sm = kv_sm_create(&options);
+            assert_int_equal(kv_sm_restore(twin->sm), ST_OK);
+        }
+        init.init.incarnation = gid * 1111;
+        assert_int_equal(apply(cluster, gid, &init), ST_OK);
+    }
+}
+
+static inline void cluster_fini(struct cluster *cluster)
+{
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        group_sum(cluster, gid); /* replicas are equal to the end */
+        for (size_t i = 0; i < 2; i++) {
+            kv_sm_destroy(&cluster->groups[gid].replicas[i].sm);
+            mem_state_destroy(&cluster->groups[gid].replicas[i].memory);
+        }
+    }
+    for (size_t i = 0; i < cluster->n_history; i++) {
+        buf_fini(&cluster->history[i].bytes);
+    }
+    mem_free(cluster->history);
+    buf_fini(&cluster->result_bytes);
+    shard_config_fini(&cluster->config);
+}
+
+/* ---- Configurations ---------------------------------------------------------------------------
+ */
+
+/* The groups of gids 1..4 are members from the first configuration on. */
+static inline void add_groups(struct shard_config *config)
+{
+    config->groups = mem_zalloc(TWINS_GROUPS * sizeof(config->groups[0]));
+    config->n_groups = TWINS_GROUPS;
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        struct config_group *group = &config->groups[gid - 1];
+
+        group->gid = gid;
+        group->member = true;
+        group->joined_at = 1;
+        group->incarnation = gid * 1111;
+        group->replicas.n = 1;
+        group->replicas.replicas[0].id = 1;
+        snprintf(group->replicas.replicas[0].url, sizeof(group->replicas.replicas[0].url),
+                 "tcp://10.0.0.%u:1", gid);
+    }
+}
+
+/* The next configuration: as the last, but with shard given to owner (0: nobody). */
+static inline void config_give(struct cluster *cluster, shard_id shard, uint32_t owner)
+{
+    struct shard_config *config = &cluster->config;
+
+    if (config->num == 0) {
+        add_groups(config);
+    }
+    config->num++;
+    for (shard_id s = 0; s < TWINS_SHARDS; s++) {
+        config->from[s] = config->shards[s] != 0 ? config->shards[s] : config->from[s];
+    }
+    config->shards[shard] = owner;
+}
+
+static inline enum status adopt(struct cluster *cluster, uint32_t gid)
+{
+    struct kv_command command = {.kind = KV_COMMAND_CONFIG};
+    struct buf bytes = {0};
+    enum status status;
+
+    shard_config_encode(&cluster->config, &bytes);
+    command.config = buf_slice(&bytes);
+    status = apply(cluster, gid, &command);
+    buf_fini(&bytes);
+    return status;
+}
+
+static inline void adopt_all(struct cluster *cluster)
+{
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        if ((cluster->dead & 1u << gid) == 0) {
+            assert_int_equal(adopt(cluster, gid), ST_OK);
+        }
+    }
+}
+
+static inline void give(struct cluster *cluster, shard_id shard, uint32_t owner)
+{
+    config_give(cluster, shard, owner);
+    adopt_all(cluster);
+}
+
+/* ---- Moving -----------------------------------------------------------------------------------
+ */
+
+/* One step of the taker for one shard, as its leader would make it from what it has applied. */
+static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id id,
+                                const struct shard_transition *head)
+{
+    struct kv_sm *taker = sm_of(cluster, gid), *source = sm_of(cluster, head->gid);
+    const struct shard_copy *copy = &kv_sm_shard(taker, id)->copy;
+    struct kv_command command = {.shard = id, .num = head->num};
+    struct kv_piece_source from;
+    struct kv_piece_end end;
+    struct kv_piece piece;
+    enum shard_answer answer =
+        shard_answer(kv_sm_shard(source, id), head->num, gid, kv_sm_meta(source)->adopted);
+
+    if (answer == SHARD_ANSWER_FREEZE) {
+        command.kind = KV_COMMAND_FREEZE;
+        return apply(cluster, head->gid, &command) == ST_OK;
+    }
+    if (answer != SHARD_ANSWER_YES) {
+        assert_int_equal(answer, SHARD_ANSWER_NOT_READY);
+        return false;
+    }
+    from = kv_sm_piece_source(source, id);
+    assert_int_equal(kv_piece_read(&from, buf_slice(&copy->cursor), cluster->piece_bytes, &piece),
+                     ST_OK);
+    if (piece.kind == PROTO_PIECE_END) {
+        command.kind = KV_COMMAND_INSTALL;
+        assert_true(kv_piece_end_decode(buf_slice(&piece.body), &end));
+        command.install.end =
+            (struct shard_end){copy->copy_id != 0 ? copy->copy_id : ++cluster->copy_id,
+                               copy->next_piece, end.records, end.sessions, end.epoch};
+        command.install.floor = end.floor;
+        command.install.version = end.version;
+        command.install.chain = end.chain;
+    } else {
+        command.kind = KV_COMMAND_CHUNK;
+        command.chunk.copy_id = copy->copy_id != 0 ? copy->copy_id : ++cluster->copy_id;
+        command.chunk.piece = copy->next_piece;
+        command.chunk.kind = (uint8_t)piece.kind;
+        command.chunk.body = buf_slice(&piece.body);
+        command.chunk.cursor = buf_slice(&piece.cursor);
+    }
+    assert_int_equal(apply(cluster, gid, &command), ST_OK);
+    kv_piece_fini(&piece);
+    return true;
+}
+
+static inline bool step_release(struct cluster *cluster, uint32_t gid, shard_id id,
+                                const struct shard_release *pending)
+{
+    struct kv_sm *source = sm_of(cluster, pending->gid);
+    struct kv_command command = {.shard = id, .num = pending->num};
+    enum shard_answer answer =
+        shard_answer(kv_sm_shard(source, id), pending->num, gid, kv_sm_meta(source)->adopted);
+
+    if (answer == SHARD_ANSWER_YES) {
+        command.kind = KV_COMMAND_DROP;
+        return apply(cluster, pending->gid, &command) == ST_OK;
+    }
+    assert_int_equal(answer, SHARD_ANSWER_DONE);
+    command.kind = KV_COMMAND_RELEASED;
+    return apply(cluster, gid, &command) == ST_OK;
+}
+
+static inline bool is_dead(const struct cluster *cluster, uint32_t gid)
+{
+    return (cluster->dead & 1u << gid) != 0;
+}
+
+/* At most one group serves the shard. */
+static inline void check_owners(struct cluster *cluster, shard_id id)
+{
+    int serving = 0;
+
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        serving += kv_sm_shard(sm_of(cluster, gid), id)->state == SHARD_SERVING;
+    }
+    assert_true(serving <= 1);
+}
+
+/* One step of any group for any shard; false: all is at rest, or waits for the dead. */
+static inline bool step(struct cluster *cluster)
+{
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        for (shard_id id = 0; id < TWINS_SHARDS && !is_dead(cluster, gid); id++) {
+            const struct shard *shard = kv_sm_shard(sm_of(cluster, gid), id);
+            const struct shard_transition *head = shard_head(shard);
+
+            if (head != NULL && head->kind == SHARD_RECEIVE && !is_dead(cluster, head->gid) &&
+                step_receive(cluster, gid, id, head)) {
+                check_owners(cluster, id);
+                return true;
+            }
+            if (shard->n_releases > 0 && !is_dead(cluster, shard->releases[0].gid) &&
+                step_release(cluster, gid, id, &shard->releases[0])) {
+                check_owners(cluster, id);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static inline void settle(struct cluster *cluster)
+{
+    int steps = 0;
+
+    while (step(cluster)) {
+        assert_true(++steps < 10000);
+    }
+}
+
+/* ---- Clients ----------------------------------------------------------------------------------
+ */
+
+static inline const char *key_in(struct cluster *cluster, shard_id shard, unsigned n)
+{
+    for (unsigned i = 0;; i++) {
+        snprintf(cluster->key, sizeof(cluster->key), "k%u.%u", n, i);
+        if (shard_of_key(slice_text(cluster->key), TWINS_SHARDS) == shard) {
+            return cluster->key;
+        }
+    }
+}
+
+static inline struct kv_command write_of(uint8_t client, uint64_t seq, enum kv_operation_type type,
+                                         const char *key, const char *value)
+{
+    struct kv_command command = {.kind = KV_COMMAND_WRITE};
+
+    command.write.shard = shard_of_key(slice_text(key), TWINS_SHARDS);
+    memset(command.write.session.client, client, sizeof(command.write.session.client));
+    command.write.session.seq = seq;
+    command.write.session.acked_seq = seq - 1;
+    command.write.session.issued_at = 1;
+    command.write.n_operations = 1;
+    command.write.operations[0] = (struct kv_operation){type, slice_text(key), slice_text(value)};
+    return command;
+}
+
+static inline enum status write_to(struct cluster *cluster, uint32_t gid, uint8_t client,
+                                   uint64_t seq, enum kv_operation_type type, const char *key,
+                                   const char *value)
+{
+    struct kv_command command = write_of(client, seq, type, key, value);
+
+    return apply(cluster, gid, &command);
+}
+
+/* The first output of the last write. */
+static inline uint32_t output(struct cluster *cluster)
+{
+    struct reader reader = reader_of(cluster->result.result);
+    struct kv_write_result result;
+
+    assert_true(kv_write_result_decode(&reader, &result));
+    return result.outputs[0];
+}
+
+#endif

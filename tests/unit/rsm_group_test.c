@@ -1,0 +1,608 @@
+/* Unit tests of a group: proposals and how they end, reads, stamps, limits. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above first */
+#include <cmocka.h>
+
+#include "raft/util/mem.h"
+#include "raft/wire.h"
+#include "tests/sim/rsm_bench.h"
+
+#define HOUR_US (3600ll * 1000000)
+
+static struct bench *started(size_t n, uint64_t seed)
+{
+    struct bench *bench = bench_create(n, seed);
+
+    bench_start_all(bench);
+    bench_leader(bench);
+    return bench;
+}
+
+/* ---- Proposals ---- */
+
+static void one_replica_applies_what_is_proposed(void **state)
+{
+    struct bench *bench = started(1, 1);
+    struct bench_call first, second;
+
+    (void)state;
+    bench_propose(bench, 1, "inc", &first);
+    bench_propose(bench, 1, "inc", &second);
+    assert_int_equal(first.ended, 0); /* gathered until the turn ends */
+    assert_true(bench_run_until_ended(bench, &second, 100));
+    assert_int_equal(first.status, ST_OK);
+    assert_string_equal(first.result, "1");
+    assert_int_equal(second.status, ST_OK);
+    assert_string_equal(second.result, "2");
+    assert_int_equal(bench_counter(bench, 1), 2);
+    bench_destroy(&bench);
+}
+
+static void three_replicas_apply_the_same(void **state)
+{
+    struct bench *bench = started(3, 2);
+
+    (void)state;
+    for (int64_t i = 1; i <= 10; i++) {
+        assert_int_equal(bench_inc(bench), i);
+    }
+    bench_converge(bench);
+    for (raft_id id = 1; id <= 3; id++) {
+        assert_int_equal(bench_counter(bench, id), 10);
+        assert_true(bench_replica(bench, id)->role_changes > 0);
+    }
+    bench_destroy(&bench);
+}
+
+static void a_follower_refuses_at_once(void **state)
+{
+    struct bench *bench = started(3, 3);
+    raft_id follower = bench_other(bench, bench_leader(bench));
+    struct bench_call proposal, read;
+
+    (void)state;
+    bench_propose(bench, follower, "inc", &proposal);
+    bench_read(bench, follower, &read);
+    assert_int_equal(proposal.ended, 1);
+    assert_int_equal(proposal.status, ST_NOT_LEADER);
+    assert_int_equal(read.status, ST_NOT_LEADER);
+    assert_int_equal(group_statistics(bench_replica(bench, follower)->group)->proposals_refused, 1);
+    bench_destroy(&bench);
+}
+
+/* The deposed leader's entry never reached anybody: another one commits in its place. */
+static void a_proposal_overwritten_by_another_leader_was_not_applied(void **state)
+{
+    struct bench *bench = started(3, 4);
+    raft_id old = bench_leader(bench);
+    struct bench_call lost;
+
+    (void)state;
+    bench_replica(bench, old)->cut = true;
+    bench_propose(bench, old, "dec", &lost);
+    assert_int_equal(bench_inc(bench), 1);
+    bench_run(bench, 1000);
+    assert_int_equal(lost.ended, 0); /* it steps down, but does not know the end yet */
+    assert_false(group_is_leader(bench_replica(bench, old)->group));
+    bench_replica(bench, old)->cut = false;
+    assert_true(bench_run_until_ended(bench, &lost, 1000));
+    assert_int_equal(lost.status, ST_NOT_LEADER);
+    bench_converge(bench);
+    assert_int_equal(bench_counter(bench, old), 1);
+    bench_destroy(&bench);
+}
+
+/* The deposed leader's entry reached the others, whose answers it never heard: its successor
+ * commits it, and the proposer hears so from the leader that lost its office. */
+static void a_proposal_that_survives_its_leader_is_ok(void **state)
+{
+    struct bench *bench = started(3, 5);
+    raft_id old = bench_leader(bench);
+    struct bench_call survivor;
+
+    (void)state;
+    bench_replica(bench, old)->deaf = true;
+    bench_propose(bench, old, "inc", &survivor);
+    bench_run(bench, 10);
+    bench_replica(bench, old)->cut = true;
+    assert_int_equal(bench_inc(bench), 2);
+    assert_int_equal(survivor.ended, 0);
+    bench_replica(bench, old)->cut = false;
+    bench_replica(bench, old)->deaf = false;
+    assert_true(bench_run_until_ended(bench, &survivor, 1000));
+    assert_int_equal(survivor.status, ST_OK);
+    assert_string_equal(survivor.result, "1");
+    bench_converge(bench);
+    assert_int_equal(bench_counter(bench, old), 2);
+    bench_destroy(&bench);
+}
+
+static void a_proposal_that_a_snapshot_jumped_over_is_unknown(void **state)
+{
+    struct bench *bench = bench_create(3, 6);
+    struct bench_call survivor, overwritten;
+    raft_id old;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 500;
+    bench_options(bench)->log_keep_bytes = 0;
+    bench_start_all(bench);
+    old = bench_leader(bench);
+    bench_replica(bench, old)->deaf = true;
+    bench_propose(bench, old, "inc", &survivor);
+    bench_run(bench, 10);
+    bench_replica(bench, old)->cut = true;
+    bench_propose(bench, old, "dec", &overwritten);
+    for (int i = 2; i <= 100; i++) {
+        assert_int_equal(bench_inc(bench), i);
+    }
+    bench_replica(bench, old)->cut = false;
+    bench_replica(bench, old)->deaf = false;
+    assert_true(bench_run_until_ended(bench, &survivor, 2000));
+    assert_int_equal(survivor.status, ST_UNKNOWN);
+    assert_int_equal(overwritten.status, ST_UNKNOWN);
+    assert_int_equal(group_statistics(bench_replica(bench, old)->group)->snapshots_installed, 1);
+    assert_int_equal(group_statistics(bench_replica(bench, old)->group)->proposals_unknown, 2);
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
+static void destroying_ends_everything(void **state)
+{
+    struct bench *bench = started(3, 7);
+    raft_id leader = bench_leader(bench);
+    struct bench_call appended, gathered, asked, read;
+
+    (void)state;
+    bench_replica(bench, leader)->cut = true;
+    bench_propose(bench, leader, "inc", &appended);
+    bench_read(bench, leader, &asked);
+    bench_run(bench, 5);
+    bench_propose(bench, leader, "inc", &gathered);
+    bench_read(bench, leader, &read);
+    bench_crash(bench, leader, 0);
+    assert_int_equal(appended.status, ST_UNKNOWN);
+    assert_int_equal(gathered.status, ST_SHUTDOWN);
+    assert_int_equal(asked.status, ST_SHUTDOWN);
+    assert_int_equal(read.status, ST_SHUTDOWN);
+    bench_destroy(&bench);
+}
+
+/* ---- Reads ---- */
+
+static void reads_see_everything_committed_before(void **state)
+{
+    struct bench *bench = started(3, 8);
+    raft_id leader = bench_leader(bench);
+    struct bench_call read[3];
+
+    (void)state;
+    for (int64_t i = 1; i <= 20; i++) {
+        assert_int_equal(bench_inc(bench), i);
+        for (size_t k = 0; k < 3; k++) {
+            bench_read(bench, leader, &read[k]);
+            assert_int_equal(read[k].ended, 0);
+        }
+        assert_true(bench_run_until_ended(bench, &read[2], 100));
+        for (size_t k = 0; k < 3; k++) {
+            assert_int_equal(read[k].status, ST_OK);
+            assert_int_equal(read[k].value, i);
+        }
+    }
+    assert_int_equal(group_statistics(bench_replica(bench, leader)->group)->reads_ok, 60);
+    bench_destroy(&bench);
+}
+
+/* More is committed at once than one turn applies: the read is confirmed before the state is there,
+ * and waits for it. */
+static void a_read_waits_until_its_index_is_applied(void **state)
+{
+    enum { N = 10000 };
+    struct bench *bench = started(3, 9);
+    struct bench_call *calls = mem_zalloc(N * sizeof(*calls)), read;
+    raft_id leader = bench_leader(bench);
+    struct group *group = bench_replica(bench, leader)->group;
+    raft_index before;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        bench_propose(bench, leader, "inc", &calls[i]);
+    }
+    before = group_applied_index(group);
+    while (raft_commit_index(group_raft(group)) < before + N) {
+        bench_turn(bench);
+    }
+    assert_true(group_applied_index(group) < before + N);
+    assert_true(group_next_deadline_ms(group) <= bench_now_ms(bench));
+    bench_read(bench, leader, &read);
+    assert_true(bench_run_until_ended(bench, &read, 100));
+    assert_int_equal(read.status, ST_OK);
+    assert_int_equal(read.value, N);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(calls[i].status, ST_OK);
+        assert_int_equal(calls[i].ended, 1);
+    }
+    mem_free(calls);
+    bench_destroy(&bench);
+}
+
+static void no_turn_applies_more_than_its_budget(void **state)
+{
+    enum { N = 9000 };
+    struct bench *bench = started(1, 10);
+    struct bench_call *calls = mem_zalloc(N * sizeof(*calls));
+    struct group *group = bench_replica(bench, 1)->group;
+    raft_index before = group_applied_index(group);
+    int turns = 0;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        bench_propose(bench, 1, "inc", &calls[i]);
+    }
+    while (group_applied_index(group) < before + N) {
+        raft_index from = group_applied_index(group);
+        bench_turn(bench);
+        assert_true(group_applied_index(group) - from <= 4096);
+        assert_true(turns++ < 10);
+    }
+    for (size_t i = 0; i < 20; i++) { /* the same by bytes */
+        bench_propose(bench, 1, "pad 1000000", &calls[i]);
+    }
+    before = group_applied_index(group);
+    for (turns = 0; group_applied_index(group) < before + 20; turns++) {
+        raft_index from = group_applied_index(group);
+        bench_turn(bench);
+        assert_true(group_applied_index(group) - from <= 5 && turns < 10);
+    }
+    mem_free(calls);
+    bench_destroy(&bench);
+}
+
+static void a_deposed_leader_serves_no_read(void **state)
+{
+    struct bench *bench = started(3, 11);
+    raft_id old = bench_leader(bench);
+    struct bench_call before, after;
+
+    (void)state;
+    bench_inc(bench);
+    bench_replica(bench, old)->cut = true;
+    bench_read(bench, old, &before); /* it still thinks that it leads */
+    assert_int_equal(bench_inc(bench), 2);
+    if (group_is_leader(bench_replica(bench, old)->group)) {
+        bench_read(bench, old, &after);
+        bench_run(bench, 1000);
+        assert_int_equal(after.status, ST_NOT_LEADER);
+    }
+    bench_run(bench, 1000);
+    assert_int_equal(before.ended, 1);
+    assert_int_equal(before.status, ST_NOT_LEADER);
+    bench_destroy(&bench);
+}
+
+/* ---- What is promised is durable ---- */
+
+static void nothing_commits_while_the_followers_disks_stand_still(void **state)
+{
+    struct bench *bench = started(3, 12);
+    raft_id leader = bench_leader(bench);
+    struct bench_call call;
+
+    (void)state;
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_replica(bench, id)->hold_log = id != leader;
+    }
+    bench_propose(bench, leader, "inc", &call);
+    bench_run(bench, 2000);
+    assert_int_equal(call.ended, 0);
+    assert_true(group_is_leader(bench_replica(bench, leader)->group)); /* heartbeats go on */
+    bench_replica(bench, bench_other(bench, leader))->hold_log = false;
+    assert_true(bench_run_until_ended(bench, &call, 100));
+    assert_int_equal(call.status, ST_OK);
+    bench_destroy(&bench);
+}
+
+/* A vote, too, is a promise: nobody is elected by votes that are not durable. */
+static void no_leader_before_votes_are_durable(void **state)
+{
+    struct bench *bench = bench_create(3, 13);
+
+    (void)state;
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_replica(bench, id)->hold_log = true;
+    }
+    bench_start_all(bench);
+    bench_run(bench, 3000);
+    for (raft_id id = 1; id <= 3; id++) {
+        assert_false(group_is_leader(bench_replica(bench, id)->group));
+    }
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_replica(bench, id)->hold_log = false;
+    }
+    bench_leader(bench);
+    bench_destroy(&bench);
+}
+
+static void a_quorum_of_followers_commits_without_the_leaders_disk(void **state)
+{
+    struct bench *bench = bench_create(3, 14);
+    struct bench_call call;
+    raft_id leader;
+    uint64_t checkpoints;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 1; /* one is due after every entry */
+    bench_start_all(bench);
+    leader = bench_leader(bench);
+    bench_run(bench, 10);
+    checkpoints = group_statistics(bench_replica(bench, leader)->group)->checkpoints;
+    bench_replica(bench, leader)->hold_log = true;
+    bench_propose(bench, leader, "inc", &call);
+    assert_true(bench_run_until_ended(bench, &call, 100));
+    assert_int_equal(call.status, ST_OK);
+    bench_run(bench, 50);
+    /* The state is ahead of the own log: it must not become durable before the log does. */
+    assert_int_equal(group_statistics(bench_replica(bench, leader)->group)->checkpoints,
+                     checkpoints);
+    assert_int_equal(mem_state_n_work(bench_replica(bench, leader)->state), 0);
+    bench_replica(bench, leader)->hold_log = false;
+    bench_run(bench, 50);
+    assert_true(group_statistics(bench_replica(bench, leader)->group)->checkpoints > checkpoints);
+    bench_destroy(&bench);
+}
+
+/* ---- Stamps ---- */
+
+static void stamps_grow_over_leaders_whose_clocks_jump(void **state)
+{
+    struct bench *bench = started(3, 15);
+    int64_t skews[] = {-5 * HOUR_US / 100, 20 * HOUR_US / 100, 0, -10 * HOUR_US / 100};
+
+    (void)state;
+    for (size_t round = 0; round < 8; round++) { /* the bench asserts that stamps grow */
+        raft_id leader = bench_leader(bench);
+        bench_replica(bench, leader)->skew_us = skews[round % 4];
+        bench_inc(bench);
+        bench_inc(bench);
+        bench_crash(bench, leader, 0);
+        bench_inc(bench);
+        bench_start(bench, leader);
+    }
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
+static void stamps_survive_a_restart_of_everybody(void **state)
+{
+    struct bench *bench = bench_create(3, 16);
+    uint64_t before;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 1;
+    bench_start_all(bench);
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_replica(bench, id)->skew_us = HOUR_US;
+    }
+    bench_inc(bench);
+    bench_converge(bench);
+    bench_run(bench, 100);
+    before = group_last_stamp(bench_replica(bench, 1)->group);
+    assert_true(before > (uint64_t)HOUR_US);
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_crash(bench, id, 0);
+        bench_replica(bench, id)->skew_us = 0; /* and the clocks jump back by an hour */
+    }
+    bench_start_all(bench);
+    bench_inc(bench);
+    assert_true(group_last_stamp(bench_replica(bench, bench_leader(bench))->group) > before);
+    bench_destroy(&bench);
+}
+
+static void min_stamp_and_the_services_floor_bound_a_stamp(void **state)
+{
+    struct bench *bench = started(1, 17);
+    struct group *group = bench_replica(bench, 1)->group;
+    struct bench_call call;
+    uint64_t wanted;
+
+    (void)state;
+    bench_inc(bench);
+    wanted = group_last_stamp(group) + HOUR_US;
+    bench_propose_stamped(bench, 1, "inc", wanted, &call);
+    assert_true(bench_run_until_ended(bench, &call, 100));
+    assert_true(group_last_stamp(group) == wanted + 1);
+    bench_replica(bench, 1)->floor = wanted + HOUR_US;
+    bench_inc(bench);
+    assert_true(group_last_stamp(group) >= wanted + HOUR_US);
+    bench_destroy(&bench);
+}
+
+static void a_min_stamp_far_in_the_future_is_refused(void **state)
+{
+    struct bench *bench = started(1, 18);
+    struct group *group = bench_replica(bench, 1)->group;
+    struct bench_call far, near;
+
+    (void)state;
+    bench_inc(bench);
+    bench_propose_stamped(bench, 1, "inc", group_last_stamp(group) + 2 * SESSION_MAX_AHEAD_US,
+                          &far);
+    bench_propose_stamped(bench, 1, "inc", group_last_stamp(group), &near);
+    assert_true(bench_run_until_ended(bench, &near, 100));
+    assert_int_equal(far.status, ST_INVALID);
+    assert_int_equal(near.status, ST_OK);
+    assert_int_equal(bench_counter(bench, 1), 2);
+    bench_destroy(&bench);
+}
+
+/* ---- Limits ---- */
+
+static void more_proposals_or_reads_than_allowed_are_busy(void **state)
+{
+    struct bench *bench = bench_create(3, 19);
+    struct bench_call calls[4], reads[4];
+    raft_id leader;
+
+    (void)state;
+    bench_options(bench)->max_proposals = 3;
+    bench_options(bench)->max_reads = 3;
+    bench_start_all(bench);
+    leader = bench_leader(bench);
+    bench_replica(bench, leader)->cut = true;
+    bench_propose(bench, leader, "inc", &calls[0]);
+    bench_propose(bench, leader, "inc", &calls[1]);
+    bench_turn(bench); /* waiting ones count as well as gathered ones */
+    bench_propose(bench, leader, "inc", &calls[2]);
+    bench_propose(bench, leader, "inc", &calls[3]);
+    assert_int_equal(calls[2].ended, 0);
+    assert_int_equal(calls[3].status, ST_BUSY);
+    for (size_t i = 0; i < 4; i++) {
+        bench_read(bench, leader, &reads[i]);
+        bench_turn(bench);
+    }
+    assert_int_equal(reads[2].ended, 0);
+    assert_int_equal(reads[3].status, ST_BUSY);
+    bench_destroy(&bench);
+}
+
+static void a_full_log_is_busy_until_a_checkpoint_frees_it(void **state)
+{
+    struct bench *bench = bench_create(1, 20);
+    struct bench_call call;
+    bool busy = false;
+
+    (void)state;
+    bench_options(bench)->max_log_bytes = 20000;
+    bench_start_all(bench);
+    bench_leader(bench);
+    bench_replica(bench, 1)->hold_state = true;
+    for (int i = 0; i < 100 && !busy; i++) {
+        bench_propose(bench, 1, "pad 1000", &call);
+        assert_true(bench_run_until_ended(bench, &call, 100));
+        busy = call.status == ST_BUSY;
+    }
+    assert_true(busy);
+    bench_run(bench, 500);
+    bench_replica(bench, 1)->hold_state = false;
+    bench_run(bench, 10);
+    bench_propose(bench, 1, "inc", &call);
+    assert_true(bench_run_until_ended(bench, &call, 100));
+    assert_int_equal(call.status, ST_OK);
+    bench_destroy(&bench);
+}
+
+static void what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes(void **state)
+{
+    struct bench *bench = bench_create(1, 21);
+    struct bench_call first, calls[8];
+    size_t ok = 0, busy = 0;
+
+    (void)state;
+    bench_options(bench)->raft.max_uncommitted_bytes = 6000;
+    bench_start_all(bench);
+    bench_leader(bench);
+    bench_propose(bench, 1, "inc", &first);
+    bench_turn(bench); /* now something is uncommitted */
+    for (size_t i = 0; i < 8; i++) {
+        bench_propose(bench, 1, "pad 1000", &calls[i]);
+    }
+    bench_event(bench, 1, &(struct io_event){.type = IO_EVENT_TURN_END});
+    bench_run(bench, 10);
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(calls[i].ended, 1);
+        ok += calls[i].status == ST_OK;
+        busy += calls[i].status == ST_BUSY;
+    }
+    assert_int_equal(ok, 4);
+    assert_int_equal(busy, 4);
+    bench_destroy(&bench);
+}
+
+static void a_command_too_large_for_an_entry_is_refused(void **state)
+{
+    struct bench *bench = started(1, 22);
+    struct bench_call call;
+
+    (void)state;
+    bench_propose(bench, 1, "pad 41943040", &call);
+    assert_int_equal(call.status, ST_TOO_LARGE);
+    bench_destroy(&bench);
+}
+
+/* ---- Strange messages ---- */
+
+static void foreign_and_malformed_messages_are_dropped(void **state)
+{
+    struct bench *bench = started(3, 23);
+    struct io_event event = {.type = IO_EVENT_PEER_MESSAGE};
+    raft_id leader = bench_leader(bench);
+    raft_term term = raft_current_term(group_raft(bench_replica(bench, leader)->group));
+    struct raft_message vote = {.type = RAFT_MESSAGE_REQUEST_VOTE, .from = 2, .to = 1, .term = 99};
+    struct buf bytes = {0};
+
+    (void)state;
+    event.peer.group = 5;
+    event.peer.id = leader == 3 ? 1 : 3;
+    event.peer.message = slice_text("certainly no message");
+    bench_event(bench, leader, &event);
+    /* Says that it is from 2, but came from another; then a message for another replica. */
+    vote.request_vote.last_log_index = 1000;
+    vote.request_vote.transfer = true;
+    vote.to = leader;
+    vote.from = leader == 2 ? 1 : 2;
+    wire_encode_message(&vote, &bytes);
+    event.peer.message = buf_slice(&bytes);
+    bench_event(bench, leader, &event);
+    buf_clear(&bytes);
+    vote.from = event.peer.id;
+    vote.to = leader == 2 ? 1 : 2;
+    wire_encode_message(&vote, &bytes);
+    event.peer.message = buf_slice(&bytes);
+    bench_event(bench, leader, &event);
+    /* The right addresses, but another group. */
+    buf_clear(&bytes);
+    vote.to = leader;
+    wire_encode_message(&vote, &bytes);
+    event.peer.message = buf_slice(&bytes);
+    event.peer.group = 6;
+    bench_event(bench, leader, &event);
+    bench_run(bench, 100);
+    assert_true(group_is_leader(bench_replica(bench, leader)->group));
+    assert_true(raft_current_term(group_raft(bench_replica(bench, leader)->group)) == term);
+    buf_fini(&bytes);
+    bench_destroy(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_replica_applies_what_is_proposed),
+        cmocka_unit_test(three_replicas_apply_the_same),
+        cmocka_unit_test(a_follower_refuses_at_once),
+        cmocka_unit_test(a_proposal_overwritten_by_another_leader_was_not_applied),
+        cmocka_unit_test(a_proposal_that_survives_its_leader_is_ok),
+        cmocka_unit_test(a_proposal_that_a_snapshot_jumped_over_is_unknown),
+        cmocka_unit_test(destroying_ends_everything),
+        cmocka_unit_test(reads_see_everything_committed_before),
+        cmocka_unit_test(a_read_waits_until_its_index_is_applied),
+        cmocka_unit_test(no_turn_applies_more_than_its_budget),
+        cmocka_unit_test(a_deposed_leader_serves_no_read),
+        cmocka_unit_test(nothing_commits_while_the_followers_disks_stand_still),
+        cmocka_unit_test(no_leader_before_votes_are_durable),
+        cmocka_unit_test(a_quorum_of_followers_commits_without_the_leaders_disk),
+        cmocka_unit_test(stamps_grow_over_leaders_whose_clocks_jump),
+        cmocka_unit_test(stamps_survive_a_restart_of_everybody),
+        cmocka_unit_test(min_stamp_and_the_services_floor_bound_a_stamp),
+        cmocka_unit_test(a_min_stamp_far_in_the_future_is_refused),
+        cmocka_unit_test(more_proposals_or_reads_than_allowed_are_busy),
+        cmocka_unit_test(a_full_log_is_busy_until_a_checkpoint_frees_it),
+        cmocka_unit_test(what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes),
+        cmocka_unit_test(a_command_too_large_for_an_entry_is_refused),
+        cmocka_unit_test(foreign_and_malformed_messages_are_dropped),
+    };
+
+    return cmocka_run_group_tests_name("rsm_group", tests, NULL, NULL);
+}

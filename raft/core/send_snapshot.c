@@ -100,9 +100,16 @@ void send_snapshot_tick(struct raft *raft, struct progress *progress)
         progress->probe_sent = true; /* until it is heard again */
         return;
     }
-    if (send->n_inflight > 0 && raft->now_ms - send->last_sent_ms >= timeout &&
-        raft->now_ms - progress->last_heard_ms < timeout) {
+    if (raft->now_ms - send->last_sent_ms < timeout ||
+        raft->now_ms - progress->last_heard_ms >= timeout) {
+        return;
+    }
+    if (send->n_inflight > 0) {
         progress_rewind_snapshot(progress, send->acked);
+    } else if (send->all_read) {
+        /* Everything is stored there, but the word that it is installed did not come: any chunk of
+         * it makes the follower say so (or ignore it, while it installs). */
+        progress_rewind_snapshot(progress, 0);
     }
 }
 

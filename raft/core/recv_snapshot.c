@@ -68,8 +68,10 @@ static bool take_up(struct raft *raft, const struct raft_message *message)
     if (meta->index < receive->index) {
         return false;
     }
-    *receive =
-        (struct snapshot_receive){.index = meta->index, .term = meta->term, .from = message->from};
+    recv_snapshot_forget(raft);
+    receive->index = meta->index;
+    receive->term = meta->term;
+    receive->from = message->from;
     return true;
 }
 

@@ -99,9 +99,12 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
  * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
+/* Since the log was opened; as of the last write that was answered. */
 struct wal_stats {
-    uint64_t writes, bytes, records, segments, recycled;
-    uint64_t last_write_us, slowest_write_us;
+    uint64_t writes, bytes, records;          /* writes: with sync points and ends of segments */
+    uint64_t segments;                        /* in use now */
+    uint64_t recycled;                        /* how often a file was used again */
+    uint64_t last_write_us, slowest_write_us; /* of write and sync together */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 

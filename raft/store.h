@@ -77,9 +77,9 @@ const struct wal_files *wal_posix_files(void);
 struct wal_options {
     const char *path;  /* the wal directory; its parent exists */
     uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
-    uint64_t segment_bytes;
-    uint32_t max_recycled; /* emptied segments kept for reuse */
-    bool threaded;         /* false: write() runs at once, on the caller, for tests */
+    uint64_t segment_bytes; /* at least 8 KiB; a longer write gets a larger segment */
+    uint32_t max_recycled;  /* emptied segments kept for reuse */
+    bool threaded;          /* false: write() runs at once, on the caller, for tests */
     const struct wal_files *files;
     struct store_mail mail;
     const struct trace *trace;
@@ -97,7 +97,7 @@ struct io_log *wal_io(struct wal *wal);
  * entries array (mem_free) and the references. A group that is not there: everything 0. */
 void wal_content(struct wal *wal, group_id group, struct io_log_content *content);
 /* The turn ended: hands what was queued to the disk thread, if it is idle; else it goes with the
- * next write. On the loop thread. */
+ * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
 struct wal_stats {

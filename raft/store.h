@@ -39,8 +39,9 @@ struct store_dir; /* an open, locked data directory */
 
 /* Opens or makes the directory, takes its lock, and reads or writes META. `wanted` gives gid, id,
  * the SPEC's fingerprint and, for a first start, the incarnation. ST_OK: *found is what META holds
- * now. ST_IN_USE, ST_WRONG_NODE (another gid, id), ST_VERSION (newer format), ST_CORRUPT, ST_IO
- * with a line in error. */
+ * now. ST_IN_USE, ST_WRONG_NODE (another gid, id), ST_WRONG_CLUSTER (only if both ids are known),
+ * ST_VERSION (newer format), ST_INVALID (a directory of something else: not empty, without META),
+ * ST_CORRUPT, ST_IO, ST_NO_SPACE with a line in error. */
 enum status store_dir_open(const char *path, const struct identity *wanted, struct store_dir **dir,
                            struct identity *found, char *error);
 void store_dir_close(struct store_dir **dir);
@@ -125,7 +126,15 @@ void state_options_default(struct state_options *options, const char *path, grou
 struct state;
 /* Opens or makes the database that CURRENT names. `durable` and `durable_index` are the highest
  * checkpoint that the log says was durable (io_log_content): an older state is damage. ST_CORRUPT
- * names the file. *meta is where the state stands (the caller releases meta->extra). */
+ * names the file; ST_WRONG_NODE: the state of another group; ST_VERSION, ST_IO, ST_NO_SPACE. *meta
+ * is where the state stands (the caller releases meta->extra).
+ *
+ * Besides what raft/io.h says: a failed checkpoint (ST_IO, ST_NO_SPACE, ST_CORRUPT) is final, every
+ * later one ends alike and no snapshot can be opened, while reads go on; a checkpoint that an
+ * install overtook ends with ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
+ * answered with ST_CONFLICT; a stream that breaks a rule with ST_CORRUPT and offset 0: everything
+ * of it is thrown away. A snapshot_read of a place where no chunk begins, or of an unknown id, is
+ * answered with ST_INVALID. */
 enum status state_open(const struct state_options *options, uint64_t durable,
                        raft_index durable_index, struct state **state, struct io_state_meta *meta,
                        char *error);

@@ -289,7 +289,7 @@ static void a_checkpoint_overtaken_by_an_install_is_cancelled(void **state)
 /* The checkpoint is on disk, but not yet known to be finished: a snapshot shows the one before. */
 /* Ends it, with everything right but what is asked to be wrong, sends it, gives the answer. */
 /* Arbitrary bytes are refused, whatever they are. */
-/* ---- Closing --------------------------------------------------------------------------------- */
+/* ---- Closing ---- */
 
 static void closing_while_work_is_under_way_leaks_nothing(void **state)
 {

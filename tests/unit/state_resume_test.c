@@ -69,7 +69,7 @@ static uint64_t ask_durable(struct kit *kit)
     return durable;
 }
 
-/* ---- Torn ends ------------------------------------------------------------------------------- */
+/* ---- Torn ends ---- */
 
 static void send_some(struct kit *kit, int n)
 {
@@ -131,7 +131,7 @@ static void a_hole_costs_all_of_it(void **state)
     kit_fini(&kit);
 }
 
-/* ---- Power loss ------------------------------------------------------------------------------ */
+/* ---- Power loss ---- */
 
 _Noreturn static void child_main(const char *path, int pipe)
 {

@@ -145,7 +145,7 @@ static void a_snapshot_never_shows_a_checkpoint_that_is_not_finished(void **stat
     pair_fini(&pair);
 }
 
-/* ---- Streams that nobody sends --------------------------------------------------------------- */
+/* ---- Streams that nobody sends ---- */
 
 struct forgery {
     struct buf bytes;

@@ -449,6 +449,36 @@ static void a_restarted_server_is_not_blamed_for_tries_on_its_new_connection(voi
     assert_false(second.maybe_applied);
 }
 
+struct restart {
+    struct story *story;
+    struct ended first, second;
+};
+
+/* The server is asked again, twice, while the end of its connection is still being told. */
+static void ask_again(void *context, const struct caller_end *end)
+{
+    struct restart *restart = context;
+
+    (void)end;
+    start_to(restart->story, "tcp://g0:1", true, false, 1000, &restart->first);
+    start_to(restart->story, "tcp://g0:1", true, false, 1000, &restart->second);
+}
+
+static void a_broken_connection_is_not_blamed_on_what_was_sent_since(void **state)
+{
+    struct story *story = *state;
+    struct restart restart = {.story = story};
+    struct proto_request request = {.op = PROTO_MOVE};
+    struct caller_target target = {.prefer = "tcp://g0:1", .only_prefer = true};
+
+    caller_start(story->caller, &target, &request, false, story->world.now, story->world.now + 1000,
+                 ask_again, &restart);
+    set_fault(story, 1, FAULT_BREAK, 1);
+    fake_run(&story->world, story->world.now + 100);
+    assert_int_equal(restart.first.status, ST_OK);
+    assert_int_equal(restart.second.status, ST_OK);
+}
+
 /* ---- Ends from outside --------------------------------------------------------------------- */
 
 static void cancelling_says_what_may_have_happened(void **state)
@@ -635,6 +665,7 @@ int main(void)
         STORY(an_answer_that_means_nothing_leaves_it_unknown),
         STORY(many_silent_tries_stay_unknown_when_the_first_are_forgotten),
         STORY(a_restarted_server_is_not_blamed_for_tries_on_its_new_connection),
+        STORY(a_broken_connection_is_not_blamed_on_what_was_sent_since),
         STORY(cancelling_says_what_may_have_happened),
         STORY(messages_for_others_are_not_taken),
         STORY(the_server_is_told_how_long_the_answer_matters),

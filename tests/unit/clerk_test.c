@@ -541,6 +541,14 @@ static void issued_at_is_what_was_heard_and_stays(void **state)
     run(story, 500);
     assert_int_equal(story->ended.status, ST_OK);
     assert_true(story->world.last_issued_at == heard);
+    /* Nor does it change from group to group. */
+    heard = story->world.time;
+    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, true);
+    put(story, key, "moved", 1000);
+    story->world.time += 5000;
+    run(story, 500);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_true(story->world.last_issued_at == heard);
 }
 
 static void a_broken_promise_about_order_is_told_in_acked_seq(void **state)
@@ -787,6 +795,26 @@ static void a_scan_gives_the_keys_of_all_shards_in_order(void **state)
     assert_scanned(story, "none", "", 10);
 }
 
+static void a_scan_takes_all_of_it_from_one_shard_if_it_lies_there(void **state)
+{
+    struct story *story = *state;
+    char key[64];
+
+    fill(story, 40);
+    for (int i = 0; i < 200; i++) {
+        snprintf(key, sizeof(key), "b{one}%03d", i); /* between the apples and the pears */
+        fake_put(&story->world, key, "v");
+    }
+    for (uint32_t limit = 1; limit < 260; limit++) {
+        scan(story, "", "", limit, 1000);
+        run(story, 1000);
+        assert_scanned(story, "", "", limit);
+        scan(story, "b", "", limit, 1000);
+        run(story, 1000);
+        assert_scanned(story, "b", "", limit);
+    }
+}
+
 static void a_scan_goes_on_through_moves_and_broken_connections(void **state)
 {
     struct story *story = *state;
@@ -997,6 +1025,7 @@ int main(void)
         STORY(the_end_of_one_operation_may_start_the_next),
         STORY(the_preferred_replica_is_asked_first),
         STORY(a_scan_gives_the_keys_of_all_shards_in_order),
+        STORY(a_scan_takes_all_of_it_from_one_shard_if_it_lies_there),
         STORY(a_scan_goes_on_through_moves_and_broken_connections),
         STORY(a_scan_that_cannot_reach_a_shard_fails_in_time),
         STORY(a_cancelled_scan_leaves_nothing_behind),

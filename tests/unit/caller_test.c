@@ -75,6 +75,7 @@ static uint64_t start_to(struct story *story, const char *prefer, bool only, boo
     fake_spec(0, &target.replicas);
     snprintf(target.prefer, sizeof(target.prefer), "%s", prefer);
     memset(ended, 0, sizeof(*ended));
+    ended->status = (enum status)999; /* not ended */
     return caller_start(story->caller, &target, &request, is_read, story->world.now,
                         story->world.now + timeout_ms, note_end, ended);
 }

@@ -10,6 +10,7 @@
 #include "tests/unit/fake_cluster.h"
 
 #define MAX_SCANNED 1024
+#define NOT_ENDED   ((enum status)999)
 
 struct ended {
     int times;
@@ -96,11 +97,17 @@ static int story_end(void **state)
     return 0;
 }
 
-static uint64_t get_into(struct story *story, const char *key, uint64_t timeout_ms,
-                         struct ended *ended)
+static void ended_init(struct story *story, struct ended *ended)
 {
     memset(ended, 0, sizeof(*ended));
     ended->world = &story->world;
+    ended->status = NOT_ENDED;
+}
+
+static uint64_t get_into(struct story *story, const char *key, uint64_t timeout_ms,
+                         struct ended *ended)
+{
+    ended_init(story, ended);
     return clerk_get(story->clerk, slice_text(key), story->world.now, story->world.now + timeout_ms,
                      note_end, ended);
 }
@@ -111,8 +118,7 @@ static uint64_t put_into(struct story *story, const char *key, const char *value
     struct kv_write write = {.n_operations = 1};
 
     write.operations[0] = (struct kv_operation){KV_PUT, slice_text(key), slice_text(value)};
-    memset(ended, 0, sizeof(*ended));
-    ended->world = &story->world;
+    ended_init(story, ended);
     return clerk_write(story->clerk, &write, story->world.now, story->world.now + timeout_ms,
                        note_end, ended);
 }
@@ -250,7 +256,7 @@ static void the_keys_of_a_write_lie_in_one_shard(void **state)
     write.conditions[0] = (struct kv_condition){KV_IF_ABSENT, slice_text("{t}c"), {0}};
     write.operations[0] = (struct kv_operation){KV_PUT, slice_text("{t}a"), slice_text("both")};
     write.operations[1] = (struct kv_operation){KV_DELETE, slice_text("{t}b"), {0}};
-    story->ended.world = &story->world;
+    ended_init(story, &story->ended);
     clerk_write(story->clerk, &write, story->world.now, story->world.now + 100, note_end,
                 &story->ended);
     run(story, 100);
@@ -739,8 +745,7 @@ static void fill(struct story *story, int n)
 static void scan(struct story *story, const char *prefix, const char *after, uint32_t limit,
                  uint64_t timeout_ms)
 {
-    memset(&story->ended, 0, sizeof(story->ended));
-    story->ended.world = &story->world;
+    ended_init(story, &story->ended);
     clerk_scan(story->clerk, slice_text(prefix), slice_text(after), limit, story->world.now,
                story->world.now + timeout_ms, note_end, &story->ended);
 }
@@ -860,7 +865,7 @@ static void a_cancelled_scan_leaves_nothing_behind(void **state)
     uint64_t id;
 
     fill(story, 30);
-    story->ended.world = &story->world;
+    ended_init(story, &story->ended);
     id = clerk_scan(story->clerk, slice_text(""), slice_text(""), 5, story->world.now,
                     story->world.now + 1000, note_end, &story->ended);
     run(story, 4);
@@ -926,8 +931,7 @@ static void start_random(struct story *story, struct random_operation *operation
     if (operation->is_write) {
         put_into(story, key, operation->value, timeout, &operation->ended);
     } else if (number % 30 == 0) {
-        memset(&operation->ended, 0, sizeof(operation->ended));
-        operation->ended.world = &story->world;
+        ended_init(story, &operation->ended);
         clerk_scan(story->clerk, slice_text("k"), slice_text(""), 1 + (uint32_t)number % 50,
                    story->world.now, operation->deadline, note_end, &operation->ended);
     } else {

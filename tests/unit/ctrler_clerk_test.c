@@ -7,7 +7,7 @@
 /* cmocka needs the four above first */
 #include <cmocka.h>
 
-#include "tests/unit/fake_cluster.h"
+#include "tests/unit/fake_world.h"
 
 struct ended {
     int times;

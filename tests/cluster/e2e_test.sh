@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# End to end, on real processes: a cluster comes up, takes data, moves shards, loses its leaders by
+# kill -9, is killed as a whole, and has every record in the end; and the CLI ends as it should.
+# Usage: tests/cluster/e2e_test.sh   (after a build; about a minute)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/shardkv-e2e.XXXXXX")
+dir=$work/cluster
+writer_pid=
+cluster() {
+    "$root/scripts/cluster.sh" "$@" --dir "$dir"
+}
+cleanup() {
+    local code=$?
+    [ -z "$writer_pid" ] || kill "$writer_pid" 2>/dev/null || true
+    if [ "$code" -ne 0 ] && [ -d "$dir" ]; then
+        say "--- last traces of each server"
+        tail -n 15 "$dir"/*.log 2>/dev/null || true
+    fi
+    cluster clean >/dev/null 2>&1 || true
+    rm -rf "$work"
+    exit "$code"
+}
+trap cleanup EXIT
+
+cli() {
+    "$bin/shardkv-cli" --timeout 15000 "$@"
+}
+# expect CODE COMMAND...: the command must end with that exit code.
+expect() {
+    local want=$1 code=0
+    shift
+    "$@" >"$work/out" 2>"$work/err" || code=$?
+    if [ "$code" != "$want" ]; then
+        cat "$work/out" "$work/err"
+        die "expected exit code $want, got $code: $*"
+    fi
+}
+step() {
+    say "== $*"
+}
+
+n_keys=400
+# Requests that put key i = value i.SEED for all keys.
+puts() {
+    seq "$n_keys" | awk -v seed="$1" '{ printf "{\"id\":%d,\"op\":\"put\",\"key\":\"key-%d\",\"arg\":\"value-%d.%s\"}\n", $1, $1, $1, seed }'
+}
+write_all() {
+    puts "$1" | cli pipe >"$work/replies"
+    [ "$(grep -c '"ok": *true' "$work/replies")" = "$n_keys" ] || { grep -v '"ok": *true' "$work/replies" | head; die "puts failed"; }
+}
+check_all() {
+    seq "$n_keys" | awk '{ printf "{\"id\":%d,\"op\":\"get\",\"key\":\"key-%d\"}\n", $1, $1 }' | cli pipe >"$work/replies"
+    seq "$n_keys" | awk -v seed="$1" '{ printf "value-%d.%s\n", $1, seed }' >"$work/want"
+    sed -n 's/.*"out": *"\([^"]*\)".*/\1/p' "$work/replies" >"$work/got"
+    cmp "$work/want" "$work/got" || die "values differ after $2"
+}
+leader_of() {
+    cli --json status | tr '{' '\n' | sed -n "s/.*\"gid\": *$1,.*\"id\": *\([0-9]*\),.*\"role\": *\"leader\".*/\1/p" | head -n 1
+}
+
+step "up"
+cluster up --groups 2 --shards 16 >"$work/up"
+# shellcheck disable=SC1091
+source "$dir/cluster.env"
+export SHARDKV_CTRLERS=$ctrler_urls
+
+step "verbs and exit codes"
+expect 0 cli put greeting hello
+expect 0 cli get greeting
+[ "$(cat "$work/out")" = hello ] || die "get printed $(cat "$work/out")"
+expect 1 cli get nothing-here
+expect 0 cli append greeting " world"
+expect 0 cli cas greeting --expect "hello world" bye
+expect 1 cli cas greeting --absent again
+expect 0 cli del greeting
+expect 1 cli del greeting
+expect 2 cli put only-a-key
+expect 2 cli no-such-verb
+expect 3 cli leave 77
+expect 3 cli --timeout 300 --ctrlers tcp://127.0.0.1:1 get x
+expect 3 cli move 9999 1
+
+step "values of 16 MiB and binary data"
+head -c $((16 << 20)) /dev/urandom >"$work/big"
+expect 0 cli put big - <"$work/big"
+cli get --raw big >"$work/big.out"
+cmp "$work/big" "$work/big.out" || die "the large value came back different"
+expect 3 cli append big x
+
+step "write, then move shards while a client writes"
+write_all 1
+check_all 1 "the first write"
+(for round in $(seq 50); do puts "moving-$round" | head -n 50; done | cli pipe >"$work/moving") &
+writer_pid=$!
+for shard in 1 2 3 4; do
+    owner=$(cli --json config | sed 's/.*"shards": *\[\([^]]*\)\].*/\1/' | tr -d ' ' | cut -d, -f$((shard + 1)))
+    expect 0 cli move "$shard" $((3 - owner))
+done
+expect 0 cli wait --shards --timeout 30000
+wait "$writer_pid" || die "the writer failed"
+writer_pid=
+grep -v '"ok": *true' "$work/moving" && die "a write failed while shards moved"
+[ "$(grep -c '"ok": *true' "$work/moving")" = 2500 ] || die "answers are missing"
+write_all 2
+check_all 2 "the moves"
+
+step "kill -9 each group's leader"
+for gid in 0 1 2; do
+    id=$(leader_of "$gid")
+    [ -n "$id" ] || die "group $gid has no leader"
+    node=g$gid-$id
+    [ "$gid" != 0 ] || node=ctrl-$id
+    cluster kill "$node"
+    write_all "killed-$gid"
+    check_all "killed-$gid" "the death of $node"
+    cluster restart "$node"
+done
+
+step "a group leaves"
+expect 0 cli leave 1
+expect 0 cli wait --shards --timeout 60000
+check_all killed-2 "the leave"
+expect 0 cli join 1 "$spec_g1"
+expect 0 cli wait --shards --timeout 60000
+
+step "kill -9 everything, start again"
+for node in ctrl-1 ctrl-2 ctrl-3 g1-1 g1-2 g1-3 g2-1 g2-2 g2-3; do cluster kill "$node"; done
+cluster up --no-join >/dev/null
+expect 0 cli wait --shards --timeout 60000
+check_all killed-2 "the restart"
+cli get --raw big | cmp - "$work/big" || die "the large value was lost"
+
+step "a server refuses what is not its own"
+cluster kill g1-1
+expect 2 "$bin/shardkv" --gid 2 --id 1 --cluster "$spec_g2" --ctrlers "$ctrler_urls" --data "$dir/g1-1"
+expect 2 "$bin/shardkv" --gid 1 --id 1 --cluster "$spec_g1" --ctrlers "$ctrler_urls" --data "$dir/g1-2"
+expect 2 "$bin/shardkv" --gid 1 --id 1 --cluster "$spec_g1" --ctrlers nonsense --data "$dir/g1-1"
+expect 2 "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$work/other"
+cluster restart g1-1
+
+say "e2e OK"

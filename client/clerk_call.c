@@ -249,7 +249,7 @@ static void call_done(void *context, const struct caller_end *end)
     ASSERT(operation->state == OPERATION_CALLING);
     operation->call = 0;
     operation->maybe_applied = operation->maybe_applied || end->maybe_applied;
-    if (end->status != ST_OK) {
+    if (end->status != ST_OK && end->status != ST_NOT_FOUND && end->status != ST_MISMATCH) {
         clerk_operation_set_reason(operation, "g%u: %s", operation->gid, end->reason);
     }
     if (operation->redirecting && end->status == ST_CANCELLED) {

@@ -18,8 +18,8 @@
  *     or may be later. It is never applied twice, however often the library repeats it.
  * Reads never end as SHARDKV_UNKNOWN.
  *
- * Keys have 1 to 4096 bytes, values 0 to 16 MiB; both may hold any bytes. Inputs are copied before a
- * function returns. Operations of one handle that are outstanding at the same time have no order
+ * Keys have 1 to 4096 bytes, values 0 to 16 MiB; both may hold any bytes. Inputs are copied before
+ * a function returns. Operations of one handle that are outstanding at the same time have no order
  * among them.
  *
  * Codes, names and the meaning of each never change; structs marked with `size` may grow at their
@@ -69,7 +69,7 @@ enum shardkv_code {
     SHARDKV_IO = 14,
     SHARDKV_CORRUPT = 15,
     SHARDKV_NO_SPACE = 16,
-    SHARDKV_VERSION = 17, /* the server speaks another version */
+    SHARDKV_BAD_VERSION = 17, /* the server speaks another version */
     SHARDKV_MALFORMED = 18,
     SHARDKV_EXISTS = 19,   /* join: the group is a member already */
     SHARDKV_NO_GROUP = 20, /* leave, move, transfer: no such group */
@@ -142,8 +142,9 @@ enum shardkv_shard_state {
 
 enum shardkv_role {
     SHARDKV_FOLLOWER = 0,
-    SHARDKV_CANDIDATE = 1,
-    SHARDKV_LEADER = 2,
+    SHARDKV_PRE_CANDIDATE = 1,
+    SHARDKV_CANDIDATE = 2,
+    SHARDKV_LEADER = 3,
     SHARDKV_LEARNER = 9
 };
 
@@ -184,13 +185,13 @@ struct shardkv_node {
 
 /* The end of an operation. Made by the library, released as a whole by shardkv_result_free. */
 struct shardkv_result {
-    int code;                    /* enum shardkv_code */
-    const char *message;         /* for people: what happened, and where; never NULL */
-    struct shardkv_bytes value;  /* get */
-    uint64_t version;            /* get: grows with each change of the key */
-    size_t n_outputs;            /* writes that ran: one for each operation */
-    const uint32_t *outputs;     /* put: 0, append: the length after it, delete: keys removed */
-    size_t n_records;            /* scan */
+    int code;                   /* enum shardkv_code */
+    const char *message;        /* for people: what happened, and where; never NULL */
+    struct shardkv_bytes value; /* get */
+    uint64_t version;           /* get: grows with each change of the key */
+    size_t n_outputs;           /* writes that ran: one for each operation */
+    const uint32_t *outputs;    /* put: 0, append: the length after it, delete: keys removed */
+    size_t n_records;           /* scan */
     const struct shardkv_record *records; /* in bytewise order of the keys */
     bool more;                            /* scan: there are further keys after the last one */
     uint64_t config_num;                  /* join, leave, move: the configuration made */
@@ -249,9 +250,8 @@ SHARDKV_API void shardkv_cancel(struct shardkv *handle, uint64_t id);
 
 /* ---- Reading and writing ---------------------------------------------------------------------
  *
- * timeout_ms: 0 means the handle's own. result and id may be NULL. *result is set in any case,
- * whatever the code, unless memory for it could not be asked for before the operation began (then
- * NULL); the code returned is also in it.
+ * timeout_ms: 0 means the handle's own. result and id may be NULL. *result is always set,
+ * whatever the code; the code returned is also in it.
  */
 
 /* SHARDKV_OK with the value, or SHARDKV_NOT_FOUND. */
@@ -307,8 +307,9 @@ struct shardkv_operation {
 };
 
 /* A transaction within one shard: if all conditions hold, all operations are done, else none
- * (SHARDKV_MISMATCH). At most 16 of each, at least one operation, 40 MiB together. All keys must lie
- * in one shard (else SHARDKV_INVALID): give them the same tag in braces, as in "{user7}.name". */
+ * (SHARDKV_MISMATCH). At most 16 of each, at least one operation, 40 MiB together. All keys must
+ * lie in one shard (else SHARDKV_INVALID): give them the same tag in braces, as in "{user7}.name".
+ */
 SHARDKV_API int shardkv_write(struct shardkv *handle, const struct shardkv_condition *conditions,
                               size_t n_conditions, const struct shardkv_operation *operations,
                               size_t n_operations, uint32_t timeout_ms,
@@ -319,9 +320,9 @@ SHARDKV_API int shardkv_write_async(struct shardkv *handle,
                                     uint32_t timeout_ms, shardkv_callback callback, void *context,
                                     uint64_t *id);
 
-/* Up to `limit` records whose keys begin with `prefix` and are above `after` (both may be empty), in
- * bytewise order over all shards. Each record is as it was at some moment of the call; the whole is
- * not a snapshot. A result that would pass 32 MiB is cut, with `more` set. */
+/* Up to `limit` records whose keys begin with `prefix` and are above `after` (both may be empty),
+ * in bytewise order over all shards. Each record is as it was at some moment of the call; the whole
+ * is not a snapshot. A result that would pass 32 MiB is cut, with `more` set. */
 SHARDKV_API int shardkv_scan(struct shardkv *handle, struct shardkv_bytes prefix,
                              struct shardkv_bytes after, uint32_t limit, uint32_t timeout_ms,
                              struct shardkv_result **result);

@@ -1,6 +1,7 @@
 /* kv_server: see kv_server.h. Events go to those whom they concern; at the end of each turn the
- * parts that act by themselves (config_watch, migrate, release, confirm) take a step, before the
- * group so that their proposals ride along, and after it so that they see what was applied. */
+ * parts that act by themselves (config_watch, migrate, release, confirm, census) take a step,
+ * before the group so that their proposals ride along, and after it so that they see what was
+ * applied. */
 #include "shardkv/kv_server_internal.h"
 
 #include "raft/util/assert.h"
@@ -143,6 +144,7 @@ static void create_parts(struct kv_server *server)
         migrate_create(&server->context, server->options.max_copies, server->options.piece_bytes);
     server->release = release_create(&server->context);
     server->confirm = confirm_create(&server->context);
+    server->census = census_create(&server->context, server->world.state);
 }
 
 enum status kv_server_create(const struct kv_server_options *options,
@@ -187,6 +189,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     ctrler_clerk_destroy(&server->clerk);
     caller_destroy(&server->caller);
     serve_destroy(&server->serve);
+    census_destroy(&server->census);
     confirm_destroy(&server->confirm);
     release_destroy(&server->release);
     migrate_destroy(&server->migrate);
@@ -244,6 +247,7 @@ static void step_parts(struct kv_server *server)
     migrate_step(server->migrate);
     release_step(server->release);
     confirm_step(server->confirm);
+    census_step(server->census);
 }
 
 static void turn_end(struct kv_server *server, const struct io_event *event)
@@ -303,6 +307,7 @@ uint64_t kv_server_next_deadline_ms(const struct kv_server *server)
     deadline_ms = earlier(deadline_ms, config_watch_next_deadline_ms(server->watch));
     deadline_ms = earlier(deadline_ms, migrate_next_deadline_ms(server->migrate));
     deadline_ms = earlier(deadline_ms, release_next_deadline_ms(server->release));
+    deadline_ms = earlier(deadline_ms, census_next_deadline_ms(server->census));
     return earlier(deadline_ms, confirm_next_deadline_ms(server->confirm));
 }
 

@@ -3,6 +3,7 @@
 #ifndef SHARDKV_KV_SERVER_INTERNAL_H
 #define SHARDKV_KV_SERVER_INTERNAL_H
 
+#include "shardkv/census.h"
 #include "shardkv/config_watch.h"
 #include "shardkv/confirm.h"
 #include "shardkv/kv_server.h"
@@ -28,6 +29,7 @@ struct kv_server {
     struct migrate *migrate;
     struct release *release;
     struct confirm *confirm;
+    struct census *census;
     char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint: whom it reaches; "" if unknown */
     size_t n_urls;
     uint64_t wall_us; /* of the event that is being handled */

@@ -39,8 +39,7 @@ void kv_sm_ranges(const struct kv_sm *sm, uint64_t **ranges, size_t *n, size_t *
 enum status kv_sm_restore(struct kv_sm *sm);
 uint64_t kv_sm_stamp_floor(const struct kv_sm *sm);
 
-/* ---- What it knows ----------------------------------------------------------------------------
- */
+/* ---- What it knows ---- */
 
 struct kv_meta {
     bool is_init;         /* INIT was applied: the three below count */

@@ -35,8 +35,7 @@ struct kv_sm {
     uint64_t changes;
 };
 
-/* ---- Writing through --------------------------------------------------------------------------
- */
+/* ---- Writing through ---- */
 
 void kv_sm_write_meta(struct kv_sm *sm);
 void kv_sm_write_shard(struct kv_sm *sm, shard_id id);
@@ -46,16 +45,14 @@ void kv_sm_write_version(struct kv_sm *sm, struct kv_shard *shard);
 void kv_sm_carry_out(struct kv_sm *sm, shard_id id, const struct shard_effect *effect);
 void kv_sm_raise_floor(struct kv_sm *sm, const struct session_table *table);
 
-/* ---- Groups -----------------------------------------------------------------------------------
- */
+/* ---- Groups ---- */
 
 /* Where the gid is or would be. */
 size_t kv_sm_group_position(const struct kv_sm *sm, uint32_t gid);
 void kv_sm_put_group(struct kv_sm *sm, uint32_t gid, const struct spec *spec);
 void kv_sm_remove_group(struct kv_sm *sm, size_t position);
 
-/* ---- Commands ---------------------------------------------------------------------------------
- */
+/* ---- Commands ---- */
 
 /* kv_apply_config.c; the result is the outcome's status. */
 enum status kv_apply_config(struct kv_sm *sm, struct slice encoded);

@@ -38,8 +38,10 @@ static void fill_shard(const struct kv_server *server, shard_id id, struct proto
     row->state = (uint8_t)shown_state(shard);
     row->epoch = shard->epoch;
     row->keys = shard->copy.records.count;
-    row->bytes = shard->range != 0 ? state->ops->range_bytes(state, shard->range)
-                                   : shard->copy.records.bytes;
+    row->bytes = shard->copy.records.bytes;
+    if (shard->range != 0 && !census_find(server->census, id, &row->keys, &row->bytes)) {
+        row->bytes = state->ops->range_bytes(state, shard->range);
+    }
 }
 
 static void fill_move(const struct kv_server *server, shard_id id, struct proto_move_status *row)

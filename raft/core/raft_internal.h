@@ -11,6 +11,10 @@
 #include "raft/util/assert.h"
 #include "raft/util/rng.h"
 
+/* No honest term, index or offset gets near: a message with a greater one is refused, so that sums
+ * don't run over. */
+#define RAFT_MAX_NUMBER (UINT64_MAX / 4)
+
 /* A write that was handed out and is not yet reported durable. Once it is, `hard_state` is durable
  * and the log as it is now is durable up to last_index: a truncation lowers the last_index of the
  * writes before it. */

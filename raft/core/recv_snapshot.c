@@ -78,9 +78,10 @@ static bool is_well_formed(const struct raft_message *message)
     const struct raft_install_snapshot *chunk = &message->install_snapshot;
     struct slice data = blob_slice(chunk->data);
 
-    return chunk->meta.index > 0 && chunk->meta.term > 0 && chunk->meta.term <= message->term &&
-           chunk->meta.configuration.n > 0 && chunk->offset <= UINT64_MAX - data.len &&
-           (data.len > 0 || chunk->done) && crc32c(0, data.data, data.len) == chunk->checksum;
+    return chunk->meta.index > 0 && chunk->meta.index <= RAFT_MAX_NUMBER && chunk->meta.term > 0 &&
+           chunk->meta.term <= message->term && chunk->meta.configuration.n > 0 &&
+           chunk->offset <= RAFT_MAX_NUMBER && (data.len > 0 || chunk->done) &&
+           crc32c(0, data.data, data.len) == chunk->checksum;
 }
 
 void recv_install_snapshot(struct raft *raft, struct raft_message *message)
@@ -138,7 +139,9 @@ void recv_chunk_stored(struct raft *raft, const struct raft_event *event)
     }
     receive->durable = event->chunk_stored.offset;
     if (receive->durable > receive->next || receive->storing == 0) {
-        /* More was stored before than this replica remembered, or less than it handed out. */
+        /* More was stored before than this replica remembered, or less than it handed out: then
+         * the last chunk was not taken either, and nothing is being switched. */
+        receive->installing = receive->installing && receive->durable == receive->next;
         receive->next = receive->durable;
     }
     ASSERT(receive->durable <= receive->next);
@@ -169,7 +172,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
 {
     const struct raft_snapshot_meta *meta = &event->installed.meta;
     struct snapshot_receive *receive = &raft->receive;
-    raft_id from = receive->from;
     uint64_t end = receive->next;
 
     ASSERT(raft->role != RAFT_LEADER);
@@ -185,6 +187,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
     trace_info(raft->options.trace, "snapshot installed index=%llu term=%llu",
                (unsigned long long)meta->index, (unsigned long long)meta->term);
     if (raft->leader != 0) {
-        reply_installed(raft, raft->leader == from ? from : raft->leader, meta->index, end);
+        reply_installed(raft, raft->leader, meta->index, end);
     }
 }

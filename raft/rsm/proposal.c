@@ -47,6 +47,7 @@ static void proposal_end(struct group *group, struct rsm_proposal *proposal, enu
     group_proposal_done done = proposal->done;
     void *context = proposal->context;
 
+    ASSERT(done != NULL && (status == ST_OK || result.len == 0));
     blob_unref(&proposal->entry);
     mem_free(proposal);
     count_end(group, status);
@@ -160,6 +161,7 @@ static struct rsm_answer offer(struct group *group, struct rsm_proposal_list *li
     event.propose.commands = commands;
     event.propose.n = n;
     answer = rsm_step_raft(group, &event);
+    ASSERT(answer.status != ST_OK || answer.first_index > group->apply.index);
     for (size_t i = 0; i < n && answer.status != ST_OK; i++) {
         blob_unref(&commands[i]);
     }
@@ -225,6 +227,7 @@ void rsm_proposals_flush(struct group *group)
             STAILQ_INSERT_TAIL(&refused, proposal, next);
         }
     }
+    ASSERT(!group->stopping && !group->halted);
     proposals->n_gathered = 0;
     append_list(group, &list, n);
     end_list(group, &refused, ST_INVALID);
@@ -312,4 +315,29 @@ void rsm_proposals_abandon_waiting(struct group *group)
         take_waiting(group, proposal, &list);
     }
     end_list(group, &list, ST_UNKNOWN);
+}
+
+void rsm_proposals_check(struct group *group)
+{
+    const struct rsm_proposals *proposals = &group->proposals;
+    struct rsm_proposal *proposal;
+    uint32_t n = 0;
+
+    STAILQ_FOREACH(proposal, &proposals->gathered, next)
+    {
+        ASSERT(proposal->index == 0 && proposal->entry != NULL);
+        n++;
+    }
+    ASSERT(n == proposals->n_gathered);
+    /* What waits can still be decided: its place is not applied, its term not overtaken. */
+    n = 0;
+    RB_FOREACH (proposal, rsm_proposal_tree,
+                (struct rsm_proposal_tree *)(uintptr_t)&proposals->waiting) {
+        ASSERT(proposal->index > group->apply.index && proposal->entry == NULL);
+        ASSERT(proposal->term >= proposals->applied_term);
+        ASSERT(proposal->term <= raft_current_term(group->raft));
+        n++;
+    }
+    ASSERT(n == proposals->n_waiting);
+    ASSERT(proposals->n_waiting + proposals->n_gathered <= group->options.max_proposals);
 }

@@ -13,6 +13,7 @@ static void pass_to_state(struct group *group, const struct raft_install_snapsho
 {
     struct io_state *state = group->world.state;
 
+    ASSERT(chunk->meta.index > group->apply.index && !group->receiver.switching);
     group->receiver.switching = chunk->done;
     state->ops->install_chunk(state, chunk->meta.index, chunk->meta.term, chunk->offset,
                               blob_slice(chunk->data), chunk->done);
@@ -98,7 +99,8 @@ void rsm_receiver_stored(struct group *group, const struct io_event *event)
 /* The live state is the snapshot now. */
 static void jump(struct group *group, const struct raft_snapshot_meta *meta, uint64_t stamp)
 {
-    ASSERT(meta->index > group->apply.index);
+    ASSERT(meta->index > group->apply.index && meta->term >= group->apply.term);
+    ASSERT(!group->checkpoint.running);
     group->apply.index = meta->index;
     group->apply.term = meta->term;
     group->apply.stamp = stamp > group->apply.stamp ? stamp : group->apply.stamp;

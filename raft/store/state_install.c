@@ -127,23 +127,55 @@ static bool state_install_load(struct state_incoming *incoming)
     return good;
 }
 
+/* Whether all the records of the chunks so far are there. */
+static bool state_install_is_whole(const struct state_incoming *incoming)
+{
+    leveldb_iterator_t *iter = leveldb_create_iterator(incoming->db->db, incoming->db->sweep);
+    char error[STORE_ERROR_BYTES];
+    uint64_t count = 0;
+    bool good;
+
+    for (leveldb_iter_seek(iter, "u", 1); leveldb_iter_valid(iter); leveldb_iter_next(iter)) {
+        count++;
+    }
+    good = state_db_iter_status(incoming->db, iter, error) == ST_OK;
+    leveldb_iter_destroy(iter);
+    return good && count == incoming->count;
+}
+
+/* Opens what was being received. If its end was torn (see state_open_current), it is opened once
+ * without paranoid checks, which may drop chunks, and counts only if it still has every record. */
+static bool state_install_reopen(struct state_worker *worker, uint64_t number)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    char error[STORE_ERROR_BYTES];
+    enum status status = state_db_open(&worker->options, number, false, true, &incoming->db, error);
+    bool torn = status == ST_CORRUPT;
+
+    if (torn) {
+        status = state_db_open(&worker->options, number, false, false, &incoming->db, error);
+        if (status == ST_OK) {
+            state_db_close(&incoming->db);
+            status = state_db_open(&worker->options, number, false, true, &incoming->db, error);
+        }
+    }
+    return status == ST_OK && state_install_load(incoming) &&
+           incoming->index > worker->meta.index && (!torn || state_install_is_whole(incoming));
+}
+
 void state_install_resume(struct state_worker *worker)
 {
     char error[STORE_ERROR_BYTES];
 
-    /* Only the last one can be an unfinished transfer; a database whose end is torn, or whose
-     * snapshot is not ahead of the state, is of no use. */
+    /* Only the last one can be an unfinished transfer; and it is of no use if it is damaged, or if
+     * its snapshot is not ahead of the state. */
     for (size_t i = 0; i < worker->n_leftovers; i++) {
         uint64_t number = worker->leftovers[i];
+        bool resumed = i + 1 == worker->n_leftovers && state_install_reopen(worker, number);
 
         ASSERT(number != worker->db->number);
-        if (i + 1 == worker->n_leftovers && state_db_open(&worker->options, number, false, true,
-                                                          &worker->incoming.db, error) == ST_OK) {
-            if (!state_install_load(&worker->incoming) ||
-                worker->incoming.index <= worker->meta.index) {
-                state_install_discard(worker);
-            }
-        } else {
+        if (!resumed) {
+            state_install_discard(worker);
             state_db_destroy(worker->options.path, number, error);
         }
     }

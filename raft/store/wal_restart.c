@@ -67,10 +67,11 @@ static enum status trim_spare(struct wal_disk *disk)
 
 /* ---- Going on in place ---- */
 
+/* Behind the sync point there must be nothing: of a torn write, records could later pass for those
+ * of the next one, which gets the same number. */
 static bool may_continue(const struct wal_recovery *recovery)
 {
-    return recovery->held.only == WAL_SYNC_POINT && recovery->highest_here == 0 &&
-           !held_is_proven(recovery);
+    return recovery->held.only == WAL_SYNC_POINT && recovery->highest_here == 0;
 }
 
 static enum status restart_in_place(struct wal_recovery *recovery)

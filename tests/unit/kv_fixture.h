@@ -27,9 +27,9 @@ struct fixture {
     struct world *world;
     size_t n_groups, n_replicas;
     struct spec ctrlers, groups[FIXTURE_MAX_GROUPS];
-    uint32_t piece_bytes;  /* 0: the default */
-    uint32_t max_sessions; /* likewise */
-    bool checkpoints;      /* small checkpoints, compacted logs */
+    /* Options, to be set between init and start; 0: the default. */
+    uint32_t piece_bytes, max_sessions, max_copies;
+    bool checkpoints; /* small checkpoints, compacted logs */
     struct caller *caller;
     struct ctrler_clerk *admin;
     size_t client;
@@ -50,8 +50,8 @@ struct answer {
     bool more;
     struct kv_write_result write;
     config_num num;              /* of an administrative change */
-    struct proto_response piece; /* PULL: kind and number; body and cursor are in the bufs below */
-    struct buf body, cursor;
+    struct proto_response piece; /* PULL: kind and number */
+    struct buf body, cursor;     /* and the rest */
 };
 
 static inline void answer_fini(struct answer *answer)
@@ -62,8 +62,7 @@ static inline void answer_fini(struct answer *answer)
     *answer = (struct answer){0};
 }
 
-/* ---- Nodes ------------------------------------------------------------------------------------
- */
+/* ---- Nodes ---- */
 
 static inline void fixture_tune(struct fixture *fixture, const struct world_parts *parts,
                                 struct group_options *options)
@@ -129,6 +128,9 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     if (fixture->piece_bytes != 0) {
         options.piece_bytes = fixture->piece_bytes;
     }
+    if (fixture->max_copies != 0) {
+        options.max_copies = fixture->max_copies;
+    }
     if (fixture->max_sessions != 0) {
         options.max_sessions = fixture->max_sessions;
     }
@@ -161,12 +163,10 @@ static struct group *fixture_group_kv(void *server)
     return kv_server_group(server);
 }
 
-/* At most one group serves a shard, checked after every step of any server. A group that lags
- * behind itself (a follower) counts with what it has applied only if it leads. */
+/* After every step of any server: at most one group's leader serves a shard. */
 static void fixture_check_owners(void *context, void *server, size_t node);
 
-/* ---- The client -------------------------------------------------------------------------------
- */
+/* ---- The client ---- */
 
 static void fixture_message(void *client, uint64_t now_ms, struct slice message)
 {
@@ -205,7 +205,6 @@ static inline size_t fixture_node(const struct fixture *fixture, size_t group, s
     return fixture->ctrlers.n + group * fixture->n_replicas + i;
 }
 
-/* Defaults may be changed between init and start. */
 static inline void fixture_init(struct fixture *fixture, size_t n_groups, size_t n_replicas,
                                 uint64_t seed)
 {
@@ -331,8 +330,23 @@ static inline enum status fixture_ask(struct fixture *fixture, size_t group,
     return answer->status;
 }
 
-/* ---- Keys, reads and writes -------------------------------------------------------------------
- */
+/* Asks one replica and nobody else. */
+static inline enum status fixture_ask_replica(struct fixture *fixture, size_t group, size_t i,
+                                              const struct proto_request *request,
+                                              struct answer *answer)
+{
+    struct caller_target target = {.replicas = fixture->groups[group], .only_prefer = true};
+    uint64_t now_ms = world_now_ms(fixture->world);
+
+    answer_fini(answer);
+    strcpy(target.prefer, fixture->groups[group].replicas[i].url);
+    caller_start(fixture->caller, &target, request, request->op != PROTO_WRITE, now_ms,
+                 now_ms + 2000, fixture_on_end, answer);
+    fixture_await(fixture, answer);
+    return answer->status;
+}
+
+/* ---- Keys, reads and writes ---- */
 
 /* A key that lies in the shard; valid until the next call. */
 static inline const char *fixture_key(struct fixture *fixture, shard_id shard, unsigned n)
@@ -417,14 +431,12 @@ static inline void fixture_check(struct fixture *fixture, const char *key, const
     assert_int_equal(fixture_ask_any(fixture, &request, &answer),
                      value != NULL ? ST_OK : ST_NOT_FOUND);
     if (value != NULL) {
-        assert_int_equal(answer.bytes.len, strlen(value));
-        assert_memory_equal(answer.bytes.data, value, answer.bytes.len);
+        assert_true(slice_equal(buf_slice(&answer.bytes), slice_text(value)));
     }
     answer_fini(&answer);
 }
 
-/* ---- Administration ---------------------------------------------------------------------------
- */
+/* ---- Administration ---- */
 
 static void fixture_changed(void *context, enum status status, config_num num, const char *text)
 {
@@ -476,8 +488,7 @@ static inline config_num fixture_move(struct fixture *fixture, shard_id shard, s
     return fixture_end_change(fixture, &answer);
 }
 
-/* ---- Looking inside ---------------------------------------------------------------------------
- */
+/* ---- Looking inside ---- */
 
 static inline struct kv_server *fixture_server(const struct fixture *fixture, size_t group,
                                                size_t i)

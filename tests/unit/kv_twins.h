@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "raft/util/mem.h"
+#include "shardkv/kv_ops.h"
 #include "shardkv/kv_sm.h"
 #include "tests/sim/mem_state.h"
 
@@ -57,8 +58,7 @@ static inline struct kv_sm *sm_of(struct cluster *cluster, uint32_t gid)
     return cluster->groups[gid].replicas[cluster->reader].sm;
 }
 
-/* ---- Applying ---------------------------------------------------------------------------------
- */
+/* ---- Applying ---- */
 
 static inline uint64_t twin_sum(const struct twin *twin)
 {
@@ -139,8 +139,7 @@ static inline void restore_all(struct cluster *cluster)
     }
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ---- */
 
 static inline void cluster_init(struct cluster *cluster)
 {
@@ -184,8 +183,7 @@ static inline void cluster_fini(struct cluster *cluster)
     shard_config_fini(&cluster->config);
 }
 
-/* ---- Configurations ---------------------------------------------------------------------------
- */
+/* ---- Configurations ---- */
 
 /* The groups of gids 1..4 are members from the first configuration on. */
 static inline void add_groups(struct shard_config *config)
@@ -249,8 +247,7 @@ static inline void give(struct cluster *cluster, shard_id shard, uint32_t owner)
     adopt_all(cluster);
 }
 
-/* ---- Moving -----------------------------------------------------------------------------------
- */
+/* ---- Moving ---- */
 
 /* One step of the taker for one shard, as its leader would make it from what it has applied. */
 static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id id,
@@ -363,8 +360,7 @@ static inline void settle(struct cluster *cluster)
     }
 }
 
-/* ---- Clients ----------------------------------------------------------------------------------
- */
+/* ---- Clients ---- */
 
 static inline const char *key_in(struct cluster *cluster, shard_id shard, unsigned n)
 {
@@ -408,6 +404,79 @@ static inline uint32_t output(struct cluster *cluster)
 
     assert_true(kv_write_result_decode(&reader, &result));
     return result.outputs[0];
+}
+
+/* ---- Stories: what they are about, and their data ---- */
+
+#define A 1u
+#define B 2u
+#define C 3u
+#define S 5u /* the shard that most stories are about */
+
+/* A value as this group serves it; NULL: no such key. */
+static inline void assert_value(struct cluster *cluster, uint32_t gid, const char *key,
+                                const char *expected)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct twin *twin = &cluster->groups[gid].replicas[i];
+        shard_id shard = shard_of_key(slice_text(key), TWINS_SHARDS);
+        struct buf memory = {0};
+        struct kv_record record;
+        uint32_t hint;
+        enum status status;
+
+        assert_true(kv_sm_serves(twin->sm, shard, &hint));
+        status = kv_ops_read(mem_state_io(twin->memory), kv_sm_shard(twin->sm, shard)->range,
+                             slice_text(key), &memory, &record);
+        assert_int_equal(status, expected != NULL ? ST_OK : ST_NOT_FOUND);
+        if (expected != NULL) {
+            assert_true(slice_equal(record.value, slice_text(expected)));
+        }
+        buf_fini(&memory);
+    }
+}
+
+static inline void write_data(struct cluster *cluster, uint32_t gid, shard_id shard)
+{
+    for (unsigned n = 0; n < 12; n++) {
+        char value[128];
+
+        memset(value, 'a' + (int)n, sizeof(value));
+        value[n * 10] = '\0'; /* the larger ones are pieces of their own */
+        assert_int_equal(write_to(cluster, gid, (uint8_t)(1 + n % 3), 1 + n / 3, KV_PUT,
+                                  key_in(cluster, shard, n), value),
+                         ST_OK);
+    }
+    assert_int_equal(write_to(cluster, gid, 4, 1, KV_APPEND, key_in(cluster, shard, 99), "once"),
+                     ST_OK);
+}
+
+static inline void check_data(struct cluster *cluster, uint32_t gid, shard_id shard)
+{
+    for (unsigned n = 0; n < 12; n++) {
+        char value[128];
+
+        memset(value, 'a' + (int)n, sizeof(value));
+        value[n * 10] = '\0';
+        assert_value(cluster, gid, key_in(cluster, shard, n), value);
+    }
+    /* A retry after the move is answered from the sessions that travelled along. */
+    assert_int_equal(write_to(cluster, gid, 4, 1, KV_APPEND, key_in(cluster, shard, 99), "once"),
+                     ST_OK);
+    assert_int_equal(output(cluster), 4);
+    assert_value(cluster, gid, cluster->key, "once");
+    assert_int_equal(kv_sm_version(sm_of(cluster, gid), shard), 13);
+}
+
+static inline void freeze_with_data(struct cluster *cluster)
+{
+    struct kv_command freeze = {.kind = KV_COMMAND_FREEZE, .shard = S, .num = 2};
+
+    cluster_init(cluster);
+    give(cluster, S, A);
+    write_data(cluster, A, S);
+    give(cluster, S, B);
+    assert_int_equal(apply(cluster, A, &freeze), ST_OK);
 }
 
 #endif

@@ -1,87 +1,6 @@
 /* One shard's life: every transition as a story, every step out of turn, again, or for another
- * configuration, and random walks of several groups that share a shard. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
-#include "raft/util/rng.h"
-#include "shardkv/shard.h"
-
-#define A 1u
-#define B 2u
-#define C 3u
-#define D 4u
-
-/* One group's view of one shard, with the group's number as `me`. */
-struct view {
-    uint32_t me;
-    struct shard shard;
-    uint64_t next_range;
-    struct shard_effect effect;
-};
-
-static struct view view_of(uint32_t me)
-{
-    return (struct view){.me = me, .next_range = 1};
-}
-
-static void adopt(struct view *view, config_num num, uint32_t from, uint32_t owner)
-{
-    struct shard_change change = {.num = num, .me = view->me, .owner = owner, .from = from};
-
-    assert_true(shard_can_adopt(&view->shard, &change));
-    shard_adopt(&view->shard, &change, &view->next_range, &view->effect);
-}
-
-static bool freeze(struct view *view, config_num num)
-{
-    shard_freeze(&view->shard, num, &view->effect);
-    return view->effect.changed;
-}
-
-static bool drop(struct view *view, config_num num)
-{
-    shard_drop(&view->shard, num, &view->effect);
-    return view->effect.changed;
-}
-
-static bool chunk(struct view *view, config_num num, uint64_t copy_id, uint64_t piece)
-{
-    if (!shard_chunk(&view->shard, num, copy_id, piece, &view->next_range, &view->effect)) {
-        return false;
-    }
-    shard_sum_add(&view->shard.copy.records, slice_of(&piece, sizeof(piece)), slice_text("v"));
-    shard_chunk_end(&view->shard, slice_text("cursor"));
-    return true;
-}
-
-/* The END of a copy of so many pieces, as chunk() makes them. */
-static struct shard_end end_of(uint64_t copy_id, uint64_t pieces)
-{
-    struct shard_end end = {.copy_id = copy_id, .pieces = pieces};
-
-    for (uint64_t i = 0; i < pieces; i++) {
-        shard_sum_add(&end.records, slice_of(&i, sizeof(i)), slice_text("v"));
-    }
-    return end;
-}
-
-static bool install(struct view *view, config_num num, uint64_t copy_id, uint64_t pieces)
-{
-    struct shard_end end = end_of(copy_id, pieces);
-
-    shard_install(&view->shard, num, &end, &view->next_range, &view->effect);
-    return view->effect.installed;
-}
-
-static bool released(struct view *view, config_num num)
-{
-    shard_released(&view->shard, num, &view->effect);
-    return view->effect.changed;
-}
+ * configuration. */
+#include "tests/unit/shard_view.h"
 
 /* The shard as text: "serving epoch 3 | send 5 to 2, receive 6 from 2 | release 3 at 1". */
 static void assert_life(const struct view *view, const char *expected)
@@ -106,8 +25,7 @@ static void assert_life(const struct view *view, const char *expected)
     buf_fini(&text);
 }
 
-/* ---- Configurations ---------------------------------------------------------------------------
- */
+/* ---- Configurations ---- */
 
 static void a_shard_that_nobody_ever_owned_is_created_empty_and_serves_at_once(void **state)
 {
@@ -238,8 +156,7 @@ static void a_configuration_that_contradicts_the_history_is_not_adopted(void **s
     shard_fini(&b.shard);
 }
 
-/* ---- Giving away ------------------------------------------------------------------------------
- */
+/* ---- Giving away ---- */
 
 static void a_shard_to_be_sent_serves_until_the_freeze(void **state)
 {
@@ -303,8 +220,7 @@ static void an_old_freeze_does_not_touch_the_shard_that_came_back(void **state)
     shard_fini(&a.shard);
 }
 
-/* ---- Taking over ------------------------------------------------------------------------------
- */
+/* ---- Taking over ---- */
 
 static void pieces_are_applied_in_order_and_once(void **state)
 {
@@ -422,8 +338,7 @@ static void releases_are_kept_for_each_source_until_it_has_let_go(void **state)
     shard_fini(&b.shard);
 }
 
-/* ---- Bytes ------------------------------------------------------------------------------------
- */
+/* ---- Bytes ---- */
 
 static void make_rich_shard(struct view *b)
 {
@@ -489,8 +404,7 @@ static void damaged_encodings_are_refused_or_consistent(void **state)
     buf_fini(&bytes);
 }
 
-/* ---- The sum ----------------------------------------------------------------------------------
- */
+/* ---- The sum ---- */
 
 static void the_sum_does_not_depend_on_order_and_forgets_what_is_removed(void **state)
 {
@@ -508,160 +422,6 @@ static void the_sum_does_not_depend_on_order_and_forgets_what_is_removed(void **
     shard_sum_add(&c, slice_text("k"), slice_text("1v1"));
     shard_sum_add(&c, slice_text("k2v"), slice_text("2"));
     assert_false(shard_sum_equal(&a, &c));
-}
-
-/* ---- Random walks -----------------------------------------------------------------------------
- * Four groups share one shard. A controller makes configurations; each group adopts them when it
- * likes; every step is tried at every moment, also old and early ones, but the pieces of a copy and
- * a drop only as the protocol allows: pieces from a frozen source, a drop after an install. The
- * data is one number that only a serving group may raise. */
-
-#define WORLD_GROUPS  4
-#define WORLD_CONFIGS 12
-
-struct world {
-    struct rng rng;
-    uint32_t owner[WORLD_CONFIGS + 1], from[WORLD_CONFIGS + 1];
-    struct view views[WORLD_GROUPS + 1];
-    config_num adopted[WORLD_GROUPS + 1];
-    uint64_t data[WORLD_GROUPS + 1];   /* of the live range */
-    uint64_t staged[WORLD_GROUPS + 1]; /* of the staging range */
-    uint64_t written;                  /* the last number that a server wrote */
-};
-
-static void world_init(struct world *world, uint64_t seed)
-{
-    uint32_t last = 0;
-
-    *world = (struct world){0};
-    rng_init(&world->rng, seed);
-    for (config_num num = 1; num <= WORLD_CONFIGS; num++) {
-        world->from[num] = last;
-        world->owner[num] = (uint32_t)rng_below(&world->rng, WORLD_GROUPS + 1);
-        last = world->owner[num] != 0 ? world->owner[num] : last;
-    }
-    for (uint32_t gid = 1; gid <= WORLD_GROUPS; gid++) {
-        world->views[gid] = view_of(gid);
-    }
-}
-
-static void world_copy(struct world *world, struct view *taker, config_num num)
-{
-    const struct shard_transition *head = shard_head(&taker->shard);
-    struct view *source;
-    uint64_t copy_id = 1 + rng_below(&world->rng, 2);
-
-    if (head == NULL || head->kind != SHARD_RECEIVE) {
-        assert_false(chunk(taker, num, copy_id, 0));
-        assert_false(install(taker, num, copy_id, 1));
-        return;
-    }
-    source = &world->views[head->gid];
-    switch (shard_answer(&source->shard, head->num, taker->me, world->adopted[source->me])) {
-    case SHARD_ANSWER_FREEZE:
-        freeze(source, head->num);
-        break;
-    case SHARD_ANSWER_YES:
-        if (chunk(taker, head->num, copy_id, 0)) {
-            world->staged[taker->me] = world->data[source->me];
-        }
-        if (rng_below(&world->rng, 2) == 0 && install(taker, head->num, copy_id, 1)) {
-            world->data[taker->me] = world->staged[taker->me];
-        }
-        break;
-    case SHARD_ANSWER_NOT_READY:
-        break;
-    default:
-        fail_msg("a taker that waits was told that the shard is gone");
-    }
-}
-
-/* The source drops only what the taker says it has. */
-static void world_release(struct world *world, struct view *taker)
-{
-    for (size_t i = 0; i < taker->shard.n_releases; i++) {
-        struct shard_release pending = taker->shard.releases[i];
-        struct view *source = &world->views[pending.gid];
-        enum shard_answer answer =
-            shard_answer(&source->shard, pending.num, taker->me, world->adopted[pending.gid]);
-
-        assert_true(answer == SHARD_ANSWER_YES || answer == SHARD_ANSWER_DONE);
-        if (answer == SHARD_ANSWER_YES) {
-            assert_true(drop(source, pending.num));
-            world->data[source->me] = 0;
-        } else {
-            assert_false(drop(source, pending.num));
-            assert_true(released(taker, pending.num));
-        }
-        return;
-    }
-}
-
-static void world_check(struct world *world)
-{
-    uint32_t serving = 0;
-
-    for (uint32_t gid = 1; gid <= WORLD_GROUPS; gid++) {
-        assert_true(shard_is_consistent(&world->views[gid].shard));
-        if (world->views[gid].shard.state == SHARD_SERVING) {
-            serving++;
-            assert_int_equal(world->data[gid], world->written); /* has everything */
-        }
-    }
-    assert_true(serving <= 1);
-}
-
-static void world_step(struct world *world)
-{
-    uint32_t gid = 1 + (uint32_t)rng_below(&world->rng, WORLD_GROUPS);
-    struct view *view = &world->views[gid];
-    config_num num = 1 + rng_below(&world->rng, WORLD_CONFIGS);
-
-    switch (rng_below(&world->rng, 6)) {
-    case 0:
-        if (world->adopted[gid] < WORLD_CONFIGS) {
-            num = ++world->adopted[gid];
-            adopt(view, num, world->from[num], world->owner[num]);
-        }
-        break;
-    case 1:
-        if (view->shard.state == SHARD_SERVING) {
-            world->data[gid] = ++world->written;
-        }
-        break;
-    case 2: /* old, early and duplicate releases change nothing that matters */
-        world_release(world, view);
-        break;
-    default:
-        world_copy(world, view, num);
-        break;
-    }
-    world_check(world);
-}
-
-static void at_most_one_group_serves_and_nothing_is_lost_whatever_the_order(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 0; seed < 500; seed++) {
-        struct world world;
-        uint32_t owner;
-
-        world_init(&world, seed);
-        for (int step = 0; step < 1500; step++) {
-            world_step(&world);
-        }
-        /* Given time, the shard is where the last configuration wants it, and only there. */
-        owner = world.owner[WORLD_CONFIGS];
-        for (uint32_t gid = 1; gid <= WORLD_GROUPS; gid++) {
-            bool keeps = owner == 0 && gid == world.from[WORLD_CONFIGS];
-
-            assert_int_equal(world.views[gid].shard.state, gid == owner ? SHARD_SERVING
-                                                           : keeps      ? SHARD_FROZEN
-                                                                        : SHARD_ABSENT);
-            assert_true(shard_is_settled(&world.views[gid].shard));
-            shard_fini(&world.views[gid].shard);
-        }
-    }
 }
 
 int main(void)
@@ -687,7 +447,6 @@ int main(void)
         cmocka_unit_test(a_shard_survives_its_encoding),
         cmocka_unit_test(damaged_encodings_are_refused_or_consistent),
         cmocka_unit_test(the_sum_does_not_depend_on_order_and_forgets_what_is_removed),
-        cmocka_unit_test(at_most_one_group_serves_and_nothing_is_lost_whatever_the_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

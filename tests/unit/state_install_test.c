@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "raft/util/crc32c.h"
 #include "tests/unit/state_kit.h"
 
 #define CHUNK     300
@@ -13,6 +14,7 @@ struct stream {
     struct buf chunks[200];
     uint64_t offsets[200];
     size_t n;
+    struct io_snapshot snapshot;
 };
 
 static void stream_fini(struct stream *stream)
@@ -23,21 +25,27 @@ static void stream_fini(struct stream *stream)
     stream->n = 0;
 }
 
-/* Reads a whole snapshot of the store's last checkpoint. */
-static void stream_read(struct stream *stream, struct kit *kit, size_t max_bytes)
+/* Opens a snapshot, which must be of that index (0: of any). */
+static void stream_open(struct stream *stream, struct kit *kit, raft_index index)
 {
-    struct io_snapshot snapshot;
+    kit->io->ops->snapshot_open(kit->io, &stream->snapshot);
+    assert_true(stream->snapshot.index > 0);
+    assert_true(index == 0 || stream->snapshot.index == index);
+    assert_true(slice_equal(stream->snapshot.extra, slice_text("extra")));
+    stream->n = 0;
+}
+
+/* Reads the open snapshot to its end. */
+static void stream_read_rest(struct stream *stream, struct kit *kit, size_t max_bytes)
+{
     uint64_t offset = 0;
     bool done = false;
 
-    stream->n = 0;
-    kit->io->ops->snapshot_open(kit->io, &snapshot);
-    assert_true(snapshot.index > 0);
     while (!done) {
-        struct kit_event *event = kit_read_chunk(kit, snapshot.id, offset, max_bytes);
+        struct kit_event *event = kit_read_chunk(kit, stream->snapshot.id, offset, max_bytes);
 
         assert_int_equal(event->event.snapshot.status, ST_OK);
-        assert_int_equal(event->event.snapshot.id, snapshot.id);
+        assert_int_equal(event->event.snapshot.id, stream->snapshot.id);
         assert_int_equal(event->event.snapshot.token, offset + 1000);
         assert_true(stream->n < 200);
         stream->offsets[stream->n] = offset;
@@ -46,7 +54,14 @@ static void stream_read(struct stream *stream, struct kit *kit, size_t max_bytes
         done = event->event.snapshot.done;
         kit_free_event(&event);
     }
-    kit->io->ops->snapshot_close(kit->io, snapshot.id);
+    kit->io->ops->snapshot_close(kit->io, stream->snapshot.id);
+}
+
+/* Reads a whole snapshot of the store's last checkpoint. */
+static void stream_read(struct stream *stream, struct kit *kit, size_t max_bytes)
+{
+    stream_open(stream, kit, 0);
+    stream_read_rest(stream, kit, max_bytes);
 }
 
 /* A store with records in ranges 0, 5 and 9, one checkpoint at the index, and a record in range 6
@@ -573,6 +588,157 @@ static void a_checkpoint_overtaken_by_an_install_is_cancelled(void **state)
     pair_fini(&pair);
 }
 
+/* The checkpoint is on disk, but not yet known to be finished: a snapshot shows the one before. */
+static void a_snapshot_never_shows_a_checkpoint_that_is_not_finished(void **state)
+{
+    struct pair pair;
+    struct stream again;
+    struct kit_event *event;
+
+    (void)state;
+    pair_init(&pair);
+    kit_put(&pair.source, 5, "key001", "overwritten");
+    kit_remove(&pair.source, 9, "key002");
+    kit_begin_checkpoint(&pair.source, 101, 3, "other", (uint64_t[]){5}, 1);
+    kit_await_letter(&pair.source);
+    stream_open(&again, &pair.source, 100);
+    event = kit_wait(&pair.source, IO_EVENT_CHECKPOINT);
+    kit_free_event(&event);
+    stream_read_rest(&again, &pair.source, CHUNK);
+    assert_int_equal(again.n, pair.stream.n);
+    for (size_t i = 0; i < again.n; i++) {
+        assert_true(slice_equal(buf_slice(&again.chunks[i]), buf_slice(&pair.stream.chunks[i])));
+    }
+    stream_fini(&again);
+    pair_fini(&pair);
+}
+
+/* ---- Streams that nobody sends --------------------------------------------------------------- */
+
+struct forgery {
+    struct buf bytes;
+    uint64_t count;
+};
+
+static void forge_header(struct forgery *forgery, uint32_t group, raft_index index)
+{
+    const uint64_t ranges[] = {5, 9};
+
+    *forgery = (struct forgery){0};
+    buf_put(&forgery->bytes, "SKSS", 4);
+    buf_put_u16(&forgery->bytes, 1);
+    buf_put_u16(&forgery->bytes, 0);
+    buf_put_u32(&forgery->bytes, group);
+    buf_put_u64(&forgery->bytes, index);
+    buf_put_u64(&forgery->bytes, 3);
+    buf_put_u32(&forgery->bytes, 2);
+    buf_put_u64(&forgery->bytes, ranges[0]);
+    buf_put_u64(&forgery->bytes, ranges[1]);
+    buf_put_bytes(&forgery->bytes, slice_text("extra"));
+}
+
+static void forge_record(struct forgery *forgery, uint64_t range, const char *key)
+{
+    buf_put_u8(&forgery->bytes, 1);
+    buf_put_u64(&forgery->bytes, range);
+    buf_put_u8(&forgery->bytes, 1);
+    buf_put_bytes(&forgery->bytes, slice_text(key));
+    buf_put_bytes(&forgery->bytes, slice_text("value"));
+    forgery->count++;
+}
+
+/* Ends it, with everything right but what is asked to be wrong, sends it, gives the answer. */
+static enum status send_forgery(struct kit *kit, struct forgery *forgery, uint64_t count,
+                                uint32_t crc, const char *after)
+{
+    struct kit_event *event;
+    enum status status;
+
+    buf_put_u8(&forgery->bytes, 2);
+    buf_put_u64(&forgery->bytes, forgery->count + count);
+    buf_put_u32(&forgery->bytes, crc ^ crc32c(0, forgery->bytes.data, forgery->bytes.len));
+    buf_put_slice(&forgery->bytes, slice_text(after));
+    kit->io->ops->install_chunk(kit->io, 100, 3, 0, buf_slice(&forgery->bytes), true);
+    event = kit_wait(kit, IO_EVENT_INSTALLED);
+    status = event->event.install.status;
+    kit_free_event(&event);
+    buf_fini(&forgery->bytes);
+    return status;
+}
+
+static void a_stream_that_breaks_a_rule_is_refused(void **state)
+{
+    struct forgery forgery;
+    struct pair pair;
+    struct kit *kit = &pair.target;
+
+    (void)state;
+    pair_init(&pair);
+    forge_header(&forgery, 7, 100);
+    forge_record(&forgery, 5, "b");
+    forge_record(&forgery, 5, "a"); /* out of order */
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_CORRUPT);
+    forge_header(&forgery, 7, 100);
+    forge_record(&forgery, 5, "a");
+    forge_record(&forgery, 5, "a"); /* twice */
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_CORRUPT);
+    forge_header(&forgery, 7, 100);
+    forge_record(&forgery, 6, "a"); /* a range that is not listed */
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_CORRUPT);
+    forge_header(&forgery, 8, 100); /* another group's */
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_CORRUPT);
+    forge_header(&forgery, 7, 101); /* not the snapshot that it is said to be */
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_CORRUPT);
+    forge_header(&forgery, 7, 100);
+    assert_int_equal(send_forgery(kit, &forgery, 1, 0, ""), ST_CORRUPT); /* count */
+    forge_header(&forgery, 7, 100);
+    assert_int_equal(send_forgery(kit, &forgery, 0, 1, ""), ST_CORRUPT); /* checksum */
+    forge_header(&forgery, 7, 100);
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, "x"),
+                     ST_CORRUPT); /* goes on after its end */
+    expect_old(kit);
+    /* And so that it is known that the forger knows his trade: */
+    forge_header(&forgery, 7, 100);
+    forge_record(&forgery, 0, "a");
+    forge_record(&forgery, 9, "b");
+    assert_int_equal(send_forgery(kit, &forgery, 0, 0, ""), ST_OK);
+    kit_expect(kit, 9, "b", "value");
+    pair_fini(&pair);
+}
+
+/* Arbitrary bytes are refused, whatever they are. */
+static void random_bytes_are_refused(void **state)
+{
+    struct pair pair;
+    struct rng rng;
+
+    (void)state;
+    pair_init(&pair);
+    rng_init(&rng, 77);
+    for (int round = 0; round < 300; round++) {
+        struct forgery forgery;
+        struct kit_event *event;
+        size_t flips = rng_between(&rng, 1, 4);
+
+        forge_header(&forgery, 7, 100);
+        forge_record(&forgery, 0, "a");
+        forge_record(&forgery, 5, "b");
+        for (size_t i = 0; i < flips; i++) {
+            forgery.bytes.data[rng_below(&rng, forgery.bytes.len)] = (uint8_t)rng_next(&rng);
+        }
+        pair.target.io->ops->install_chunk(pair.target.io, 100, 3, 0, buf_slice(&forgery.bytes),
+                                           true);
+        event = kit_wait(&pair.target, IO_EVENT_INSTALLED);
+        assert_int_equal(event->event.install.status, ST_CORRUPT);
+        kit_free_event(&event);
+        buf_fini(&forgery.bytes);
+    }
+    expect_old(&pair.target);
+    pair_fini(&pair);
+}
+
+/* ---- Closing --------------------------------------------------------------------------------- */
+
 static void closing_while_work_is_under_way_leaks_nothing(void **state)
 {
     struct pair pair;
@@ -624,6 +790,9 @@ int main(void)
         cmocka_unit_test(left_overs_of_a_crash_after_the_switch_are_removed),
         cmocka_unit_test(an_open_snapshot_outlives_an_install),
         cmocka_unit_test(a_checkpoint_overtaken_by_an_install_is_cancelled),
+        cmocka_unit_test(a_snapshot_never_shows_a_checkpoint_that_is_not_finished),
+        cmocka_unit_test(a_stream_that_breaks_a_rule_is_refused),
+        cmocka_unit_test(random_bytes_are_refused),
         cmocka_unit_test(closing_while_work_is_under_way_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,6 +75,7 @@ struct kit {
     struct kit_letter *letters, **letters_end;
     struct kit_event *events, **events_end;
     struct trace trace;
+    size_t pad; /* for the test's own use */
 };
 
 /* Set KIT_TRACE in the environment to see what the store has to say. */
@@ -171,6 +172,20 @@ static inline bool kit_pump(struct kit *kit, int wait_s)
     letter->run(letter->arg);
     mem_free(letter);
     return true;
+}
+
+/* Waits until the background thread has posted something, but does not run it. */
+static inline void kit_await_letter(struct kit *kit)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += KIT_PATIENCE_S;
+    pthread_mutex_lock(&kit->lock);
+    while (kit->letters == NULL) {
+        assert_int_equal(pthread_cond_timedwait(&kit->wake, &kit->lock, &until), 0);
+    }
+    pthread_mutex_unlock(&kit->lock);
 }
 
 static inline void kit_free_event(struct kit_event **event)

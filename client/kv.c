@@ -8,7 +8,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-/* ---- On the loop thread -------------------------------------------------------------------- */
+/* ---- On the loop thread ---- */
 
 static void on_down(struct shardkv *handle, io_endpoint endpoint, uint64_t now_ms)
 {
@@ -132,7 +132,7 @@ void kv_request_answer(struct kv_request *request, struct shardkv_result *result
     callback(request->context, result);
 }
 
-/* ---- On any thread ------------------------------------------------------------------------- */
+/* ---- On any thread ---- */
 
 static enum status admit(struct shardkv *handle, const struct kv_request *request)
 {
@@ -265,7 +265,7 @@ void shardkv_cancel(struct shardkv *handle, uint64_t id)
     kv_submit(request, NULL);
 }
 
-/* ---- Opening and closing ------------------------------------------------------------------- */
+/* ---- Opening and closing ---- */
 
 void shardkv_options_init(struct shardkv_options *options, size_t size)
 {

@@ -39,7 +39,7 @@ extern "C" {
 
 #define SHARDKV_API __attribute__((visibility("default")))
 
-/* ---- Version ------------------------------------------------------------------------------- */
+/* ---- Version ---- */
 
 #define SHARDKV_VERSION_MAJOR 0
 #define SHARDKV_VERSION_MINOR 1
@@ -49,7 +49,7 @@ extern "C" {
 SHARDKV_API const char *shardkv_version(void);
 SHARDKV_API uint32_t shardkv_version_number(void);
 
-/* ---- Codes --------------------------------------------------------------------------------- */
+/* ---- Codes ---- */
 
 enum shardkv_code {
     SHARDKV_OK = 0,
@@ -91,7 +91,7 @@ SHARDKV_API bool shardkv_retryable(int code);
 /* Whether a write that ended so may have been applied: true for SHARDKV_OK and SHARDKV_UNKNOWN. */
 SHARDKV_API bool shardkv_maybe_applied(int code);
 
-/* ---- Results ------------------------------------------------------------------------------- */
+/* ---- Results ---- */
 
 struct shardkv_bytes {
     const void *data; /* may be NULL if len is 0 */
@@ -205,7 +205,7 @@ SHARDKV_API void shardkv_result_free(struct shardkv_result *result);
 /* Takes the result over: release it with shardkv_result_free, then or later. */
 typedef void (*shardkv_callback)(void *context, struct shardkv_result *result);
 
-/* ---- Handles ------------------------------------------------------------------------------- */
+/* ---- Handles ---- */
 
 struct shardkv;
 
@@ -330,7 +330,7 @@ SHARDKV_API int shardkv_scan_async(struct shardkv *handle, struct shardkv_bytes 
                                    struct shardkv_bytes after, uint32_t limit, uint32_t timeout_ms,
                                    shardkv_callback callback, void *context, uint64_t *id);
 
-/* ---- Administration ------------------------------------------------------------------------ */
+/* ---- Administration ---- */
 
 #define SHARDKV_CONFIG_LATEST UINT64_MAX
 

@@ -4,7 +4,7 @@
 #include "client/kv_internal.h"
 #include "raft/util/mem.h"
 
-/* ---- config -------------------------------------------------------------------------------- */
+/* ---- config ---- */
 
 static struct kv_request *make_config(struct shardkv *handle, uint64_t num, uint32_t timeout_ms)
 {
@@ -27,7 +27,7 @@ int shardkv_config_async(struct shardkv *handle, uint64_t num, uint32_t timeout_
     return kv_submit_async(make_config(handle, num, timeout_ms), 0, callback, context, id);
 }
 
-/* ---- join, leave, move --------------------------------------------------------------------- */
+/* ---- join, leave, move ---- */
 
 static bool gid_is_valid(uint32_t gid)
 {
@@ -143,7 +143,7 @@ int shardkv_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid, uin
     return kv_submit_async(request, early, callback, context, id);
 }
 
-/* ---- status, transfer ---------------------------------------------------------------------- */
+/* ---- status, transfer ---- */
 
 static int make_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
                        struct kv_request **request)

@@ -27,7 +27,7 @@ static int check_value(struct shardkv_bytes value)
     return value.data != NULL || value.len == 0 ? SHARDKV_OK : SHARDKV_INVALID;
 }
 
-/* ---- get ----------------------------------------------------------------------------------- */
+/* ---- get ---- */
 
 static int make_get(struct shardkv *handle, struct shardkv_bytes key, uint32_t timeout_ms,
                     struct kv_request **request)
@@ -64,7 +64,7 @@ int shardkv_get_async(struct shardkv *handle, struct shardkv_bytes key, uint32_t
     return kv_submit_async(request, early, callback, context, id);
 }
 
-/* ---- Writes -------------------------------------------------------------------------------- */
+/* ---- Writes ---- */
 
 static int check_write(const struct shardkv_condition *conditions, size_t n_conditions,
                        const struct shardkv_operation *operations, size_t n_operations,
@@ -243,7 +243,7 @@ int shardkv_cas_async(struct shardkv *handle, struct shardkv_bytes key,
     return shardkv_write_async(handle, &condition, 1, &put, 1, timeout_ms, callback, context, id);
 }
 
-/* ---- scan ---------------------------------------------------------------------------------- */
+/* ---- scan ---- */
 
 static int make_scan(struct shardkv *handle, struct shardkv_bytes prefix,
                      struct shardkv_bytes after, uint32_t limit, uint32_t timeout_ms,

@@ -86,7 +86,7 @@ static void start_status(struct kv_request *request, uint64_t now_ms)
                                       now_ms, request->deadline_ms, on_node_answer, request);
 }
 
-/* ---- Transfer: first who the group is, then to its leader ---------------------------------- */
+/* ---- Transfer: first who the group is, then to its leader ---- */
 
 static void start_transfer(struct kv_request *request, const struct spec *replicas, uint64_t now_ms)
 {
@@ -115,7 +115,7 @@ static void on_transfer_config(void *context, enum status status, const struct s
     }
 }
 
-/* ---- Start and cancel ---------------------------------------------------------------------- */
+/* ---- Start and cancel ---- */
 
 static void start_admin(struct kv_request *request, uint64_t now_ms)
 {

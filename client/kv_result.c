@@ -116,7 +116,7 @@ struct shardkv_result *kv_result_of_clerk(const struct clerk_end *end)
     return result;
 }
 
-/* ---- Configurations ------------------------------------------------------------------------ */
+/* ---- Configurations ---- */
 
 static void set_groups(struct shardkv_result *result, struct shardkv_config *to,
                        const struct shard_config *config)
@@ -164,7 +164,7 @@ void kv_result_set_config(struct shardkv_result *result, const struct shard_conf
     result->config_num = config->num;
 }
 
-/* ---- Status -------------------------------------------------------------------------------- */
+/* ---- Status ---- */
 
 static void set_rows(struct shardkv_result *result, struct shardkv_node *to,
                      const struct proto_node_status *node)
@@ -228,7 +228,7 @@ void kv_result_set_node(struct shardkv_result *result, const struct proto_node_s
     result->node = to;
 }
 
-/* ---- Codes --------------------------------------------------------------------------------- */
+/* ---- Codes ---- */
 
 _Static_assert((int)SHARDKV_NOT_FOUND == (int)ST_NOT_FOUND, "codes are status numbers");
 _Static_assert((int)SHARDKV_UNKNOWN == (int)ST_UNKNOWN, "codes are status numbers");

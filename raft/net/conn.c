@@ -367,7 +367,7 @@ static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t sta
     uint8_t body[8];
 
     set_u64(body, stamp);
-    outbox_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+    send_queue_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
 }
 
 static bool conn_window_is_full(const struct conn *conn)
@@ -403,7 +403,7 @@ void conn_flush(struct conn *conn)
         return;
     }
     conn_put_stamps(conn);
-    filled = outbox_fill(&conn->outbox, conn_window_is_full(conn), &bytes);
+    filled = send_queue_fill(&conn->outbox, conn_window_is_full(conn), &bytes);
     if (bytes.len == 0) {
         return;
     }

@@ -173,7 +173,8 @@ static void send_put_class(struct send_queue *outbox, struct send_queue_send *se
     }
 }
 
-struct outbox_filled outbox_fill(struct outbox *outbox, bool urgent_only, struct buf *out)
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, bool urgent_only,
+                                         struct buf *out)
 {
     struct send_queue_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
 

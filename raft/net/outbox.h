@@ -43,7 +43,8 @@ struct send_queue_filled {
 };
 /* Appends the bytes of the next send, with `urgent_only` those of control frames and urgent
  * messages alone; nothing if there are none. */
-struct outbox_filled outbox_fill(struct outbox *outbox, bool urgent_only, struct buf *out);
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, bool urgent_only,
+                                         struct buf *out);
 
 /* Moves all messages of `from`, which was never filled from, behind those of `to`. */
 void send_queue_move(struct send_queue *to, struct send_queue *from);

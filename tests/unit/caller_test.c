@@ -119,7 +119,7 @@ static uint32_t requests(struct story *story)
     return replica(story, 1)->requests + replica(story, 2)->requests + replica(story, 3)->requests;
 }
 
-/* ---- The plain course ---------------------------------------------------------------------- */
+/* ---- The plain course ---- */
 
 static void the_first_try_leaves_at_once_and_its_answer_is_the_end(void **state)
 {
@@ -256,7 +256,7 @@ static void a_definite_refusal_is_the_end(void **state)
     assert_false(story->ended.maybe_applied);
 }
 
-/* ---- What is not known --------------------------------------------------------------------- */
+/* ---- What is not known ---- */
 
 static void a_change_sent_on_a_connection_that_broke_may_be_applied(void **state)
 {
@@ -449,7 +449,7 @@ static void a_restarted_server_is_not_blamed_for_tries_on_its_new_connection(voi
     assert_false(second.maybe_applied);
 }
 
-/* ---- Ends from outside --------------------------------------------------------------------- */
+/* ---- Ends from outside ---- */
 
 static void cancelling_says_what_may_have_happened(void **state)
 {
@@ -500,7 +500,7 @@ static void the_server_is_told_how_long_the_answer_matters(void **state)
     proto_request_fini(&request);
 }
 
-/* ---- Preferred replicas -------------------------------------------------------------------- */
+/* ---- Preferred replicas ---- */
 
 static void the_preferred_replica_is_asked_first_each_time(void **state)
 {
@@ -567,7 +567,7 @@ static void asked_alone_a_replica_that_is_down_shows_at_once(void **state)
     assert_int_equal(story->ended.status, ST_TIMEOUT);
 }
 
-/* ---- Everything at once -------------------------------------------------------------------- */
+/* ---- Everything at once ---- */
 
 static void random_fault(struct fake_cluster *world, struct fake_server *server)
 {

@@ -181,7 +181,7 @@ static void refuse_once(struct story *story, uint32_t gid, enum status status)
     leader_of(story, gid)->refusal = status;
 }
 
-/* ---- The plain course ---------------------------------------------------------------------- */
+/* ---- The plain course ---- */
 
 static void what_was_put_is_read(void **state)
 {
@@ -264,7 +264,7 @@ static void the_keys_of_a_write_lie_in_one_shard(void **state)
     assert_int_equal(fake_times_applied(&story->world, "both"), 1);
 }
 
-/* ---- Moving shards ------------------------------------------------------------------------- */
+/* ---- Moving shards ---- */
 
 static void a_shard_that_moved_is_found_by_the_hint_at_once(void **state)
 {
@@ -400,7 +400,7 @@ static void a_shard_that_nobody_owns_is_waited_for(void **state)
     assert_int_equal(fake_times_applied(&story->world, "early"), 0);
 }
 
-/* ---- How writes end ------------------------------------------------------------------------ */
+/* ---- How writes end ---- */
 
 static void a_write_whose_group_cannot_be_reached_is_certainly_not_applied(void **state)
 {
@@ -632,7 +632,7 @@ static void too_many_writes_wait_and_still_end_in_time(void **state)
     mem_free(ends);
 }
 
-/* ---- Ends from outside --------------------------------------------------------------------- */
+/* ---- Ends from outside ---- */
 
 static void cancelled_operations_say_what_may_have_happened(void **state)
 {
@@ -716,7 +716,7 @@ static void the_preferred_replica_is_asked_first(void **state)
     assert_int_equal(fake_server(&story->world, 2, 3)->requests, 0);
 }
 
-/* ---- Scans --------------------------------------------------------------------------------- */
+/* ---- Scans ---- */
 
 static void fill(struct story *story, int n)
 {
@@ -844,7 +844,7 @@ static void a_cancelled_scan_leaves_nothing_behind(void **state)
     assert_int_equal(clerk_outstanding(story->clerk), 0);
 }
 
-/* ---- Everything at once -------------------------------------------------------------------- */
+/* ---- Everything at once ---- */
 
 #define RANDOM_OPERATIONS 1500
 

@@ -14,7 +14,7 @@
 #define SEGMENT_BYTES (128u << 10)
 #define LOG_SALT      1000 /* of the values of entries; the term is added */
 
-/* ---- What is in the store at index n --------------------------------------------------------- */
+/* ---- What is in the store at index n ---- */
 
 static inline uint64_t range_of(uint64_t n)
 {
@@ -131,7 +131,7 @@ static inline bool has_index(struct kit *kit, uint64_t n)
     return good;
 }
 
-/* ---- What is in the log ---------------------------------------------------------------------- */
+/* ---- What is in the log ---- */
 
 /* What the child tells. A write or a reset is told before (it may be there) and after (it must). */
 enum report_kind {

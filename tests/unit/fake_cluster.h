@@ -179,7 +179,7 @@ static inline struct fake_event *fake_schedule(struct fake_cluster *world, uint6
     return event;
 }
 
-/* ---- The servers' side --------------------------------------------------------------------- */
+/* ---- The servers' side ---- */
 
 static inline struct fake_key *fake_find(struct fake_cluster *world, struct slice key)
 {
@@ -476,7 +476,7 @@ static inline void fake_handle(struct fake_cluster *world, struct fake_server *s
     proto_request_fini(&request);
 }
 
-/* ---- The client's side --------------------------------------------------------------------- */
+/* ---- The client's side ---- */
 
 static inline struct fake_server *fake_server_of_url(struct fake_cluster *world, const char *url)
 {

@@ -42,7 +42,7 @@ struct server {
     uint32_t writes;
 };
 
-/* ---- The server ---------------------------------------------------------------------------- */
+/* ---- The server ---- */
 
 static struct stored *find_key(struct server *server, struct slice key)
 {
@@ -266,7 +266,7 @@ static void set_silent(struct server *server, bool silent)
     pthread_mutex_unlock(&server->mutex);
 }
 
-/* ---- The story's frame --------------------------------------------------------------------- */
+/* ---- The story's frame ---- */
 
 struct story {
     struct server server;
@@ -322,7 +322,7 @@ static int story_end(void **state)
     return 0;
 }
 
-/* ---- Reading and writing ------------------------------------------------------------------- */
+/* ---- Reading and writing ---- */
 
 static void assert_value(struct shardkv *handle, const char *key, const char *value)
 {
@@ -431,7 +431,7 @@ static void a_scan_is_in_order(void **state)
     shardkv_result_free(result);
 }
 
-/* ---- Administration ------------------------------------------------------------------------ */
+/* ---- Administration ---- */
 
 static void the_configuration_and_status_are_handed_out(void **state)
 {
@@ -471,7 +471,7 @@ static void changes_tell_the_new_number_or_why_not(void **state)
     assert_int_equal(shardkv_transfer(story->handle, 9, 1, 0, NULL), SHARDKV_NO_GROUP);
 }
 
-/* ---- Trouble ------------------------------------------------------------------------------- */
+/* ---- Trouble ---- */
 
 static void a_server_that_is_down_is_told_from_one_that_is_silent(void **state)
 {
@@ -538,7 +538,7 @@ static void bad_options_are_refused_with_a_line(void **state)
     assert_int_not_equal(shardkv_open(&options, &handle, NULL, 0), SHARDKV_OK);
 }
 
-/* ---- Many at once -------------------------------------------------------------------------- */
+/* ---- Many at once ---- */
 
 struct tally {
     pthread_mutex_t mutex;

@@ -66,7 +66,7 @@ static size_t read_send(struct slice bytes, char *order)
 static size_t fill(struct send_queue *outbox, char *order)
 {
     struct buf out = {0};
-    struct outbox_filled filled = outbox_fill(outbox, false, &out);
+    struct send_queue_filled filled = send_queue_fill(outbox, false, &out);
     size_t frames = read_send(buf_slice(&out), order);
 
     assert_true(filled.frames <= frames); /* control frames are not counted */
@@ -160,7 +160,7 @@ static void no_class_starves_and_no_send_is_large(void **state)
         struct buf out = {0};
         char order[1000] = "";
 
-        outbox_fill(&outbox, false, &out);
+        send_queue_fill(&outbox, false, &out);
         assert_true(out.len <= OUTBOX_SEND_BYTES + FRAME_FRAGMENT_BYTES + 4096);
         read_send(buf_slice(&out), order);
         bulk_sends += strchr(order, 'b') != NULL;
@@ -173,23 +173,23 @@ static void no_class_starves_and_no_send_is_large(void **state)
 
 static void with_a_full_window_only_urgent_messages_leave(void **state)
 {
-    struct outbox outbox;
+    struct send_queue outbox;
     struct buf out = {0};
     char order[200] = "";
 
     (void)state;
-    outbox_init(&outbox);
+    send_queue_init(&outbox);
     put(&outbox, IO_NORMAL, 'N', 10);
     put(&outbox, IO_URGENT, 'U', 10);
     put(&outbox, IO_BULK, 'B', 10);
-    outbox_put_control(&outbox, FRAME_PING, slice_text("12345678"));
-    outbox_fill(&outbox, true, &out);
+    send_queue_put_control(&outbox, FRAME_PING, slice_text("12345678"));
+    send_queue_fill(&outbox, true, &out);
     read_send(buf_slice(&out), order);
     assert_string_equal(order, "!U");
     fill(&outbox, order);
     assert_string_equal(order, "!UNB");
     buf_fini(&out);
-    outbox_fini(&outbox);
+    send_queue_fini(&outbox);
 }
 
 static void messages_of_exactly_the_limits_travel(void **state)

@@ -197,8 +197,7 @@ static void stage_cut(bool cut)
                           "ip -n @h link set dev port2 type bridge_slave isolated off"));
 }
 
-/* ---- The test's side of a replica
- * ---------------------------------------------------------------- */
+/* ---- The test's side of a replica ---- */
 
 enum what { UP, DOWN, MESSAGE, ANSWER, LOST, N_WHAT };
 static const char *const what_names[N_WHAT] = {"up", "down", "message", "answer", "lost"};

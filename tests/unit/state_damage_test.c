@@ -82,7 +82,7 @@ static void setup(struct kit *kit, uint64_t n)
     setup_padded(kit, n, 0);
 }
 
-/* ---- The chain of numbers -------------------------------------------------------------------- */
+/* ---- The chain of numbers ---- */
 
 /* Removes a key from the closed database behind the store's back. */
 static void delete_from_db(const struct kit *kit, const char *key, size_t len)

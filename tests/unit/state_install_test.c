@@ -613,7 +613,7 @@ static void a_snapshot_never_shows_a_checkpoint_that_is_not_finished(void **stat
     pair_fini(&pair);
 }
 
-/* ---- Streams that nobody sends --------------------------------------------------------------- */
+/* ---- Streams that nobody sends ---- */
 
 struct forgery {
     struct buf bytes;
@@ -737,7 +737,7 @@ static void random_bytes_are_refused(void **state)
     pair_fini(&pair);
 }
 
-/* ---- Closing --------------------------------------------------------------------------------- */
+/* ---- Closing ---- */
 
 static void closing_while_work_is_under_way_leaks_nothing(void **state)
 {

@@ -131,14 +131,12 @@ const char *cli_unknown_option(int argc, char **argv)
     return NULL;
 }
 
-struct shardkv *cli_open(struct cli *cli)
+struct shardkv *cli_open_another(const struct cli *cli)
 {
     struct shardkv_options options;
+    struct shardkv *kv = NULL;
     char error[256] = "";
 
-    if (cli->kv != NULL) {
-        return cli->kv;
-    }
     if (cli->ctrlers == NULL) {
         fprintf(stderr, "shardkv-cli: where are the controllers? give --ctrlers URL,URL,... or set "
                         "SHARDKV_CTRLERS\n");
@@ -151,9 +149,16 @@ struct shardkv *cli_open(struct cli *cli)
     options.tls_cert = cli->tls_cert;
     options.tls_key = cli->tls_key;
     options.tls_ca = cli->tls_ca;
-    if (shardkv_open(&options, &cli->kv, error, sizeof(error)) != SHARDKV_OK) {
+    if (shardkv_open(&options, &kv, error, sizeof(error)) != SHARDKV_OK) {
         fprintf(stderr, "shardkv-cli: %s\n", error);
-        return NULL;
+    }
+    return kv;
+}
+
+struct shardkv *cli_open(struct cli *cli)
+{
+    if (cli->kv == NULL) {
+        cli->kv = cli_open_another(cli);
     }
     return cli->kv;
 }

@@ -2,7 +2,8 @@
  * (client/kv.h).
  *
  * Reading order: cli.c (options, the table of verbs), cli_print.c (bytes as text and as JSON),
- * cli_verbs.c, cli_admin.c, cli_status.c, then cli_pipe.c, cli_bench.c and cli_shell.c.
+ * cli_verbs.c, cli_admin.c, cli_survey.c, cli_status.c, then cli_pipe.c with cli_request.c,
+ * cli_bench.c with cli_bench_run.c and cli_histogram.c, and cli_shell.c.
  */
 #ifndef CLIENT_CLI_H
 #define CLIENT_CLI_H
@@ -50,6 +51,8 @@ int cli_run(struct cli *cli, int argc, char **argv);
 
 /* The handle; NULL after a message on stderr. */
 struct shardkv *cli_open(struct cli *cli);
+/* One more handle with the same options, for who needs several; release it with shardkv_close. */
+struct shardkv *cli_open_another(const struct cli *cli);
 /* One line on stderr: what failed and why. Returns CLI_USAGE. */
 int cli_usage_error(const char *verb, const char *what);
 /* One line on stderr about a result that is not OK; the exit code that it means for a read
@@ -66,6 +69,10 @@ bool cli_take_flag(int *argc, char **argv, const char *name);
 /* Says which argument begins with -- and is not known; NULL if none does. */
 const char *cli_unknown_option(int argc, char **argv);
 
+/* The monotonic clock (cli_time.c). */
+uint64_t cli_now_ns(void);
+uint64_t cli_now_ms(void);
+
 /* ---- Printing (cli_print.c) ---- */
 
 /* Bytes for people: valid UTF-8 that is printable stays, the rest is escaped (\n \t \r \\ \xHH). */
@@ -76,6 +83,8 @@ json_t *cli_json_bytes(struct shardkv_bytes bytes);
 bool cli_json_to_bytes(const json_t *json, void **data, size_t *len);
 /* One JSON document and a newline on stdout, flushed; releases the reference. */
 void cli_print_json(json_t *json);
+/* The same where it repeats what somebody else gave: without rounding. */
+void cli_echo_json(json_t *json);
 
 json_t *cli_config_json(const struct shardkv_config *config);
 /* A row of `status`; node NULL: it is down. */

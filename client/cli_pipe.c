@@ -5,18 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/cli_request.h"
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- Lines ---- */
 
@@ -152,7 +143,7 @@ static void run(struct cli *cli, const struct request *request, uint32_t timeout
 /* The reply to a line. The time counts from here, where the line was read. */
 static json_t *answer(struct cli *cli, const char *line, size_t len)
 {
-    uint64_t deadline_ms = now_ms() + cli->timeout_ms, now;
+    uint64_t deadline_ms = cli_now_ms() + cli->timeout_ms, now;
     struct shardkv_result *result = NULL;
     struct request request;
     char buffer[200];
@@ -162,7 +153,7 @@ static json_t *answer(struct cli *cli, const char *line, size_t len)
     if (wrong != NULL) {
         reply = request_refusal(request.id, wrong);
     } else {
-        now = now_ms();
+        now = cli_now_ms();
         run(cli, &request, now < deadline_ms ? (uint32_t)(deadline_ms - now) : 1, &result);
         reply = request_reply(&request, result);
         shardkv_result_free(result);
@@ -186,8 +177,8 @@ int cli_pipe(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     }
     while ((kind = lines_next(&lines, &line, &len)) != LINE_NONE && !ferror(stdout)) {
-        cli_print_json(kind == LINE_GIVEN ? answer(cli, line, len)
-                                          : request_refusal(NULL, "the line is above 48 MiB"));
+        cli_echo_json(kind == LINE_GIVEN ? answer(cli, line, len)
+                                         : request_refusal(NULL, "the line is above 48 MiB"));
     }
     free(lines.data);
     return CLI_DONE;

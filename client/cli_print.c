@@ -138,12 +138,22 @@ bool cli_json_to_bytes(const json_t *json, void **data, size_t *len)
     return true;
 }
 
-void cli_print_json(json_t *json)
+static void print_json(json_t *json, size_t digits)
 {
-    json_dumpf(json, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_dumpf(json, stdout, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
     fputc('\n', stdout);
     fflush(stdout);
     json_decref(json);
+}
+
+void cli_print_json(json_t *json)
+{
+    print_json(json, 15); /* 0.1 is 0.1 */
+}
+
+void cli_echo_json(json_t *json)
+{
+    print_json(json, 17); /* a real number stays what it was to the last bit */
 }
 
 /* ---- Documents ---- */

@@ -1,20 +1,11 @@
 /* The verbs that look at the whole cluster: status and wait. */
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/cli_survey.h"
 
 #define STATUS_TIMEOUT_MS 2000 /* for one replica: a dead one must not hold up the others' rows */
 #define WAIT_PAUSE_MS     100
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- Status ---- */
 
@@ -178,7 +169,7 @@ static void show_waiting(bool lead, uint32_t left)
 int cli_wait(struct cli *cli, int argc, char **argv)
 {
     bool shards = cli_take_flag(&argc, argv, "--shards"), lead = false, settled = false;
-    uint64_t end_ms = now_ms() + (cli->timeout_given ? cli->timeout_ms : 30000);
+    uint64_t end_ms = cli_now_ms() + (cli->timeout_given ? cli->timeout_ms : 30000);
     uint32_t left = 0;
 
     if (argc > 0) {
@@ -189,7 +180,7 @@ int cli_wait(struct cli *cli, int argc, char **argv)
     }
     for (;;) {
         struct survey survey;
-        uint64_t now = now_ms();
+        uint64_t now = cli_now_ms();
         uint64_t remaining = end_ms > now ? end_ms - now : 1;
 
         survey_make(cli, remaining < STATUS_TIMEOUT_MS ? (uint32_t)remaining : STATUS_TIMEOUT_MS,
@@ -200,7 +191,7 @@ int cli_wait(struct cli *cli, int argc, char **argv)
         if (lead && (!shards || settled)) {
             break;
         }
-        if (now_ms() + WAIT_PAUSE_MS >= end_ms) {
+        if (cli_now_ms() + WAIT_PAUSE_MS >= end_ms) {
             fprintf(stderr, "shardkv-cli: wait: timed out: %s; see shardkv-cli status\n",
                     !lead ? "a group has no leader that serves" : "shards are still moving");
             return CLI_REFUSED;

@@ -53,7 +53,7 @@ struct snapshot_receive {
     raft_term term;
     uint64_t durable; /* the offset below which everything is stored */
     uint64_t next;    /* the offset below which everything was handed out to store */
-    uint32_t storing; /* chunks handed out and not yet answered */
+    uint32_t storing; /* chunks handed out and not yet answered, of whichever snapshot */
     bool installing;  /* the last chunk was handed out: the state may be switched any moment */
     raft_id from;     /* the leader that sends it */
 };

@@ -14,7 +14,7 @@ void recv_snapshot_forget(struct raft *raft)
 {
     /* A switch that is under way can't be called off: it will be reported. */
     if (!raft->receive.installing) {
-        raft->receive = (struct snapshot_receive){0};
+        raft->receive = (struct snapshot_receive){.storing = raft->receive.storing};
     }
 }
 
@@ -68,8 +68,10 @@ static bool take_up(struct raft *raft, const struct raft_message *message)
     if (meta->index < receive->index) {
         return false;
     }
-    *receive =
-        (struct snapshot_receive){.index = meta->index, .term = meta->term, .from = message->from};
+    recv_snapshot_forget(raft);
+    receive->index = meta->index;
+    receive->term = meta->term;
+    receive->from = message->from;
     return true;
 }
 
@@ -121,27 +123,36 @@ void recv_install_snapshot(struct raft *raft, struct raft_message *message)
     chunk->data = NULL; /* its reference is the outbox's now */
 }
 
+/* Chunks are answered in the order they were handed out, and nothing is handed out after the last
+ * one of a snapshot. So this answers that one if no other is left; unless it was stored in full, it
+ * was not taken (one before it was lost) and nothing is being switched. */
+static void count_answer(struct snapshot_receive *receive, bool stored, uint64_t offset)
+{
+    ASSERT(receive->storing > 0);
+    receive->storing--;
+    if (receive->installing && receive->storing == 0) {
+        receive->installing = stored && offset == receive->next;
+    }
+}
+
 void recv_chunk_stored(struct raft *raft, const struct raft_event *event)
 {
     struct snapshot_receive *receive = &raft->receive;
+    bool stored = event->chunk_stored.status == ST_OK &&
+                  event->chunk_stored.index == receive->index && receive->index != 0;
 
-    if (receive->index == 0 || event->chunk_stored.index != receive->index) {
+    count_answer(receive, stored, event->chunk_stored.offset);
+    if (event->chunk_stored.index != receive->index || receive->index == 0) {
         return; /* of a snapshot that was given up */
     }
-    if (receive->storing > 0) {
-        receive->storing--;
-    }
-    if (event->chunk_stored.status != ST_OK) {
-        /* Whatever was handed out after it was not stored either; the sender repeats it. */
-        receive->next = receive->durable;
-        receive->installing = false;
+    if (!stored) {
+        /* Whatever was handed out after it is not stored either; the sender repeats it. */
+        receive->next = receive->installing ? receive->next : receive->durable;
         return;
     }
     receive->durable = event->chunk_stored.offset;
     if (receive->durable > receive->next || receive->storing == 0) {
-        /* More was stored before than this replica remembered, or less than it handed out: then
-         * the last chunk was not taken either, and nothing is being switched. */
-        receive->installing = receive->installing && receive->durable == receive->next;
+        /* More was stored before than this replica remembered, or less than it handed out. */
         receive->next = receive->durable;
     }
     ASSERT(receive->durable <= receive->next);

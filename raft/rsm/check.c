@@ -65,7 +65,7 @@ static void check_state(const struct group *group)
     /* Nothing is written to a state that is about to be replaced. */
     ASSERT(!(group->receiver.switching && checkpoint->running));
     ASSERT(!group->receiver.deferred || checkpoint->running);
-    ASSERT(!(group->receiver.switching && group->receiver.deferred));
+    ASSERT(!group->receiver.switching || group->receiver.outstanding > 0);
     /* Snapshots are open only for followers that receive them. */
     TAILQ_FOREACH (sender, &group->senders.open, next) {
         ASSERT(raft_role(group->raft) == RAFT_LEADER && sender->meta.index > 0);

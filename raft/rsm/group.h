@@ -211,6 +211,7 @@ void rsm_senders_settle(struct group *group);
 struct rsm_receiver {
     bool deferred;  /* the last chunk waits for a checkpoint to end */
     bool switching; /* the last chunk is with the state: nothing is applied until it answers */
+    uint32_t outstanding;               /* chunks with the state, which answers them in order */
     struct raft_install_snapshot chunk; /* while deferred */
 };
 

@@ -69,6 +69,7 @@ static void state_install_put_progress(const struct state_incoming *incoming,
 {
     struct buf value = {0};
 
+    ASSERT(incoming->has_meta && incoming->offset > 0);
     buf_put_u16(&value, STATE_INCOMING_VERSION);
     buf_put_u64(&value, incoming->index);
     buf_put_u64(&value, incoming->term);
@@ -186,6 +187,7 @@ static enum status state_install_begin(struct state_worker *worker, struct state
     struct state_incoming *incoming = &worker->incoming;
     enum status status;
 
+    ASSERT(job->offset == 0);
     state_install_discard(worker);
     incoming->index = job->index;
     incoming->term = job->term;
@@ -287,6 +289,18 @@ static enum status state_install_write(struct state_worker *worker, leveldb_writ
     return state_db_sync_names(db, error);
 }
 
+/* Whether CURRENT still names the database in use. */
+static bool state_install_is_unchanged(const struct state_worker *worker)
+{
+    char error[STORE_ERROR_BYTES];
+    struct state_files files;
+    bool same = state_current_read(worker->options.path, &files, error) == ST_OK &&
+                files.current == worker->db->number;
+
+    state_files_fini(&files);
+    return same;
+}
+
 /* The stream is complete: its database becomes the state. */
 static enum status state_install_switch(struct state_worker *worker, struct state_install_job *job,
                                         leveldb_writebatch_t *batch)
@@ -294,6 +308,8 @@ static enum status state_install_switch(struct state_worker *worker, struct stat
     struct state_incoming *incoming = &worker->incoming;
     enum status status;
 
+    ASSERT(incoming->has_meta && incoming->index >= worker->meta.index);
+    ASSERT(incoming->db->number != worker->db->number);
     incoming->meta.number = worker->meta.number + 1;
     incoming->meta.begin = incoming->meta.number;
     state_meta_put(&incoming->meta, batch);
@@ -309,8 +325,9 @@ static enum status state_install_switch(struct state_worker *worker, struct stat
     status = state_db_sync_names(incoming->db, job->job.note);
     if (status == ST_OK) {
         status = state_current_write(worker->options.path, incoming->db->number, job->job.note);
-        /* If the name was replaced but not synced, a crash may show either state: stop. */
-        worker->failed = status;
+        /* If the name was replaced, but not for certain durably, a crash may show either state:
+         * stop. */
+        worker->failed = state_install_is_unchanged(worker) ? ST_OK : status;
     }
     if (status != ST_OK) {
         return status;
@@ -379,7 +396,11 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
         job->status = state_install_take(worker, job);
         job->answered_installed = job->done;
     }
-    if (job->status != ST_OK) {
+    if (worker->failed != ST_OK) {
+        state_db_close(&incoming->db); /* CURRENT may name it: the next start decides */
+        state_install_forget(worker);
+        job->durable = 0;
+    } else if (job->status != ST_OK) {
         state_install_discard(worker);
         job->durable = 0;
     } else if (job->db == NULL) {
@@ -392,6 +413,8 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
 /* The new database takes the place of the old one and of all that was written on top of it. */
 static void state_install_adopt(struct state *state, struct state_install_job *job)
 {
+    ASSERT(job->db != state->db && job->db->references == 1);
+    ASSERT(job->meta.number > state->meta.number && job->meta.index >= state->meta.index);
     state->db->doomed = true;
     state_unref_db(state, &state->db);
     state->db = job->db;

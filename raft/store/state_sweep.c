@@ -16,12 +16,7 @@
 
 void state_add_dropped(struct state *state, uint64_t range)
 {
-    ASSERT(range != 0);
-    for (size_t i = 0; i < state->n_dropped; i++) {
-        if (state->dropped[i] == range) {
-            return;
-        }
-    }
+    ASSERT(range != 0); /* the service's own range is always part of the state */
     MEM_GROW(state->dropped, state->dropped_capacity, state->n_dropped + 1);
     state->dropped[state->n_dropped++] = range;
 }

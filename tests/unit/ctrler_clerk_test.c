@@ -280,7 +280,8 @@ static void an_expired_session_is_renewed_only_if_nothing_was_applied(void **sta
     assert_int_equal(story->ended.status, ST_OK);
     assert_int_equal(story->n_sent, 2);
     assert_true(story->sent[0].seq == story->sent[1].seq);
-    assert_true(story->sent[1].issued_at == 5000000);
+    assert_true(story->sent[0].issued_at == 5000000); /* asked for before the first change */
+    assert_true(story->sent[1].issued_at > 5000000);
 
     story->break_first = true;
     script(story, ST_SESSION_EXPIRED, ST_OK);
@@ -332,10 +333,25 @@ static void destroying_ends_what_is_outstanding(void **state)
 
     script(story, ST_OK, ST_OK);
     move(story, 1000);
+    run(story, 1000); /* from now on the clerk knows the time, and sends a change at once */
+    assert_int_equal(story->ended.status, ST_OK);
+    move(story, 1000);
     ctrler_clerk_destroy(&story->clerk);
     assert_int_equal(story->ended.times, 1);
     assert_int_equal(story->ended.status, ST_UNKNOWN);
     assert_int_equal(caller_outstanding(story->caller), 0);
+}
+
+static void before_the_time_is_known_nothing_was_sent(void **state)
+{
+    struct story *story = *state;
+
+    script(story, ST_OK, ST_OK);
+    move(story, 1000);
+    ctrler_clerk_destroy(&story->clerk);
+    assert_int_equal(story->ended.times, 1);
+    assert_int_equal(story->ended.status, ST_CANCELLED);
+    assert_int_equal(story->n_sent, 0);
 }
 
 #define STORY(f) cmocka_unit_test_setup_teardown(f, story_begin, story_end)
@@ -354,6 +370,7 @@ int main(void)
         STORY(a_stale_change_is_a_refusal_or_unknown),
         STORY(confirming_and_binding_need_no_session),
         STORY(destroying_ends_what_is_outstanding),
+        STORY(before_the_time_is_known_nothing_was_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

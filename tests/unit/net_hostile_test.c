@@ -2,6 +2,7 @@
  * waited out, and a well-behaved client is served all the while. */
 #include "raft/util/rng.h"
 #include "tests/unit/net_harness.h"
+#include "tests/unit/net_raw.h"
 
 struct stage {
     struct spec spec;

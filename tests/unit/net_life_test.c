@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "tests/unit/net_harness.h"
+#include "tests/unit/net_raw.h"
 
 /* ---- The loop ---------------------------------------------------------------------------------
  */

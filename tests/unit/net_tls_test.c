@@ -1,5 +1,6 @@
 /* TLS: both sides show a certificate of the same authority, or do not talk. */
 #include "tests/unit/net_harness.h"
+#include "tests/unit/net_raw.h"
 
 #include "tests/unit/net_tls_pems.h"
 

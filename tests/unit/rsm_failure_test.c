@@ -290,7 +290,7 @@ static void storm_fault(struct storm *storm)
         bench_start(storm->bench, id);
         return;
     }
-    switch (rng_below(&storm->rng, 6)) {
+    switch (rng_below(&storm->rng, 8)) {
     case 0:
         bench_crash(storm->bench, id, (size_t)rng_below(&storm->rng, 4));
         break;
@@ -305,6 +305,13 @@ static void storm_fault(struct storm *storm)
         break;
     case 4:
         replica->hold_state = !replica->hold_state;
+        break;
+    case 5:
+        mem_state_fail(replica->state, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, 1);
+        break;
+    case 6:
+        mem_state_fail(replica->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, 1);
+        mem_state_fail(replica->state, MEM_STATE_FAIL_SNAPSHOT_READ, ST_BUSY, 1);
         break;
     default:
         replica->skew_us = (int64_t)rng_below(&storm->rng, 1000000) - 500000;

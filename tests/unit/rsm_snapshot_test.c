@@ -412,6 +412,38 @@ static void a_follower_without_space_is_sent_it_again(void **state)
 }
 
 /* A single chunk, so that the failure hits the switch itself. */
+/* The disk of the follower stands still at every point of the transfer, so that at some of them the
+ * last chunk is queued behind another one; then the first of what is queued fails, or none does. */
+static void chunks_queued_behind_each_other_are_taken_in_order(void **state)
+{
+    uint64_t total = 0;
+
+    (void)state;
+    for (uint64_t staged = 0; staged == 0 || staged < total; staged += 10) {
+        for (uint32_t failures = 0; failures <= 2; failures++) {
+            struct lag lag = lag_create(17, 10);
+            struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
+            victim->cut = false;
+            run_until_staged(&lag, staged);
+            victim->hold_state = true;
+            bench_run(lag.bench, 100);
+            if (failures > 0) {
+                mem_state_fail(victim->state, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, failures);
+            }
+            victim->hold_state = false;
+            for (int i = 0; i < 2000 && stats(&lag, lag.victim)->snapshots_installed == 0; i++) {
+                uint64_t now = mem_state_staged_bytes(victim->state);
+                total = now > total ? now : total;
+                bench_turn(lag.bench);
+            }
+            assert_caught_up(&lag);
+            assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
+            bench_destroy(&lag.bench);
+        }
+    }
+    assert_true(total > 50);
+}
+
 static void a_failed_switch_is_tried_again(void **state)
 {
     struct lag lag = lag_create(13, 1 << 20);
@@ -455,6 +487,7 @@ int main(void)
         cmocka_unit_test(a_chunk_that_can_not_be_read_now_is_read_later),
         cmocka_unit_test(a_leader_that_can_not_read_its_state_halts),
         cmocka_unit_test(a_follower_without_space_is_sent_it_again),
+        cmocka_unit_test(chunks_queued_behind_each_other_are_taken_in_order),
         cmocka_unit_test(a_failed_switch_is_tried_again),
         cmocka_unit_test(a_follower_that_can_not_write_its_state_halts),
     };

@@ -373,7 +373,7 @@ static void run_fini(struct run *run)
 static void survives_any_crash_and_failure(void **state)
 {
     const char *text = getenv("WAL_SEEDS");
-    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : 1500;
+    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : 600;
     const char *from_text = getenv("WAL_SEED");
     uint64_t from = from_text != NULL ? strtoull(from_text, NULL, 10) : 1;
     uint64_t opens = 0, crashes = 0;

@@ -18,7 +18,19 @@
     8192 /* a large request gets more time before another replica is asked                         \
           */
 
-/* ---- Starting a try ---- */
+/* The invariants of caller_private.h, after each step that leaves the call outstanding. */
+static void check_call(const struct call *call)
+{
+    ASSERT(call->n_tries <= CALL_MAX_TRIES);
+    ASSERT(call->current_id == 0 || call->n_tries > 0);
+    ASSERT(call->current_id == 0 || call->tries[call->n_tries - 1].request_id == call->current_id);
+    ASSERT(!call->is_read || !call->lost);
+    ASSERT(call->timer.position != 0 && call->timer.at <= call->deadline_ms);
+    ASSERT(call->rotation < call->group->replicas.n);
+    ASSERT(call->quick <= call->group->replicas.n);
+}
+
+/* ---- Starting a try ------------------------------------------------------------------------ */
 
 static void remove_try(struct call *call, size_t index)
 {
@@ -101,7 +113,7 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
               now_ms);
     caller->options.transport.send(caller->options.transport.context,
                                    call->group->replicas.replicas[replica].url, &copy);
-    ASSERT(copy.data == NULL || copy.len == 0);
+    check_call(call);
 }
 
 /* Pauses before the next try: doubling, of which the upper half is random, so that clients that
@@ -118,6 +130,7 @@ static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
     call->retry_at_ms =
         now_ms + call->pause_ms - rng_below(&call->caller->rng, (uint64_t)call->pause_ms / 2 + 1);
     set_timer(call, call->retry_at_ms, now_ms);
+    check_call(call);
 }
 
 static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
@@ -130,7 +143,7 @@ static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
     caller_try_start(call, now_ms, replica);
 }
 
-/* ---- Answers ---- */
+/* ---- Answers ------------------------------------------------------------------------------- */
 
 enum meaning {
     DEFINITE,  /* the call's end */
@@ -265,7 +278,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
     }
 }
 
-/* ---- Silence and broken connections ---- */
+/* ---- Silence and broken connections -------------------------------------------------------- */
 
 void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool unsent)
 {

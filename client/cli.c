@@ -87,27 +87,24 @@ static void remove_arguments(int *argc, char **argv, int at, int n)
 const char *cli_take_option(int *argc, char **argv, const char *name, bool *missing)
 {
     size_t len = strlen(name);
+    const char *value = NULL;
+    int i = 0;
 
-    for (int i = 0; i < *argc && strcmp(argv[i], "--") != 0; i++) {
-        const char *value;
-
-        if (strncmp(argv[i], name, len) != 0 || (argv[i][len] != '\0' && argv[i][len] != '=')) {
-            continue;
-        }
-        if (argv[i][len] == '=') {
+    while (i < *argc && strcmp(argv[i], "--") != 0) {
+        if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=') {
             value = argv[i] + len + 1;
             remove_arguments(argc, argv, i, 1);
-            return value;
-        }
-        if (i + 1 == *argc) {
+        } else if (strcmp(argv[i], name) != 0) {
+            i++;
+        } else if (i + 1 == *argc) {
             *missing = true;
             return NULL;
+        } else {
+            value = argv[i + 1];
+            remove_arguments(argc, argv, i, 2);
         }
-        value = argv[i + 1];
-        remove_arguments(argc, argv, i, 2);
-        return value;
     }
-    return NULL;
+    return value;
 }
 
 bool cli_take_flag(int *argc, char **argv, const char *name)

@@ -61,8 +61,8 @@ int cli_failed(const char *verb, const char *subject, const struct shardkv_resul
                bool is_read);
 /* A decimal number in [low, high]; false if the text is none. */
 bool cli_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
-/* Takes "--name VALUE" or "--name=VALUE" out of the arguments; NULL if it is not there, "" in
- * *missing if it has no value. */
+/* Takes "--name VALUE" or "--name=VALUE" out of the arguments, all of them: the last one counts.
+ * NULL if there is none; *missing if one has no value. What follows "--" is never an option. */
 const char *cli_take_option(int *argc, char **argv, const char *name, bool *missing);
 /* Takes "--name" out of the arguments. */
 bool cli_take_flag(int *argc, char **argv, const char *name);

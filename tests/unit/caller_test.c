@@ -1,5 +1,5 @@
-/* Unit tests of client/caller: one call to a group of three replicas, told as stories. The fake
- * cluster's controller group (gid 0) stands for any group: PING is a read, MOVE a change. */
+/* Unit tests of client/caller: one call to a group of three replicas, told as stories. What may
+ * have happened to lost tries has a file of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,119 +7,9 @@
 /* cmocka needs the four above first */
 #include <cmocka.h>
 
-#include "tests/unit/fake_cluster.h"
+#include "tests/unit/caller_story.h"
 
-struct ended {
-    int times;
-    enum status status;
-    bool maybe_applied;
-    bool answered;
-    uint64_t at;
-    char url[64];
-    char reason[400];
-};
-
-struct story {
-    struct fake_cluster world;
-    struct caller *caller;
-    struct ended ended;
-};
-
-static void note_end(void *context, const struct caller_end *end)
-{
-    struct ended *ended = context;
-
-    ended->times++;
-    ended->status = end->status;
-    ended->maybe_applied = end->maybe_applied;
-    ended->answered = end->response != NULL;
-    ended->at = end->now_ms;
-    snprintf(ended->url, sizeof(ended->url), "%s", end->url != NULL ? end->url : "");
-    snprintf(ended->reason, sizeof(ended->reason), "%s", end->reason);
-}
-
-static int story_begin(void **state)
-{
-    struct story *story = mem_zalloc(sizeof(*story));
-    struct caller_options options;
-
-    fake_init(&story->world, 1);
-    caller_options_default(&options);
-    options.seed = 7;
-    options.transport.context = &story->world;
-    options.transport.send = fake_send;
-    options.transport.withdraw = fake_withdraw;
-    story->caller = story->world.caller = caller_create(&options);
-    *state = story;
-    return 0;
-}
-
-static int story_end(void **state)
-{
-    struct story *story = *state;
-
-    if (story->caller != NULL) {
-        caller_destroy(&story->caller);
-    }
-    fake_fini(&story->world);
-    mem_free(story);
-    return 0;
-}
-
-static uint64_t start_to(struct story *story, const char *prefer, bool only, bool is_read,
-                         uint64_t timeout_ms, struct ended *ended)
-{
-    struct proto_request request = {.op = is_read ? PROTO_PING : PROTO_MOVE};
-    struct caller_target target = {.only_prefer = only};
-
-    fake_spec(0, &target.replicas);
-    snprintf(target.prefer, sizeof(target.prefer), "%s", prefer);
-    memset(ended, 0, sizeof(*ended));
-    return caller_start(story->caller, &target, &request, is_read, story->world.now,
-                        story->world.now + timeout_ms, note_end, ended);
-}
-
-static uint64_t start(struct story *story, bool is_read, uint64_t timeout_ms)
-{
-    return start_to(story, "", false, is_read, timeout_ms, &story->ended);
-}
-
-static struct fake_server *replica(struct story *story, uint32_t id)
-{
-    return fake_server(&story->world, 0, id);
-}
-
-static void set_fault(struct story *story, uint32_t id, enum fault fault, uint32_t times)
-{
-    replica(story, id)->fault = fault;
-    replica(story, id)->times = times;
-}
-
-static void refuse(struct story *story, uint32_t id, enum status status, uint32_t hint,
-                   uint32_t times)
-{
-    set_fault(story, id, FAULT_REFUSE, times);
-    replica(story, id)->refusal = status;
-    replica(story, id)->hint = hint;
-}
-
-/* Makes the caller know its leader. */
-static void learn_leader(struct story *story)
-{
-    start(story, true, 1000);
-    fake_run(&story->world, story->world.now + 1000);
-    assert_int_equal(story->ended.status, ST_OK);
-    for (uint32_t id = 1; id <= 3; id++) {
-        replica(story, id)->requests = 0;
-    }
-}
-
-static uint32_t requests(struct story *story)
-{
-    return replica(story, 1)->requests + replica(story, 2)->requests + replica(story, 3)->requests;
-}
-
-/* ---- The plain course ---- */
+/* ---- The plain course ---------------------------------------------------------------------- */
 
 static void the_first_try_leaves_at_once_and_its_answer_is_the_end(void **state)
 {
@@ -256,200 +146,7 @@ static void a_definite_refusal_is_the_end(void **state)
     assert_false(story->ended.maybe_applied);
 }
 
-/* ---- What is not known ---- */
-
-static void a_change_sent_on_a_connection_that_broke_may_be_applied(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_BREAK, 1);
-    story->world.leader[0] = 0; /* from then on all refuse */
-    start(story, false, 500);
-    fake_run(&story->world, story->world.now + 500);
-    assert_int_equal(story->ended.times, 1);
-    assert_int_equal(story->ended.status, ST_UNKNOWN);
-    assert_true(story->ended.maybe_applied);
-}
-
-static void after_a_broken_connection_another_replica_is_asked_at_once(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_BREAK, 0);
-    story->world.leader[0] = 2;
-    start(story, false, 500);
-    fake_run(&story->world, story->world.now + 6);
-    assert_int_equal(story->ended.status, ST_OK);
-    assert_true(story->ended.maybe_applied); /* told, though the answer settles it */
-}
-
-static void servers_that_cannot_be_reached_have_applied_nothing(void **state)
-{
-    struct story *story = *state;
-    uint64_t deadline = story->world.now + 700;
-
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_UNREACHABLE, 0);
-    }
-    start(story, false, 700);
-    fake_run(&story->world, deadline);
-    assert_int_equal(story->ended.times, 1);
-    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
-    assert_false(story->ended.maybe_applied);
-    assert_true(story->ended.at == deadline);
-    assert_non_null(strstr(story->ended.reason, "can't be reached"));
-}
-
-static void what_never_left_is_taken_back_at_the_deadline(void **state)
-{
-    struct story *story = *state;
-
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_HELD, 0);
-        replica(story, id)->slow_ms = 5000;
-    }
-    start(story, false, 2500);
-    fake_run(&story->world, story->world.now + 2500);
-    assert_int_equal(story->ended.times, 1);
-    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
-    assert_false(story->ended.maybe_applied);
-    fake_run(&story->world, story->world.now + 20000);
-    assert_int_equal(requests(story), 0); /* and does not leave later */
-}
-
-static void after_silence_another_replica_is_asked(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_SILENT, 0);
-    story->world.leader[0] = 2;
-    start(story, false, 5000);
-    fake_run(&story->world, story->world.now + 999);
-    assert_int_equal(requests(story), 1);
-    fake_run(&story->world, story->world.now + 10);
-    assert_int_equal(story->ended.status, ST_OK);
-    assert_true(story->ended.maybe_applied);
-}
-
-static void silence_to_the_deadline_leaves_a_change_unknown_and_a_read_not(void **state)
-{
-    struct story *story = *state;
-    struct ended read;
-    uint64_t deadline = story->world.now + 3000;
-
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_SILENT, 0);
-    }
-    start(story, false, 3000);
-    start_to(story, "", false, true, 3000, &read);
-    fake_run(&story->world, deadline - 1);
-    assert_int_equal(story->ended.times + read.times, 0);
-    fake_run(&story->world, deadline);
-    assert_int_equal(story->ended.times, 1);
-    assert_int_equal(story->ended.status, ST_UNKNOWN);
-    assert_int_equal(read.times, 1);
-    assert_int_equal(read.status, ST_TIMEOUT);
-    assert_false(read.maybe_applied);
-    assert_true(read.at == deadline);
-}
-
-static void a_late_answer_to_an_earlier_try_counts(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_SLOW, 1);
-    replica(story, 1)->slow_ms = 1500;
-    set_fault(story, 2, FAULT_SILENT, 0);
-    set_fault(story, 3, FAULT_SILENT, 0);
-    start(story, false, 5000);
-    fake_run(&story->world, story->world.now + 1600);
-    assert_int_equal(story->ended.status, ST_OK);
-    assert_string_equal(story->ended.url, "tcp://g0:1");
-}
-
-static void a_late_refusal_makes_an_earlier_try_certain(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_SLOW, 1);
-    replica(story, 1)->slow_ms = 1500;
-    story->world.leader[0] = 2; /* so that replica 1 will say NOT_LEADER, late */
-    refuse(story, 2, ST_BUSY, 0, 0);
-    set_fault(story, 3, FAULT_UNREACHABLE, 0);
-    start(story, false, 2000);
-    fake_run(&story->world, story->world.now + 2000);
-    assert_int_equal(story->ended.times, 1);
-    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
-    assert_false(story->ended.maybe_applied);
-}
-
-static void a_server_that_does_not_know_the_end_leaves_it_unknown(void **state)
-{
-    struct story *story = *state;
-
-    learn_leader(story);
-    refuse(story, 1, ST_UNKNOWN, 0, 1);
-    refuse(story, 2, ST_BUSY, 0, 0);
-    refuse(story, 3, ST_BUSY, 0, 0);
-    start(story, false, 1000);
-    fake_run(&story->world, story->world.now + 4);
-    refuse(story, 1, ST_NOT_LEADER, 0, 0);
-    fake_run(&story->world, story->world.now + 1000);
-    assert_int_equal(story->ended.status, ST_UNKNOWN);
-    assert_true(story->ended.maybe_applied);
-}
-
-static void an_answer_that_means_nothing_leaves_it_unknown(void **state)
-{
-    struct story *story = *state;
-
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_GARBLE, 0);
-    }
-    start(story, false, 500);
-    fake_run(&story->world, story->world.now + 500);
-    assert_int_equal(story->ended.status, ST_UNKNOWN);
-    assert_in_range(requests(story), 2, 50);
-}
-
-static void many_silent_tries_stay_unknown_when_the_first_are_forgotten(void **state)
-{
-    struct story *story = *state;
-
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_SILENT, 0);
-    }
-    start(story, false, 15000);
-    fake_run(&story->world, story->world.now + 12000);
-    assert_in_range(requests(story), 10, 13);
-    for (uint32_t id = 1; id <= 3; id++) {
-        set_fault(story, id, FAULT_UNREACHABLE, 0); /* breaks what is outstanding, too */
-    }
-    fake_run(&story->world, story->world.now + 3000);
-    assert_int_equal(story->ended.status, ST_UNKNOWN);
-}
-
-static void a_restarted_server_is_not_blamed_for_tries_on_its_new_connection(void **state)
-{
-    struct story *story = *state;
-    struct ended second;
-
-    learn_leader(story);
-    set_fault(story, 1, FAULT_BREAK, 1);
-    start(story, false, 1000);
-    fake_run(&story->world, story->world.now + 2);
-    start_to(story, "tcp://g0:1", false, false, 1000, &second); /* after the break */
-    fake_run(&story->world, story->world.now + 100);
-    assert_int_equal(second.status, ST_OK);
-    assert_false(second.maybe_applied);
-}
-
-/* ---- Ends from outside ---- */
+/* ---- Ends from outside --------------------------------------------------------------------- */
 
 static void cancelling_says_what_may_have_happened(void **state)
 {
@@ -500,7 +197,7 @@ static void the_server_is_told_how_long_the_answer_matters(void **state)
     proto_request_fini(&request);
 }
 
-/* ---- Preferred replicas ---- */
+/* ---- Preferred replicas -------------------------------------------------------------------- */
 
 static void the_preferred_replica_is_asked_first_each_time(void **state)
 {
@@ -567,7 +264,7 @@ static void asked_alone_a_replica_that_is_down_shows_at_once(void **state)
     assert_int_equal(story->ended.status, ST_TIMEOUT);
 }
 
-/* ---- Everything at once ---- */
+/* ---- Everything at once -------------------------------------------------------------------- */
 
 static void random_fault(struct fake_cluster *world, struct fake_server *server)
 {
@@ -623,18 +320,6 @@ int main(void)
         STORY(a_busy_leader_is_asked_again_after_a_pause),
         STORY(a_leader_that_shuts_down_is_left),
         STORY(a_definite_refusal_is_the_end),
-        STORY(a_change_sent_on_a_connection_that_broke_may_be_applied),
-        STORY(after_a_broken_connection_another_replica_is_asked_at_once),
-        STORY(servers_that_cannot_be_reached_have_applied_nothing),
-        STORY(what_never_left_is_taken_back_at_the_deadline),
-        STORY(after_silence_another_replica_is_asked),
-        STORY(silence_to_the_deadline_leaves_a_change_unknown_and_a_read_not),
-        STORY(a_late_answer_to_an_earlier_try_counts),
-        STORY(a_late_refusal_makes_an_earlier_try_certain),
-        STORY(a_server_that_does_not_know_the_end_leaves_it_unknown),
-        STORY(an_answer_that_means_nothing_leaves_it_unknown),
-        STORY(many_silent_tries_stay_unknown_when_the_first_are_forgotten),
-        STORY(a_restarted_server_is_not_blamed_for_tries_on_its_new_connection),
         STORY(cancelling_says_what_may_have_happened),
         STORY(messages_for_others_are_not_taken),
         STORY(the_server_is_told_how_long_the_answer_matters),

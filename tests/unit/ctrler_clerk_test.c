@@ -7,7 +7,7 @@
 /* cmocka needs the four above first */
 #include <cmocka.h>
 
-#include "tests/unit/fake_cluster.h"
+#include "tests/unit/fake_world.h"
 
 struct ended {
     int times;
@@ -152,6 +152,7 @@ static void script(struct story *story, enum status first, enum status second)
 static void move(struct story *story, uint64_t timeout_ms)
 {
     memset(&story->ended, 0, sizeof(story->ended));
+    story->ended.status = (enum status)999; /* not ended */
     ctrler_clerk_move(story->clerk, 3, 2, story->world.now, story->world.now + timeout_ms,
                       note_change, story);
 }

@@ -87,13 +87,15 @@ void caller_end_call(struct call *call, enum status status, const struct proto_r
     caller_done done = call->done;
     void *context = call->context;
     char *reason = call->reason;
+    bool is_answer = status == ST_OK || status == ST_NOT_FOUND || status == ST_MISMATCH;
     char answered_by[SPEC_MAX_URL + 1] = "";
     struct caller_end end = {.status = status,
-                             .maybe_applied = caller_try_maybe_applied(call),
                              .response = response,
                              .now_ms = call->caller->now_ms,
-                             .reason = reason != NULL ? reason : status_text(status)};
+                             .reason = reason != NULL && !is_answer ? reason : status_text(status)};
 
+    caller_try_withdraw(call);
+    end.maybe_applied = caller_try_maybe_applied(call);
     if (url != NULL) {
         memcpy(answered_by, url, strlen(url) + 1);
         end.url = answered_by;
@@ -170,7 +172,8 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
     call->id = caller->serial << CALL_SLOT_BITS | take_slot(caller, call);
     call->timer.order = call->id;
     proto_request_encode(request, &call->message);
-    caller_try_start(call, now_ms, first_replica(call, now_ms));
+    call->rotation = first_replica(call, now_ms);
+    caller_try_start(call, now_ms, call->rotation);
     return call->id;
 }
 

@@ -17,6 +17,9 @@
 struct caller_transport {
     void *context;
     void (*send)(void *context, const char *url, struct buf *message);
+    /* Takes a message back that has not left yet: true if it never will. May be NULL: every message
+     * is taken for sent. */
+    bool (*withdraw)(void *context, const char *url, uint64_t request_id);
 };
 
 struct caller_options {

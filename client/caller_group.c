@@ -132,11 +132,6 @@ size_t caller_group_first(const struct caller_group *group, uint64_t now_ms)
 
 size_t caller_group_after(const struct caller_group *group, size_t replica, uint64_t now_ms)
 {
-    size_t next = (replica + 1) % group->replicas.n;
-
     ASSERT(replica < group->replicas.n);
-    if (group->leader != NO_REPLICA && group->leader != replica) {
-        return group->leader; /* another call found it meanwhile */
-    }
-    return first_that_speaks(group, next, now_ms);
+    return first_that_speaks(group, (replica + 1) % group->replicas.n, now_ms);
 }

@@ -25,7 +25,10 @@
 struct caller_group {
     uint64_t hash;
     struct spec replicas;
-    size_t leader;     /* index of the replica that answered last as leader, or NO_REPLICA */
+    size_t leader;     /* index of the replica that leads, as far as known, or NO_REPLICA */
+    bool confirmed;    /* it answered as leader; else a hint says so */
+    bool ids_unknown;  /* the ids of `replicas` are not the servers' own (a list of URLs): hints say
+                          nothing */
     size_t cursor;     /* where to begin when no leader is known */
     uint32_t n_calls;  /* that use it now */
     uint64_t last_use; /* serial of the last call */
@@ -60,6 +63,8 @@ struct call {
     uint64_t retry_at_ms;
     size_t replica;      /* of the current or last try */
     size_t next_replica; /* where retry_at_ms leads */
+    size_t rotation;     /* the last one asked without a hint: hints, which may be wrong, never keep
+                            the others from their turn */
     uint32_t quick;      /* tries since the last pause that followed at once */
     uint32_t pause_ms;   /* the last one; 0: none yet */
     bool retried;        /* only_prefer: a broken connection was tried again once */
@@ -90,8 +95,9 @@ struct caller {
 struct caller_group *caller_group_get(struct caller *caller, const struct spec *replicas);
 void caller_group_fini(struct caller *caller);
 void caller_group_set_silent(struct caller *caller, const char *url, uint64_t until_ms);
-/* Where a call begins, and where it goes after `replica` failed without a hint. */
+/* Where a call begins. */
 size_t caller_group_first(const struct caller_group *group, uint64_t now_ms);
+/* The replica after that one in the rotation, silent ones last. */
 size_t caller_group_after(const struct caller_group *group, size_t replica, uint64_t now_ms);
 
 /* ---- caller_try.c ---- */
@@ -104,6 +110,8 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
 void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index);
 /* The connection of tries[index] broke; unsent: before the try left. */
 void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool unsent);
+/* Takes back what has not left: those tries are certain. */
+void caller_try_withdraw(struct call *call);
 /* Whether the call may have been applied, as far as all tries but the answered ones tell. */
 bool caller_try_maybe_applied(const struct call *call);
 

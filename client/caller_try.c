@@ -18,6 +18,18 @@
     8192 /* a large request gets more time before another replica is asked                         \
           */
 
+/* The invariants of caller_private.h, after each step that leaves the call outstanding. */
+static void check_call(const struct call *call)
+{
+    ASSERT(call->n_tries <= CALL_MAX_TRIES);
+    ASSERT(call->current_id == 0 || call->n_tries > 0);
+    ASSERT(call->current_id == 0 || call->tries[call->n_tries - 1].request_id == call->current_id);
+    ASSERT(!call->is_read || !call->lost);
+    ASSERT(call->timer.position != 0 && call->timer.at <= call->deadline_ms);
+    ASSERT(call->rotation < call->group->replicas.n);
+    ASSERT(call->quick <= call->group->replicas.n);
+}
+
 /* ---- Starting a try ---- */
 
 static void remove_try(struct call *call, size_t index)
@@ -36,6 +48,27 @@ static void lose_try(struct call *call, size_t index)
 {
     remove_try(call, index);
     call->lost = call->lost || !call->is_read;
+}
+
+static bool withdraw_try(struct call *call, size_t index)
+{
+    const struct caller_transport *transport = &call->caller->options.transport;
+    const struct try *try = &call->tries[index];
+
+    if (transport->withdraw == NULL ||
+        !transport->withdraw(transport->context, call->group->replicas.replicas[try->replica].url,
+                             try->request_id)) {
+        return false;
+    }
+    remove_try(call, index);
+    return true;
+}
+
+void caller_try_withdraw(struct call *call)
+{
+    for (size_t i = call->n_tries; i-- > 0;) {
+        withdraw_try(call, i);
+    }
 }
 
 bool caller_try_maybe_applied(const struct call *call)
@@ -80,7 +113,7 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
               now_ms);
     caller->options.transport.send(caller->options.transport.context,
                                    call->group->replicas.replicas[replica].url, &copy);
-    ASSERT(copy.data == NULL || copy.len == 0);
+    check_call(call);
 }
 
 /* Pauses before the next try: doubling, of which the upper half is random, so that clients that
@@ -97,6 +130,7 @@ static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
     call->retry_at_ms =
         now_ms + call->pause_ms - rng_below(&call->caller->rng, (uint64_t)call->pause_ms / 2 + 1);
     set_timer(call, call->retry_at_ms, now_ms);
+    check_call(call);
 }
 
 static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
@@ -143,12 +177,25 @@ static enum meaning meaning_of(enum status status)
 static size_t hinted_replica(const struct call *call, size_t replica,
                              const struct proto_response *response)
 {
-    for (size_t i = 0; i < call->group->replicas.n; i++) {
+    for (size_t i = 0; !call->group->ids_unknown && i < call->group->replicas.n; i++) {
         if (call->group->replicas.replicas[i].id == response->leader_hint && i != replica) {
             return i;
         }
     }
     return NO_REPLICA;
+}
+
+/* Where to go without a hint: to the leader if another call found it meanwhile, else on in the
+ * rotation. */
+static size_t next_replica(struct call *call, size_t replica, uint64_t now_ms)
+{
+    const struct caller_group *group = call->group;
+
+    if (group->leader != NO_REPLICA && group->leader != replica && group->confirmed) {
+        return group->leader;
+    }
+    call->rotation = caller_group_after(group, call->rotation, now_ms);
+    return call->rotation;
 }
 
 /* The current try was refused: by whom decides where to go next. */
@@ -162,6 +209,7 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
 
     if (hint != NO_REPLICA && (group->leader == NO_REPLICA || group->leader == replica)) {
         group->leader = hint;
+        group->confirmed = false;
     } else if (!may_lead && group->leader == replica) {
         group->leader = NO_REPLICA;
     }
@@ -170,15 +218,23 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
     } else if (may_lead) {
         try_after_pause(call, now_ms, replica);
     } else {
-        try_after_pause(call, now_ms, caller_group_after(group, replica, now_ms));
+        try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
     }
 }
 
-static void note_leader(struct call *call, size_t replica, enum status status)
+/* Who answers well leads, and the hint in its answer is its own id. */
+static void note_leader(struct call *call, size_t replica, const struct proto_response *response)
 {
-    if (status == ST_OK || status == ST_NOT_FOUND || status == ST_MISMATCH) {
-        call->group->leader = replica;
+    struct caller_group *group = call->group;
+
+    if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
+        response->status != ST_MISMATCH) {
+        return;
     }
+    group->leader = replica;
+    group->confirmed = true;
+    group->ids_unknown =
+        response->leader_hint != 0 && response->leader_hint != group->replicas.replicas[replica].id;
 }
 
 void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
@@ -195,13 +251,15 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
     } else {
         remove_try(call, index);
     }
-    if (meaning == DEFINITE || call->only_prefer) {
-        note_leader(call, replica, response->status);
+    if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
+        response->status != ST_MISMATCH) {
         caller_set_reason(call, url, status_text(response->status), response->text);
+    }
+    if (meaning == DEFINITE || call->only_prefer) {
+        note_leader(call, replica, response);
         caller_end_call(call, response->status, response, url);
         return;
     }
-    caller_set_reason(call, url, status_text(response->status), response->text);
     if (was_current) {
         go_on_after_refusal(call, now_ms, replica, response);
     }
@@ -216,7 +274,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
                       slice_of(NULL, 0));
     lose_try(call, index);
     if (was_current) {
-        try_after_pause(call, now_ms, caller_group_after(call->group, replica, now_ms));
+        try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
     }
 }
 
@@ -243,14 +301,16 @@ void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool un
         return;
     }
     call->retried = true;
-    try_at_once(call, now_ms, caller_group_after(call->group, replica, now_ms));
+    try_at_once(call, now_ms, next_replica(call, replica, now_ms));
 }
 
 /* The end at the deadline. UNAVAILABLE if somebody refused, TIMEOUT if nobody answered. */
 static void end_at_deadline(struct call *call)
 {
-    enum status status = call->current_id != 0 ? ST_TIMEOUT : ST_UNAVAILABLE;
+    enum status status;
 
+    caller_try_withdraw(call);
+    status = call->current_id != 0 ? ST_TIMEOUT : ST_UNAVAILABLE;
     if (call->reason == NULL) {
         caller_set_reason(call, call->group->replicas.replicas[call->replica].url, "no answer",
                           slice_of(NULL, 0));
@@ -263,12 +323,15 @@ static void give_up_waiting(struct call *call, uint64_t now_ms)
 {
     const char *url = call->group->replicas.replicas[call->replica].url;
 
+    ASSERT(call->n_tries > 0 && call->tries[call->n_tries - 1].request_id == call->current_id);
     caller_set_reason(call, url, "no answer", slice_of(NULL, 0));
     if (call->group->silent_until_ms[call->replica] <= now_ms) {
         caller_group_set_silent(call->caller, url, now_ms + call->caller->options.try_timeout_ms);
     }
-    call->current_id = 0;
-    try_at_once(call, now_ms, caller_group_after(call->group, call->replica, now_ms));
+    if (!withdraw_try(call, call->n_tries - 1)) {
+        call->current_id = 0;
+    }
+    try_at_once(call, now_ms, next_replica(call, call->replica, now_ms));
 }
 
 void caller_try_timer(struct call *call, uint64_t now_ms)

@@ -155,10 +155,13 @@ void clerk_operation_set_reason(struct operation *operation, const char *format,
 /* Without a try of its own that failed, the controller may be what the operation waited for. */
 const char *clerk_operation_reason(const struct operation *operation, enum status status)
 {
+    if (status == ST_OK || status == ST_NOT_FOUND || status == ST_MISMATCH) {
+        return status_text(status);
+    }
     if (operation->reason != NULL) {
         return operation->reason;
     }
-    if (status == ST_OK || operation->clerk->config.n_shards > 0) {
+    if (operation->clerk->config.n_shards > 0) {
         return status_text(status);
     }
     return operation->clerk->ctrler_reason[0] != '\0' ? operation->clerk->ctrler_reason

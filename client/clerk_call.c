@@ -23,6 +23,21 @@ static void set_timer(struct operation *operation, uint64_t at)
                       at < operation->deadline_ms ? at : operation->deadline_ms);
 }
 
+/* The invariants of clerk_private.h, after each step that leaves the operation outstanding. */
+static void check_operation(const struct operation *operation)
+{
+    bool calling = operation->state == OPERATION_CALLING;
+
+    ASSERT(calling || operation->state == OPERATION_WAITING ||
+           operation->state == OPERATION_REFUSED);
+    ASSERT(calling == (operation->call != 0));
+    ASSERT(!calling || (operation->gid != 0 && operation->hint_gid == 0));
+    ASSERT(!calling || operation->type != OPERATION_WRITE || operation->session != NULL);
+    ASSERT(operation->timer.position != 0 && operation->timer.at <= operation->deadline_ms);
+    ASSERT(operation->hops <= MAX_HOPS);
+    ASSERT(operation->type == OPERATION_WRITE || !operation->maybe_applied);
+}
+
 /* The operation waits for a newer configuration, but no longer than the pause. */
 static void wait_for_config(struct operation *operation, uint64_t now_ms)
 {
@@ -37,6 +52,7 @@ static void wait_for_config(struct operation *operation, uint64_t now_ms)
     operation->pause_ms = pause < MAX_PAUSE_MS ? pause : MAX_PAUSE_MS;
     set_timer(operation, now_ms + 1 + operation->pause_ms -
                              rng_below(&clerk->rng, operation->pause_ms / 2 + 1));
+    check_operation(operation);
     clerk_config_refresh(clerk, now_ms);
 }
 
@@ -129,6 +145,7 @@ static void start_call(struct operation *operation, const struct config_group *g
         caller_start(clerk->caller, &target, &request, operation->type != OPERATION_WRITE, now_ms,
                      operation->deadline_ms, call_done, operation);
     set_timer(operation, now_ms + SUSPECT_MS);
+    check_operation(operation);
 }
 
 void clerk_call_dispatch(struct operation *operation, uint64_t now_ms)
@@ -249,7 +266,7 @@ static void call_done(void *context, const struct caller_end *end)
     ASSERT(operation->state == OPERATION_CALLING);
     operation->call = 0;
     operation->maybe_applied = operation->maybe_applied || end->maybe_applied;
-    if (end->status != ST_OK) {
+    if (end->status != ST_OK && end->status != ST_NOT_FOUND && end->status != ST_MISMATCH) {
         clerk_operation_set_reason(operation, "g%u: %s", operation->gid, end->reason);
     }
     if (operation->redirecting && end->status == ST_CANCELLED) {

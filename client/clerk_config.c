@@ -7,7 +7,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define QUERY_DEADLINE_MS 3000
+#define QUERY_DEADLINE_MS 1500
 
 static void pause_refreshes(struct clerk *clerk, uint64_t now_ms, bool learned)
 {

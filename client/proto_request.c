@@ -174,6 +174,12 @@ void proto_request_encode(const struct proto_request *request, struct buf *out)
     }
 }
 
+uint64_t proto_request_peek_id(struct slice message)
+{
+    ASSERT(message.len >= PROTO_REQUEST_HEADER_BYTES);
+    return get_u64(message.data + 4);
+}
+
 void proto_request_retry(struct buf *message, uint64_t request_id, uint32_t deadline_ms)
 {
     ASSERT(message->len >= PROTO_REQUEST_HEADER_BYTES);

@@ -217,8 +217,6 @@ struct io_event {
         struct {
             io_endpoint endpoint;
             struct slice message;
-            bool unsent; /* DOWN: no connection could be made, nothing sent since the last DOWN left
-                            this process. false when in doubt */
         } endpoint;
         struct {
             group_id group;

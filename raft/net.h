@@ -20,7 +20,10 @@ struct net_sink {
     /* When the next TICK is due (monotonic ms); asked after each turn. UINT64_MAX: never. */
     uint64_t (*next_deadline_ms)(void *context);
     /* A remote showed its hello: ST_OK to talk, else refuse with *reason (static). NULL:
-     * hello_check alone, knowing nothing. On the loop thread. */
+     * hello_check alone, knowing nothing. On the loop thread. self->who says in which role we meet:
+     * HELLO_SERVER, we were dialled; HELLO_PEER, we dialled a replica of the own group;
+     * HELLO_CLIENT, we dialled a server as its client. That a peer's gid and id are those of the
+     * SPEC is checked before. */
     enum status (*admit)(void *context, const struct hello *self, const struct hello *other,
                          const char **reason);
 };
@@ -88,8 +91,8 @@ struct net_stats {
 };
 void net_statistics(const struct net *net, struct net_stats *stats); /* on the loop thread */
 
-/* A small HTTP server (nng's) for metrics and health. handler fills in status code, content type
- * and body; it runs on the loop thread. On failure one line in error[256]. */
+/* A small HTTP server for metrics and health; before net_run. handler fills in status code, content
+ * type and body; it runs on the loop thread. On failure one line in error[256]. */
 typedef void (*net_http_handler)(void *context, const char *path, int *status,
                                  const char **content_type, struct buf *body);
 enum status net_http_start(struct net *net, const char *url, net_http_handler handler,

@@ -204,7 +204,9 @@ void raft_options_default(struct raft_options *options, raft_id id, uint64_t see
 struct raft_start {
     struct raft_hard_state hard_state;
     struct raft_snapshot_meta snapshot; /* the log begins after it; index 0: at the beginning */
-    const struct raft_entry *entries; /* snapshot.index+1 ... without a gap; references are taken */
+    /* snapshot.index+1 ... without a gap. The references of their data pass to the core; the array
+     * stays the caller's. */
+    const struct raft_entry *entries;
     size_t n_entries;
     raft_index applied_index; /* what the state holds, at least snapshot.index: known committed */
 };
@@ -240,7 +242,9 @@ struct raft_event {
             uint64_t seq; /* everything up to this persist_seq is durable */
         } persisted;
         struct {
-            uint64_t id; /* comes back in raft_read_state */
+            /* Comes back in raft_read_state, exactly once, if update.status is ST_OK. Reads that
+             * are given while a confirmation round is under way share the next one. */
+            uint64_t id;
         } read;
         struct {
             raft_id to; /* 0: the most caught-up voter */
@@ -309,14 +313,19 @@ struct raft_update {
     size_t n_reads;
 
     /* 6. Snapshot work: chunks to read for followers; at most one chunk to store, answered by
-     * RAFT_EVENT_CHUNK_STORED, and for the last one also by RAFT_EVENT_SNAPSHOT_INSTALLED after the
-     * atomic switch. The chunk's checksum has been checked. */
+     * RAFT_EVENT_CHUNK_STORED, and for the last one also (or only) by
+     * RAFT_EVENT_SNAPSHOT_INSTALLED after the atomic switch. The chunk's checksum has been checked.
+     * Every request is answered, by RAFT_EVENT_CHUNK_READ, whatever became of the follower. Further
+     * chunks may be handed out before the first is answered; they are stored, and each is answered,
+     * in that order. While the state is being switched, commit_index does not pass the snapshot. */
     const struct raft_chunk_request *chunk_requests;
     size_t n_chunk_requests;
     const struct raft_install_snapshot *chunk_to_store; /* NULL: none */
 
     /* 7. After RAFT_EVENT_SNAPSHOT_INSTALLED: the log now begins after this index; the log on disk
-     * must be reset to it, keeping only the entries that raft_entry_at still has. 0: no reset. */
+     * must be reset to it, keeping only the entries that raft_entry_at still has. The reset is the
+     * write of this update: persist_seq is not 0, hard_state is given, entries are those kept. 0:
+     * no reset. */
     raft_index log_reset_index;
 
     /* The answer to PROPOSE (ST_OK, ST_NOT_LEADER, ST_BUSY), READ and TRANSFER. Commands of a

@@ -39,8 +39,9 @@ struct store_dir; /* an open, locked data directory */
 
 /* Opens or makes the directory, takes its lock, and reads or writes META. `wanted` gives gid, id,
  * the SPEC's fingerprint and, for a first start, the incarnation. ST_OK: *found is what META holds
- * now. ST_IN_USE, ST_WRONG_NODE (another gid, id), ST_VERSION (newer format), ST_CORRUPT, ST_IO
- * with a line in error. */
+ * now. ST_IN_USE, ST_WRONG_NODE (another gid, id), ST_WRONG_CLUSTER (only if both ids are known),
+ * ST_VERSION (newer format), ST_INVALID (a directory of something else: not empty, without META),
+ * ST_CORRUPT, ST_IO, ST_NO_SPACE with a line in error. */
 enum status store_dir_open(const char *path, const struct identity *wanted, struct store_dir **dir,
                            struct identity *found, char *error);
 void store_dir_close(struct store_dir **dir);
@@ -74,9 +75,9 @@ const struct wal_files *wal_posix_files(void);
 struct wal_options {
     const char *path;  /* the wal directory; its parent exists */
     uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
-    uint64_t segment_bytes;
-    uint32_t max_recycled; /* emptied segments kept for reuse */
-    bool threaded;         /* false: write() runs at once, on the caller, for tests */
+    uint64_t segment_bytes; /* at least 8 KiB; a longer write gets a larger segment */
+    uint32_t max_recycled;  /* emptied segments kept for reuse */
+    bool threaded;          /* false: write() runs at once, on the caller, for tests */
     const struct wal_files *files;
     struct store_mail mail;
     const struct trace *trace;
@@ -94,12 +95,15 @@ struct io_log *wal_io(struct wal *wal);
  * entries array (mem_free) and the references. A group that is not there: everything 0. */
 void wal_content(struct wal *wal, group_id group, struct io_log_content *content);
 /* The turn ended: hands what was queued to the disk thread, if it is idle; else it goes with the
- * next write. On the loop thread. */
+ * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
+/* Since the log was opened; as of the last write that was answered. */
 struct wal_stats {
-    uint64_t writes, bytes, records, segments, recycled;
-    uint64_t last_write_us, slowest_write_us;
+    uint64_t writes, bytes, records;          /* writes: with sync points and ends of segments */
+    uint64_t segments;                        /* in use now */
+    uint64_t recycled;                        /* how often a file was used again */
+    uint64_t last_write_us, slowest_write_us; /* of write and sync together */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 
@@ -122,7 +126,15 @@ void state_options_default(struct state_options *options, const char *path, grou
 struct state;
 /* Opens or makes the database that CURRENT names. `durable` and `durable_index` are the highest
  * checkpoint that the log says was durable (io_log_content): an older state is damage. ST_CORRUPT
- * names the file. *meta is where the state stands (the caller releases meta->extra). */
+ * names the file; ST_WRONG_NODE: the state of another group; ST_VERSION, ST_IO, ST_NO_SPACE. *meta
+ * is where the state stands (the caller releases meta->extra).
+ *
+ * Besides what raft/io.h says: a failed checkpoint (ST_IO, ST_NO_SPACE, ST_CORRUPT) is final, every
+ * later one ends alike and no snapshot can be opened, while reads go on; a checkpoint that an
+ * install overtook ends with ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
+ * answered with ST_CONFLICT; a stream that breaks a rule with ST_CORRUPT and offset 0: everything
+ * of it is thrown away. A snapshot_read of a place where no chunk begins, or of an unknown id, is
+ * answered with ST_INVALID. */
 enum status state_open(const struct state_options *options, uint64_t durable,
                        raft_index durable_index, struct state **state, struct io_state_meta *meta,
                        char *error);

@@ -47,6 +47,7 @@ static void begin_next(struct change *change)
     shard_config_copy(next, change->latest);
     next->num++;
     config_present_owners(change->latest, next->from);
+    ASSERT(next->num > change->latest->num);
 }
 
 static int compare_groups(const void *a, const void *b)
@@ -92,6 +93,7 @@ static void prune_groups(const struct change *change)
             next->groups[kept++] = next->groups[i];
         }
     }
+    ASSERT(kept <= next->n_groups);
     next->n_groups = kept;
     mem_free(named);
 }
@@ -108,6 +110,7 @@ static void rebalance_members(struct shard_config *next)
     }
     memcpy(next->shards, next->from, next->n_shards * sizeof(next->shards[0]));
     rebalance(next->shards, next->n_shards, gids, n);
+    ASSERT(n > 0 || next->shards[0] == 0);
     mem_free(gids);
 }
 
@@ -118,6 +121,7 @@ static bool finish_next(struct change *change)
         shard_config_fini(change->next);
         return refuse(change, ST_TOO_LARGE, CTRLER_REASON_TOO_MANY_LISTED, CONFIG_MAX_LISTED, 0);
     }
+    ASSERT(change->next->num == change->latest->num + 1);
     *change->result = (struct ctrler_result){.status = ST_OK, .num = change->next->num};
     return true;
 }

@@ -14,6 +14,7 @@
 
 void config_present_owners(const struct shard_config *config, uint32_t *out)
 {
+    ASSERT(config->n_shards > 0);
     for (uint32_t s = 0; s < config->n_shards; s++) {
         out[s] = config->shards[s] != 0 ? config->shards[s] : config->from[s];
     }
@@ -65,6 +66,7 @@ static void encode_runs(const struct shard_config *previous, const struct shard_
                next->shards[s] == next->shards[first]) {
             s++;
         }
+        ASSERT(s > first && s - first <= SHARD_MAX_COUNT);
         buf_put_u16(out, (uint16_t)first);
         buf_put_u16(out, (uint16_t)(s - first - 1));
         buf_put_u32(out, next->shards[first]);
@@ -90,6 +92,7 @@ static void encode_gone(const struct shard_config *previous, const struct shard_
 
 static void encode_group(const struct config_group *group, struct buf *out)
 {
+    ASSERT(group->gid >= 1 && group->gid <= CONFIG_MAX_GID);
     buf_put_u32(out, group->gid);
     buf_put_u8(out, group->member ? 1 : 0);
     buf_put_u64(out, group->joined_at);
@@ -119,6 +122,7 @@ void config_difference_encode(const struct shard_config *previous, const struct 
 {
     ASSERT(previous->n_shards == next->n_shards);
     ASSERT(previous->num + 1 == next->num);
+    ASSERT(memcmp(previous->cluster_id, next->cluster_id, sizeof(next->cluster_id)) == 0);
     encode_runs(previous, next, out);
     encode_gone(previous, next, out);
     encode_changed(previous, next, out);
@@ -217,6 +221,7 @@ static bool apply_changed(struct reader *reader, struct shard_config *config)
             config->n_groups++;
         }
         config->groups[at] = group;
+        ASSERT(at == 0 || config->groups[at - 1].gid < group.gid);
     }
     return config->n_groups <= CONFIG_MAX_GROUPS;
 }
@@ -254,6 +259,7 @@ void config_history_put(const struct config_history *history, const struct shard
     uint8_t key[8];
 
     ASSERT((previous == NULL) == (next->num == 0));
+    ASSERT(shard_count_is_valid(next->n_shards));
     buf_put_u8(&record, RECORD_FORMAT);
     if (is_whole(next->num)) {
         buf_put_u8(&record, RECORD_WHOLE);
@@ -307,6 +313,7 @@ enum status config_history_get(const struct config_history *history, config_num 
 {
     enum status status = ST_OK;
 
+    ASSERT(history->state != NULL);
     memset(config, 0, sizeof(*config));
     for (config_num n = num - num % CONFIG_FULL_EVERY; n <= num && status == ST_OK; n++) {
         status = load_record(history, n, config);
@@ -314,5 +321,6 @@ enum status config_history_get(const struct config_history *history, config_num 
     if (status != ST_OK) {
         shard_config_fini(config);
     }
+    ASSERT(status != ST_OK || config->num == num);
     return status;
 }

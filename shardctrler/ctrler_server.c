@@ -50,6 +50,7 @@ static struct pending *pending_open(struct ctrler_server *server, const struct s
 {
     struct pending *pending = mem_zalloc(sizeof(*pending));
 
+    ASSERT(!server->closing && !server->halted);
     pending->server = server;
     pending->ticket = *ticket;
     TAILQ_INSERT_TAIL(&server->open, pending, entry);
@@ -58,6 +59,7 @@ static struct pending *pending_open(struct ctrler_server *server, const struct s
 
 static void pending_close(struct pending *pending)
 {
+    ASSERT(pending->server != NULL);
     TAILQ_REMOVE(&pending->server->open, pending, entry);
     mem_free(pending);
 }
@@ -71,6 +73,7 @@ static bool pending_is_answered(const struct pending *pending)
 
 static void finish_refused(struct pending *pending, enum status status, const char *text)
 {
+    ASSERT(status != ST_OK);
     serve_refuse(pending->server->serve, &pending->ticket, status, text);
     pending_close(pending);
 }
@@ -81,6 +84,8 @@ static void finish_result(struct pending *pending, const struct ctrler_result *r
     struct proto_response response = {.status = result->status};
     struct buf text = {0};
 
+    ASSERT(pending->proposed);
+    ASSERT(result->status != ST_OK || pending->ticket.op != PROTO_CONFIG);
     if (result->status == ST_OK) {
         response.admin.num = result->num;
     } else {
@@ -110,6 +115,7 @@ static void finish_config(struct pending *pending)
     struct ctrler_server *server = pending->server;
     struct proto_response response = {0};
 
+    ASSERT(pending->ticket.op == PROTO_CONFIG);
     response.status =
         ctrler_sm_config_bytes(server->sm, pending->num, &response.config_reply.encoded);
     if (response.status == ST_NOT_READY) {
@@ -134,6 +140,7 @@ static void on_read(void *context, enum status status)
     if (pending_is_answered(pending)) {
         return;
     }
+    ASSERT(!pending->proposed);
     if (status != ST_OK) {
         finish_refused(pending, status, NULL);
         return;
@@ -225,6 +232,7 @@ static void on_initialized(void *context, enum status status, struct slice bytes
 
     (void)status;
     (void)bytes;
+    ASSERT(server->init_proposed);
     server->init_proposed = false;
 }
 
@@ -247,6 +255,7 @@ static void propose_binds(struct ctrler_server *server)
         struct ctrler_command command = {
             .kind = CTRLER_BIND, .gid = pending->gid, .incarnation = pending->incarnation};
 
+        ASSERT(!pending->proposed && pending->incarnation != 0);
         TAILQ_REMOVE(&server->to_bind, pending, entry);
         TAILQ_INSERT_TAIL(&server->open, pending, entry);
         pending->proposed = true;
@@ -439,6 +448,7 @@ enum status ctrler_server_create(const struct ctrler_server_options *options,
     enum status status;
 
     ASSERT(options->group.group == 0);
+    ASSERT(options->max_pending > 0 && options->version != NULL);
     ASSERT(options->n_shards == 0 || shard_count_is_valid(options->n_shards));
     server->options = *options;
     server->world = *world;
@@ -464,6 +474,7 @@ static void answer_all(struct ctrler_server *server)
 {
     struct pending *pending;
 
+    ASSERT(!server->closing);
     TAILQ_CONCAT(&server->open, &server->to_bind, entry);
     TAILQ_FOREACH (pending, &server->open, entry) {
         bool changes = pending->proposed && pending->ticket.op != PROTO_CONFIG;
@@ -483,6 +494,7 @@ void ctrler_server_destroy(struct ctrler_server **server_place)
     }
     answer_all(server);
     group_destroy(&server->group);
+    ASSERT(TAILQ_EMPTY(&server->to_bind));
     while ((pending = TAILQ_FIRST(&server->open)) != NULL) {
         pending_close(pending);
     }
@@ -550,6 +562,7 @@ const uint8_t *ctrler_server_cluster_id(const struct ctrler_server *server)
 bool ctrler_server_shards_conflict(const struct ctrler_server *server, uint32_t *shards)
 {
     *shards = ctrler_sm_latest(server->sm)->n_shards;
+    ASSERT(*shards == 0 || shard_count_is_valid(*shards));
     return *shards != 0 && server->options.n_shards != 0 && server->options.n_shards != *shards;
 }
 

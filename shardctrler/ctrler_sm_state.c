@@ -18,6 +18,7 @@ void ctrler_sm_write_cluster(struct ctrler_sm *sm)
     struct buf record = {0};
     struct io_key key = {.kind = KIND_CLUSTER};
 
+    ASSERT(shard_count_is_valid(sm->latest.n_shards));
     buf_put_u8(&record, CLUSTER_FORMAT);
     buf_put(&record, sm->latest.cluster_id, sizeof(sm->latest.cluster_id));
     buf_put_u32(&record, sm->latest.n_shards);
@@ -32,7 +33,7 @@ void ctrler_sm_write_owner(struct ctrler_sm *sm, shard_id shard)
     struct io_key key = {.kind = KIND_OWNER, .key = slice_of(bytes, sizeof(bytes))};
     struct buf record = {0};
 
-    ASSERT(shard < SHARD_MAX_COUNT);
+    ASSERT(shard < sm->owners.n_shards && shard < SHARD_MAX_COUNT);
     shard_owner_encode(&sm->owners.shards[shard], &record);
     sm->state->ops->put(sm->state, key, buf_slice(&record));
     buf_fini(&record);
@@ -115,6 +116,7 @@ enum status ctrler_sm_config_bytes(struct ctrler_sm *sm, config_num num, struct 
         return ST_NOT_READY;
     }
     if (num >= sm->latest.num) {
+        ASSERT(sm->owners.n_shards == sm->latest.n_shards);
         if (sm->latest_bytes.len == 0) {
             shard_config_encode(&sm->latest, &sm->latest_bytes);
         }
@@ -179,6 +181,7 @@ static enum status check_latest(struct ctrler_sm *sm)
     struct reader reader;
     bool good;
 
+    ASSERT(sm->latest_bytes.len == 0);
     shard_config_encode(&sm->latest, &sm->latest_bytes);
     reader = reader_of(buf_slice(&sm->latest_bytes));
     good = shard_config_decode(&reader, &check) && reader_done(&reader);

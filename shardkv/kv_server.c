@@ -110,7 +110,7 @@ static void create_clients(struct kv_server *server)
 
     caller_options_default(&options);
     options.seed = rng_next(&server->context.rng);
-    options.transport = (struct caller_transport){server, transport_send};
+    options.transport = (struct caller_transport){.context = server, .send = transport_send};
     options.trace = server->options.group.trace;
     server->caller = caller_create(&options);
     set_u64(client_id, rng_next(&server->context.rng));

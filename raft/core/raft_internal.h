@@ -11,6 +11,10 @@
 #include "raft/util/assert.h"
 #include "raft/util/rng.h"
 
+/* No honest term, index or offset gets near: a message with a greater one is refused, so that sums
+ * don't run over. */
+#define RAFT_MAX_NUMBER (UINT64_MAX / 4)
+
 /* A write that was handed out and is not yet reported durable. Once it is, `hard_state` is durable
  * and the log as it is now is durable up to last_index: a truncation lowers the last_index of the
  * writes before it. */
@@ -49,7 +53,7 @@ struct snapshot_receive {
     raft_term term;
     uint64_t durable; /* the offset below which everything is stored */
     uint64_t next;    /* the offset below which everything was handed out to store */
-    uint32_t storing; /* chunks handed out and not yet answered */
+    uint32_t storing; /* chunks handed out and not yet answered, of whichever snapshot */
     bool installing;  /* the last chunk was handed out: the state may be switched any moment */
     raft_id from;     /* the leader that sends it */
 };

@@ -26,7 +26,7 @@ static bool is_well_formed(const struct raft_message *message)
     raft_term term = append->prev_log_term;
 
     if ((append->prev_log_index == 0) != (append->prev_log_term == 0) ||
-        append->prev_log_index > UINT64_MAX - append->n_entries - 1) {
+        append->prev_log_index > RAFT_MAX_NUMBER) {
         return false;
     }
     for (size_t i = 0; i < append->n_entries; i++) {
@@ -94,9 +94,7 @@ static bool take_entries(struct raft *raft, struct raft_append *append, size_t f
     if (i == append->n_entries) {
         return true;
     }
-    if (append->entries[i].index <= raft->commit_index) {
-        return false;
-    }
+    ASSERT(append->entries[i].index > raft->commit_index); /* the caller skipped those below */
     if (append->entries[i].index <= last_index_of(raft)) {
         raft_log_truncate(&raft->log, append->entries[i].index);
         membership_truncate(&raft->membership, append->entries[i].index);

@@ -14,7 +14,7 @@ void recv_snapshot_forget(struct raft *raft)
 {
     /* A switch that is under way can't be called off: it will be reported. */
     if (!raft->receive.installing) {
-        raft->receive = (struct snapshot_receive){0};
+        raft->receive = (struct snapshot_receive){.storing = raft->receive.storing};
     }
 }
 
@@ -68,8 +68,10 @@ static bool take_up(struct raft *raft, const struct raft_message *message)
     if (meta->index < receive->index) {
         return false;
     }
-    *receive =
-        (struct snapshot_receive){.index = meta->index, .term = meta->term, .from = message->from};
+    recv_snapshot_forget(raft);
+    receive->index = meta->index;
+    receive->term = meta->term;
+    receive->from = message->from;
     return true;
 }
 
@@ -78,9 +80,10 @@ static bool is_well_formed(const struct raft_message *message)
     const struct raft_install_snapshot *chunk = &message->install_snapshot;
     struct slice data = blob_slice(chunk->data);
 
-    return chunk->meta.index > 0 && chunk->meta.term > 0 && chunk->meta.term <= message->term &&
-           chunk->meta.configuration.n > 0 && chunk->offset <= UINT64_MAX - data.len &&
-           (data.len > 0 || chunk->done) && crc32c(0, data.data, data.len) == chunk->checksum;
+    return chunk->meta.index > 0 && chunk->meta.index <= RAFT_MAX_NUMBER && chunk->meta.term > 0 &&
+           chunk->meta.term <= message->term && chunk->meta.configuration.n > 0 &&
+           chunk->offset <= RAFT_MAX_NUMBER && (data.len > 0 || chunk->done) &&
+           crc32c(0, data.data, data.len) == chunk->checksum;
 }
 
 void recv_install_snapshot(struct raft *raft, struct raft_message *message)
@@ -120,20 +123,31 @@ void recv_install_snapshot(struct raft *raft, struct raft_message *message)
     chunk->data = NULL; /* its reference is the outbox's now */
 }
 
+/* Chunks are answered in the order they were handed out, and nothing is handed out after the last
+ * one of a snapshot. So this answers that one if no other is left; unless it was stored in full, it
+ * was not taken (one before it was lost) and nothing is being switched. */
+static void count_answer(struct snapshot_receive *receive, bool stored, uint64_t offset)
+{
+    ASSERT(receive->storing > 0);
+    receive->storing--;
+    if (receive->installing && receive->storing == 0) {
+        receive->installing = stored && offset == receive->next;
+    }
+}
+
 void recv_chunk_stored(struct raft *raft, const struct raft_event *event)
 {
     struct snapshot_receive *receive = &raft->receive;
+    bool stored = event->chunk_stored.status == ST_OK &&
+                  event->chunk_stored.index == receive->index && receive->index != 0;
 
-    if (receive->index == 0 || event->chunk_stored.index != receive->index) {
+    count_answer(receive, stored, event->chunk_stored.offset);
+    if (event->chunk_stored.index != receive->index || receive->index == 0) {
         return; /* of a snapshot that was given up */
     }
-    if (receive->storing > 0) {
-        receive->storing--;
-    }
-    if (event->chunk_stored.status != ST_OK) {
-        /* Whatever was handed out after it was not stored either; the sender repeats it. */
-        receive->next = receive->durable;
-        receive->installing = false;
+    if (!stored) {
+        /* Whatever was handed out after it is not stored either; the sender repeats it. */
+        receive->next = receive->installing ? receive->next : receive->durable;
         return;
     }
     receive->durable = event->chunk_stored.offset;
@@ -169,7 +183,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
 {
     const struct raft_snapshot_meta *meta = &event->installed.meta;
     struct snapshot_receive *receive = &raft->receive;
-    raft_id from = receive->from;
     uint64_t end = receive->next;
 
     ASSERT(raft->role != RAFT_LEADER);
@@ -185,6 +198,6 @@ void recv_snapshot_installed(struct raft *raft, const struct raft_event *event)
     trace_info(raft->options.trace, "snapshot installed index=%llu term=%llu",
                (unsigned long long)meta->index, (unsigned long long)meta->term);
     if (raft->leader != 0) {
-        reply_installed(raft, raft->leader == from ? from : raft->leader, meta->index, end);
+        reply_installed(raft, raft->leader, meta->index, end);
     }
 }

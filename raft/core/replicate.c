@@ -302,6 +302,7 @@ void replicate_peer_up(struct raft *raft, raft_id peer)
     ASSERT(raft->role == RAFT_LEADER);
     if (progress != NULL) {
         progress_link_lost(progress);
+        progress->snapshot.retry_ms = 0;
     }
 }
 
@@ -312,6 +313,8 @@ void replicate_peer_down(struct raft *raft, raft_id peer)
     ASSERT(raft->role == RAFT_LEADER);
     if (progress != NULL) {
         progress_link_lost(progress);
-        progress->probe_sent = progress->state == RAFT_PROBE; /* nothing leaves before PEER_UP */
+        /* Nothing more leaves before the link is up, or the follower is heard by another. */
+        progress->probe_sent = progress->state == RAFT_PROBE;
+        progress->snapshot.retry_ms = raft->now_ms + raft->options.election_timeout_ms;
     }
 }

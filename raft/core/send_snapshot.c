@@ -145,7 +145,7 @@ void recv_install_snapshot_reply(struct raft *raft, const struct raft_message *m
     struct progress *progress = replicate_find(raft, message->from);
 
     ASSERT(raft->role == RAFT_LEADER && message->term == raft->hard_state.term);
-    if (progress == NULL || reply->index > raft->commit_index) {
+    if (progress == NULL || reply->index > raft->commit_index || reply->offset > RAFT_MAX_NUMBER) {
         return;
     }
     progress->last_heard_ms = raft->now_ms;

@@ -102,7 +102,8 @@ static void dispatch_to_leader(struct raft *raft, const struct raft_message *mes
 static void step_message(struct raft *raft, struct raft_message *message)
 {
     if (message->to != raft->options.id || message->from == raft->options.id ||
-        message->from == 0 || message->from > SPEC_MAX_ID || message->term == 0) {
+        message->from == 0 || message->from > SPEC_MAX_ID || message->term == 0 ||
+        message->term > RAFT_MAX_NUMBER) {
         return;
     }
     if (message->type == RAFT_MESSAGE_REQUEST_VOTE) {

@@ -48,12 +48,16 @@ void conn_fail(struct conn *conn, enum status status, const char *reason)
 
 /* ---- Keep-alive ---- */
 
-static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t stamp)
+/* The frame is made when the next send is. */
+static void conn_put_ping(struct conn *conn)
 {
-    uint8_t body[8];
+    conn->ping_due = true;
+    conn_mark_dirty(conn);
+}
 
-    set_u64(body, stamp);
-    send_queue_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+static void conn_put_pong(struct conn *conn)
+{
+    conn->pong_due = true;
     conn_mark_dirty(conn);
 }
 
@@ -95,9 +99,7 @@ static void conn_on_timer(void *owner)
         conn_fail(conn, ST_TIMEOUT, "silent for too long");
         return;
     } else if (!conn->accepted && loop->now_ms >= conn->sent_ms + conn->ping_ms) {
-        if (conn->outbox.control.len == 0) {
-            conn_put_stamp(conn, FRAME_PING, loop->now_ms);
-        }
+        conn_put_ping(conn);
         conn->sent_ms = loop->now_ms; /* due again after another pause, even if it can't leave */
     }
     conn_arm_timer(conn);
@@ -235,6 +237,25 @@ static void conn_on_fragment(struct conn *conn, struct slice body)
     }
 }
 
+/* A PING, whose stamp goes back, or the PONG that brings one back. */
+static void conn_on_stamp(struct conn *conn, const struct frame *frame)
+{
+    uint64_t stamp;
+
+    if (frame->body.len != 8) {
+        conn_malformed(conn, "malformed ping");
+        return;
+    }
+    stamp = get_u64(frame->body.data);
+    if (frame->kind == FRAME_PING) {
+        conn->pong_stamp = stamp; /* one answer for all that wait */
+        conn_put_pong(conn);
+    } else if (stamp > conn->read_bytes && stamp <= conn->sent_bytes) {
+        conn->read_bytes = stamp;
+        conn_mark_dirty(conn);
+    }
+}
+
 static void conn_on_frame(struct conn *conn, const struct frame *frame)
 {
     conn->net->stats.frames_in++;
@@ -256,13 +277,8 @@ static void conn_on_frame(struct conn *conn, const struct frame *frame)
         conn_on_fragment(conn, frame->body);
         return;
     case FRAME_PING:
-        if (frame->body.len != 8) {
-            conn_malformed(conn, "malformed ping");
-        } else if (conn->outbox.control.len == 0) { /* one answer for all that wait */
-            conn_put_stamp(conn, FRAME_PONG, get_u64(frame->body.data));
-        }
-        return;
     case FRAME_PONG:
+        conn_on_stamp(conn, frame);
         return;
     case FRAME_REFUSE:
         conn_on_refuse(conn, frame->body);
@@ -324,7 +340,7 @@ static void conn_on_received(void *owner, size_t n)
     conn_decode(conn);
     if (conn->accepted && conn->state == CONN_UP && send_queue_is_empty(&conn->outbox) &&
         now_ms >= conn->sent_ms + conn->ping_ms) {
-        conn_put_stamp(conn, FRAME_PONG, now_ms);
+        conn_put_pong(conn);
     }
     conn_receive_more(conn);
 }
@@ -346,20 +362,55 @@ void conn_send_all(struct conn *conn, struct send_queue *outbox)
     conn_mark_dirty(conn);
 }
 
+static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t stamp)
+{
+    uint8_t body[8];
+
+    set_u64(body, stamp);
+    send_queue_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+}
+
+static bool conn_window_is_full(const struct conn *conn)
+{
+    return conn->window_bytes > 0 && conn->sent_bytes - conn->read_bytes >= conn->window_bytes;
+}
+
+/* The keep-alives that are due, as frames; and a PING now and then to learn what was read. */
+static void conn_put_stamps(struct conn *conn)
+{
+    if (conn->window_bytes > 0 && conn->sent_bytes - conn->pinged_bytes >= conn->window_bytes / 4) {
+        conn->ping_due = true;
+    }
+    if (conn->ping_due) {
+        conn_put_stamp(conn, FRAME_PING, conn->sent_bytes);
+        conn->pinged_bytes = conn->sent_bytes;
+    }
+    if (conn->pong_due) {
+        conn_put_stamp(conn, FRAME_PONG, conn->pong_stamp);
+    }
+    conn->ping_due = false;
+    conn->pong_due = false;
+}
+
 void conn_flush(struct conn *conn)
 {
+    struct net_stats *stats = &conn->net->stats;
     struct buf bytes = {0};
     struct send_queue_filled filled;
 
     conn_unmark_dirty(conn);
-    if (conn->state == CONN_FAILED || stream_is_sending(conn->stream) ||
-        send_queue_is_empty(&conn->outbox)) {
+    if (conn->state == CONN_FAILED || stream_is_sending(conn->stream)) {
         return;
     }
-    filled = send_queue_fill(&conn->outbox, &bytes);
-    conn->net->stats.frames_out += filled.frames;
-    conn->net->stats.messages_out += filled.messages;
-    conn->net->stats.bytes_out += bytes.len;
+    conn_put_stamps(conn);
+    filled = send_queue_fill(&conn->outbox, conn_window_is_full(conn), &bytes);
+    if (bytes.len == 0) {
+        return;
+    }
+    stats->frames_out += filled.frames;
+    stats->messages_out += filled.messages;
+    stats->bytes_out += bytes.len;
+    conn->sent_bytes += bytes.len;
     conn->sent_ms = conn_loop(conn)->now_ms;
     stream_send(conn->stream, &bytes);
     conn_receive_more(conn); /* if it was paused, it may be no longer */
@@ -372,9 +423,7 @@ static void conn_on_sent(void *owner)
     if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
         conn->heard_ms = loop_awake_ms(conn_loop(conn));
     }
-    if (!send_queue_is_empty(&conn->outbox)) {
-        conn_mark_dirty(conn);
-    }
+    conn_mark_dirty(conn);
 }
 
 static void conn_on_broken(void *owner, const char *reason)
@@ -399,6 +448,7 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     conn->ping_ms = settings->ping_ms;
     conn->silence_ms = settings->silence_ms;
     conn->pause_bytes = settings->pause_bytes;
+    conn->window_bytes = settings->window_bytes;
     conn->end_ms = net->loop.now_ms + settings->greeting_ms;
     conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
     conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);

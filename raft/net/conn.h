@@ -9,6 +9,11 @@
  *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
  *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
  *
+ * Window: between peers and towards servers, at most `window_bytes` are sent beyond what the other
+ * side is known to have read; then only urgent messages leave. So what a vote or a heartbeat finds
+ * in front of it, in all the buffers on the way, is bounded. A PING carries the count of bytes sent
+ * before it, and its PONG says that they were read.
+ *
  * Keep-alive: the dialling side sends a PING when it has sent nothing for `ping_ms`; the accepting
  * side answers a PING with a PONG, and also sends one when bytes arrive (a large message on a slow
  * path) while it has itself sent nothing for that long. So both sides hear something at least about
@@ -46,12 +51,18 @@ struct conn {
     struct send_queue outbox;
     struct inbox inbox;
 
-    struct timer timer;   /* the earliest of what follows */
-    uint64_t end_ms;      /* GREETING and REFUSING must be over by then */
-    uint64_t heard_ms;    /* when bytes last came, by the loop's awake clock */
-    uint64_t sent_ms;     /* when bytes last were handed over */
-    uint32_t ping_ms;     /* pause after which to send something; 0: never by itself */
-    uint32_t silence_ms;  /* of the other side, after which it counts as gone */
+    struct timer timer;    /* the earliest of what follows */
+    uint64_t end_ms;       /* GREETING and REFUSING must be over by then */
+    uint64_t heard_ms;     /* when bytes last came, by the loop's awake clock */
+    uint64_t sent_ms;      /* when bytes last were handed over */
+    uint32_t ping_ms;      /* pause after which to send something; 0: never by itself */
+    uint32_t silence_ms;   /* of the other side, after which it counts as gone */
+    uint32_t window_bytes; /* 0: no window */
+    uint64_t sent_bytes;   /* in all */
+    uint64_t pinged_bytes; /* sent_bytes at the last PING */
+    uint64_t read_bytes;   /* by the other side, of sent_bytes */
+    bool ping_due, pong_due;
+    uint64_t pong_stamp;  /* of the last PING that came */
     uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
 
     enum status status; /* FAILED: why */
@@ -66,7 +77,7 @@ TAILQ_HEAD(conn_list, conn);
 /* What a kind of connection needs. */
 struct conn_settings {
     bool accepted;
-    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes;
+    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes, window_bytes;
     struct inbox_pool *pool;
 };
 

@@ -10,6 +10,7 @@
 #define ENDPOINT_PING_MS         250   /* while answers are outstanding */
 #define ENDPOINT_IDLE_PING_MS    15000 /* else; the server closes silent connections after 60 s */
 #define ENDPOINT_IDLE_SILENCE_MS 45000
+#define ENDPOINT_WINDOW_BYTES    (8u << 20)
 #define ENDPOINT_RETRY_MIN_MS    10 /* pause between attempts that fail, doubling */
 #define ENDPOINT_RETRY_MAX_MS    200
 #define ENDPOINT_REFUSED_MS      1000
@@ -139,6 +140,7 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, const char *rea
                                      .silence_ms = ENDPOINT_SILENCE_MS,
                                      .max_reassembly_bytes =
                                          net->options.limits.max_reassembly_bytes,
+                                     .window_bytes = ENDPOINT_WINDOW_BYTES,
                                      .pool = &net->endpoints.pool};
     struct hello self = net->self;
 

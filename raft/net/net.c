@@ -15,7 +15,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define NET_STALL_MS 20 /* being late by more means that this thread did not listen */
+#define NET_STALL_MS 100 /* being late by more means that this thread did not listen */
 
 struct net_posted {
     struct mail mail;

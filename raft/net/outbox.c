@@ -173,14 +173,15 @@ static void send_put_class(struct send_queue *outbox, struct send_queue_send *se
     }
 }
 
-struct send_queue_filled send_queue_fill(struct send_queue *outbox, struct buf *out)
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, bool urgent_only,
+                                         struct buf *out)
 {
     struct send_queue_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
 
     buf_put_slice(out, buf_slice(&outbox->control));
     buf_fini(&outbox->control);
-    for (int class = 0; class < OUTBOX_CLASSES; class ++) {
-        send_put_class(outbox, &send, &outbox->queues[class]);
+    for (int i = IO_URGENT; i <= (urgent_only ? IO_URGENT : IO_BULK); i++) {
+        send_put_class(outbox, &send, &outbox->queues[i]);
     }
     send_close_batch(&send);
     ASSERT(send_len(&send) <= OUTBOX_SEND_BYTES + 4 * (FRAME_FRAGMENT_BYTES + 1024));

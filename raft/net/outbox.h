@@ -41,8 +41,10 @@ bool send_queue_is_empty(const struct send_queue *outbox);
 struct send_queue_filled {
     uint32_t frames, messages; /* messages whose last byte is in this send */
 };
-/* Appends the bytes of the next send; nothing if the outbox is empty. */
-struct send_queue_filled send_queue_fill(struct send_queue *outbox, struct buf *out);
+/* Appends the bytes of the next send, with `urgent_only` those of control frames and urgent
+ * messages alone; nothing if there are none. */
+struct send_queue_filled send_queue_fill(struct send_queue *outbox, bool urgent_only,
+                                         struct buf *out);
 
 /* Moves all messages of `from`, which was never filled from, behind those of `to`. */
 void send_queue_move(struct send_queue *to, struct send_queue *from);

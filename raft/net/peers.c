@@ -5,10 +5,13 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define PEER_RETRY_MIN_MS   20
-#define PEER_RETRY_MAX_MS   200
-#define PEER_REFUSED_MS     1000 /* pause after a refusal */
-#define PEER_TLS_TIMEOUT_MS 1000 /* a handshake under load takes hundreds of milliseconds */
+#define PEER_RETRY_MIN_MS 20
+#define PEER_RETRY_MAX_MS 200
+#define PEER_REFUSED_MS   1000 /* pause after a refusal */
+/* Of the window, for each ms of the election timeout: a link of 100 Mbit/s carries it in a third.
+ */
+#define PEER_WINDOW_BYTES_PER_MS 4096
+#define PEER_TLS_TIMEOUT_MS      1000 /* a handshake under load takes hundreds of milliseconds */
 
 struct peer {
     struct net *net;
@@ -132,6 +135,8 @@ static void peer_on_dialled(void *owner, nng_stream *stream, const char *reason,
     struct conn_settings settings = {.greeting_ms = peer_timeout_ms(peer),
                                      .ping_ms = net->options.heartbeat_ms,
                                      .silence_ms = net->options.election_timeout_ms,
+                                     .window_bytes = PEER_WINDOW_BYTES_PER_MS *
+                                                     net->options.election_timeout_ms,
                                      .pool = &net->accepted.pool};
     struct hello self = net->self;
 

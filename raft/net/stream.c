@@ -159,8 +159,9 @@ struct stream *stream_create(struct loop *loop, nng_stream *nng, size_t max_inpu
     return stream;
 }
 
-/* Makes room behind the input: moves it to the front, and doubles the memory when it is full. So
- * memory follows the bytes that really came, not a length that somebody wrote. */
+/* Makes room behind the input: moves it to the front, and doubles the memory when it is full;
+ * halves it when little came last time. So memory follows the bytes that really come, not a length
+ * that somebody wrote. */
 static void stream_make_room(struct stream *stream)
 {
     size_t unread = stream->in_end - stream->in_begin;
@@ -169,6 +170,12 @@ static void stream_make_room(struct stream *stream)
         memmove(stream->in, stream->in + stream->in_begin, unread);
         stream->in_begin = 0;
         stream->in_end = unread;
+    }
+    if (unread == 0 && stream->in_capacity > 4 * STREAM_FIRST_INPUT &&
+        stream->receive.count < stream->in_capacity / 8) {
+        stream->in_capacity /= 2;
+        mem_free(stream->in);
+        stream->in = mem_alloc(stream->in_capacity);
     }
     if (stream->in_end == stream->in_capacity) {
         size_t capacity = stream->in_capacity == 0 ? STREAM_FIRST_INPUT : 2 * stream->in_capacity;

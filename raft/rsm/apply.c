@@ -6,12 +6,22 @@
  */
 #include "raft/rsm/group.h"
 
+/* More is dirty than memory should hold: applying waits for the checkpoint that is under way, or
+ * for the space that it needs. */
+static bool state_is_full(const struct group *group)
+{
+    struct io_state *state = group->world.state;
+
+    return state->ops->dirty_bytes(state) / RSM_MAX_DIRTY_FACTOR >=
+           group->options.checkpoint_dirty_bytes;
+}
+
 /* How far apply may go now. */
 static raft_index apply_limit(const struct group *group)
 {
     raft_index limit = raft_commit_index(group->raft);
 
-    if (group->halted || group->receiver.switching) {
+    if (group->halted || group->receiver.switching || state_is_full(group)) {
         return group->apply.index;
     }
     /* A checkpoint may hold only what the own log holds durably, and takes the state as it is; a

@@ -28,6 +28,8 @@ enum status group_create(const struct group_options *options, const struct group
     enum status status;
 
     ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
+    ASSERT(world->net != NULL && world->log != NULL && world->state != NULL);
+    ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0);
     made->options = *options;
     made->options.raft.trace = options->trace;
     made->world = *world;
@@ -61,6 +63,7 @@ void group_destroy(struct group **group)
     if (gone == NULL) {
         return;
     }
+    ASSERT(gone->raft != NULL);
     gone->stopping = true; /* callbacks that propose again are refused */
     rsm_proposals_refuse_gathered(gone, ST_SHUTDOWN);
     rsm_proposals_abandon_waiting(gone);
@@ -120,6 +123,7 @@ static enum status transfer(struct group *group, raft_id to)
 {
     struct raft_event event = {.type = RAFT_EVENT_TRANSFER};
 
+    ASSERT(!group->halted);
     event.transfer.to = to;
     return rsm_step_raft(group, &event).status;
 }
@@ -294,6 +298,8 @@ void group_step(struct group *group, const struct io_event *event)
     }
     if (group->halted) {
         end_everything(group);
+    } else if (group->options.check_invariants) {
+        rsm_check(group);
     }
 }
 

@@ -19,9 +19,10 @@
 
 #define RSM_APPLY_MAX_ENTRIES     4096       /* in one turn */
 #define RSM_APPLY_MAX_BYTES       (4u << 20) /* in one turn */
-#define RSM_CHECKPOINT_RETRY_MS   1000       /* after one that found no space */
-#define RSM_READ_ONLY_TRANSFER_MS 5000       /* between tries to hand leadership over */
-#define RSM_ENTRY_OVERHEAD        64         /* bytes of an entry in memory besides its data */
+#define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
+#define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
+#define RSM_READ_ONLY_TRANSFER_MS 5000 /* between tries to hand leadership over */
+#define RSM_ENTRY_OVERHEAD        64   /* bytes of an entry in memory besides its data */
 
 /* ---- Persisting (persist.c) ---- */
 
@@ -103,6 +104,7 @@ void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term)
 /* Ends the gathered ones with `status`; the waiting ones with ST_UNKNOWN. */
 void rsm_proposals_refuse_gathered(struct group *group, enum status status);
 void rsm_proposals_abandon_waiting(struct group *group);
+void rsm_proposals_check(struct group *group);
 
 /* ---- Reads (read.c) ---- */
 
@@ -209,6 +211,7 @@ void rsm_senders_settle(struct group *group);
 struct rsm_receiver {
     bool deferred;  /* the last chunk waits for a checkpoint to end */
     bool switching; /* the last chunk is with the state: nothing is applied until it answers */
+    uint32_t outstanding;               /* chunks with the state, which answers them in order */
     struct raft_install_snapshot chunk; /* while deferred */
 };
 
@@ -262,6 +265,9 @@ void rsm_begin_raft(struct group *group);
 
 /* The replica stops for good; only the first reason is told. */
 void rsm_halt(struct group *group, enum status status, const char *reason);
+
+/* Asserts every invariant that can be seen from inside, at rest (check.c). */
+void rsm_check(struct group *group);
 
 /* Opens the core on what was found (open.c). */
 enum status rsm_open(struct group *group, struct io_log_content *log,

@@ -30,6 +30,7 @@ static void drop_entries(struct io_log_content *log)
 /* The log begins again where the state stands. A vote of an older term than the state's is over. */
 static void begin_again(struct io_log_content *log, const struct io_state_meta *meta)
 {
+    ASSERT(meta->index > 0 && meta->term > 0);
     drop_entries(log);
     log->begin_index = meta->index;
     log->begin_term = meta->term;
@@ -43,6 +44,9 @@ static const char *check_log(const struct io_log_content *log)
 {
     raft_term term = log->begin_term;
 
+    if (term > log->hard_state.term) {
+        return "the log begins in a term that the hard state does not know";
+    }
     for (size_t i = 0; i < log->n_entries; i++) {
         if (log->entries[i].index != log->begin_index + 1 + i) {
             return "the log has a gap";
@@ -81,8 +85,10 @@ static void start_core(struct group *group, const struct io_log_content *log,
                                .n_entries = log->n_entries,
                                .applied_index = meta->index};
 
+    ASSERT(group->raft == NULL && log->begin_index <= meta->index);
     group->now_ms = now_ms;
     group->raft = raft_create(&group->options.raft, &start, now_ms);
+    ASSERT(raft_commit_index(group->raft) >= meta->index);
 }
 
 enum status rsm_open(struct group *group, struct io_log_content *log,
@@ -139,6 +145,7 @@ enum status rsm_restore_service(struct group *group)
         return status;
     }
     group->ops->ranges(group->service, &ranges, &n, &capacity);
+    ASSERT(n <= capacity);
     state->ops->keep_ranges(state, ranges, n);
     mem_free(ranges);
     return ST_OK;

@@ -76,6 +76,7 @@ void rsm_reads_flush(struct group *group)
     if (round == NULL) {
         return;
     }
+    ASSERT(round->n > 0 && round->state == RSM_ROUND_ASKED);
     group->reads.gathering = NULL;
     TAILQ_INSERT_TAIL(&group->reads.rounds, round, next);
     event.read.id = round->id;

@@ -13,7 +13,10 @@ static void pass_to_state(struct group *group, const struct raft_install_snapsho
 {
     struct io_state *state = group->world.state;
 
-    group->receiver.switching = chunk->done;
+    ASSERT(chunk->meta.index > group->apply.index);
+    ASSERT(!chunk->done || !group->checkpoint.running);
+    group->receiver.outstanding++;
+    group->receiver.switching = group->receiver.switching || chunk->done;
     state->ops->install_chunk(state, chunk->meta.index, chunk->meta.term, chunk->offset,
                               blob_slice(chunk->data), chunk->done);
 }
@@ -31,7 +34,7 @@ void rsm_receiver_update(struct group *group, const struct raft_update *update)
     if (chunk == NULL) {
         return;
     }
-    ASSERT(!receiver->switching && !receiver->deferred);
+    ASSERT(!receiver->deferred);
     if (chunk->done && group->checkpoint.running) {
         receiver->deferred = true;
         receiver->chunk = *chunk;
@@ -61,44 +64,62 @@ static void tell_installed(struct group *group, const struct raft_snapshot_meta 
     rsm_step_raft(group, &event);
 }
 
+/* The deferred chunk won't be stored: it does not follow what is, or the log overtook it. */
+static void cancel_deferred(struct group *group)
+{
+    struct rsm_receiver *receiver = &group->receiver;
+
+    ASSERT(receiver->deferred);
+    receiver->deferred = false;
+    blob_unref(&receiver->chunk.data);
+    tell_stored(group, receiver->chunk.meta.index, receiver->chunk.offset, ST_CANCELLED);
+}
+
 void rsm_receiver_resume(struct group *group)
 {
     struct rsm_receiver *receiver = &group->receiver;
 
-    if (!receiver->deferred || group->halted) {
+    if (!receiver->deferred) {
+        return;
+    }
+    if (receiver->chunk.meta.index <= group->apply.index) {
+        cancel_deferred(group); /* a state never goes back */
         return;
     }
     receiver->deferred = false;
-    if (receiver->chunk.meta.index <= group->apply.index) {
-        /* Overtaken by the log while it waited: a state never goes back. */
-        tell_stored(group, receiver->chunk.meta.index, receiver->chunk.offset, ST_CANCELLED);
-    } else {
-        pass_to_state(group, &receiver->chunk);
-    }
+    pass_to_state(group, &receiver->chunk);
     blob_unref(&receiver->chunk.data);
+}
+
+/* The state answers chunks in their order, so a last chunk is answered when all are. */
+static void count_answer(struct rsm_receiver *receiver)
+{
+    ASSERT(receiver->outstanding > 0);
+    receiver->outstanding--;
+    receiver->switching = receiver->switching && receiver->outstanding > 0;
 }
 
 void rsm_receiver_stored(struct group *group, const struct io_event *event)
 {
-    bool was_last = group->receiver.switching;
+    enum status status = event->install.status;
 
-    group->receiver.switching = false;
-    if (event->install.status == ST_IO) {
+    /* Also of a last chunk that did not begin where the stored bytes end: nothing was switched. */
+    count_answer(&group->receiver);
+    if (status == ST_IO) {
         rsm_halt(group, ST_IO, "a snapshot's chunk could not be stored");
         return;
     }
-    if (was_last && event->install.status == ST_OK) {
-        /* The last chunk did not begin where the stored bytes end: nothing was switched, and the
-         * core, which waits for that, must know before it hears where to go on. */
-        tell_stored(group, event->install.index, event->install.offset, ST_CANCELLED);
+    tell_stored(group, event->install.index, event->install.offset, status);
+    if (status != ST_OK && group->receiver.deferred) {
+        cancel_deferred(group);
     }
-    tell_stored(group, event->install.index, event->install.offset, event->install.status);
 }
 
 /* The live state is the snapshot now. */
 static void jump(struct group *group, const struct raft_snapshot_meta *meta, uint64_t stamp)
 {
-    ASSERT(meta->index > group->apply.index);
+    ASSERT(meta->index > group->apply.index && meta->term >= group->apply.term);
+    ASSERT(!group->checkpoint.running);
     group->apply.index = meta->index;
     group->apply.term = meta->term;
     group->apply.stamp = stamp > group->apply.stamp ? stamp : group->apply.stamp;
@@ -115,7 +136,7 @@ void rsm_receiver_installed(struct group *group, const struct io_event *event)
     enum status status = event->install.status;
 
     ASSERT(group->receiver.switching);
-    group->receiver.switching = false;
+    count_answer(&group->receiver);
     if (status == ST_IO) {
         rsm_halt(group, status, "a snapshot could not be installed");
         return;

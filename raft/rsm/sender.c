@@ -71,6 +71,7 @@ static struct rsm_sender *open_sender(struct group *group, raft_id to)
     sender = mem_zalloc(sizeof(*sender));
     sender->to = to;
     sender->snapshot = opened.id;
+    ASSERT(opened.index <= raft_commit_index(group->raft));
     sender->meta = (struct raft_snapshot_meta){opened.index, opened.term, extra.configuration};
     TAILQ_INSERT_TAIL(&group->senders.open, sender, next);
     group->stats.snapshots_sent++;
@@ -89,6 +90,7 @@ static struct rsm_sender *sender_for(struct group *group, const struct raft_chun
     if (sender != NULL) {
         close_sender(group, sender);
     }
+    ASSERT(find_sender(&group->senders, request->to) == NULL);
     sender = open_sender(group, request->to);
     if (sender == NULL) {
         group->checkpoint.wanted = true;
@@ -99,6 +101,8 @@ static struct rsm_sender *sender_for(struct group *group, const struct raft_chun
 static void read_chunk(struct group *group, const struct rsm_sender *sender, uint64_t offset)
 {
     struct rsm_chunk_read *read = mem_zalloc(sizeof(*read));
+
+    ASSERT(find_sender(&group->senders, sender->to) == sender);
 
     read->token = ++group->senders.last_token;
     read->to = sender->to;
@@ -129,6 +133,7 @@ static void answer_failed(struct group *group, raft_id to, enum status status)
 {
     struct raft_event event = {.type = RAFT_EVENT_CHUNK_READ};
 
+    ASSERT(status != ST_OK);
     event.chunk_read.to = to;
     event.chunk_read.status = status;
     rsm_step_raft(group, &event);

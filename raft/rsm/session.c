@@ -146,8 +146,11 @@ static void record_destroy(struct session_record *record)
 
 static void table_link(struct session_table *table, struct session_record *record)
 {
+    struct session_record *other;
+
     HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
-    ASSERT(RB_INSERT(session_tree, &table->by_activity, record) == NULL);
+    other = RB_INSERT(session_tree, &table->by_activity, record);
+    ASSERT(other == NULL);
     table->n_results += record->n_results;
 }
 
@@ -209,6 +212,7 @@ static bool table_evict(struct session_table *table, const struct session_record
         return false;
     }
     session_raise_floor(table, record->activity);
+    ASSERT(table->floor >= record->activity);
     table->state->ops->remove(table->state, table_key(table, client_slice(record)));
     table_unlink(table, record);
     record_destroy(record);
@@ -332,6 +336,7 @@ void session_commit(struct session_table *table, const struct session_key *key, 
         table_unlink(table, record);
     }
     record->activity = commit_activity(record, key, stamp);
+    ASSERT(record->activity >= key->issued_at && record->activity >= stamp);
     if (key->acked_seq > record->acked_seq) {
         record->acked_seq = key->acked_seq;
     }

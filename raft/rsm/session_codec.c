@@ -32,6 +32,7 @@ bool session_key_decode(struct reader *reader, struct session_key *key)
 void session_record_encode(const struct session_record *record, struct buf *out)
 {
     ASSERT(record->n_results <= SESSION_SEQ_WINDOW);
+    ASSERT(record->n_results == 0 || record->results.len >= SESSION_RESULT_HEADER);
     buf_put_u8(out, SESSION_RECORD_VERSION);
     buf_put_u64(out, record->activity);
     buf_put_u64(out, record->acked_seq);

@@ -118,7 +118,10 @@ enum status state_current_read(const char *directory, struct state_files *files,
 enum status state_current_write(const char *directory, uint64_t number, char *error)
 {
     char text[STATE_CURRENT_MAX];
-    size_t len = state_current_format(number, text);
+    size_t len;
+
+    ASSERT(number > 0);
+    len = state_current_format(number, text);
 
     return disk_write_file(directory, "CURRENT", slice_of(text, len), error);
 }

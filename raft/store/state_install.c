@@ -69,6 +69,7 @@ static void state_install_put_progress(const struct state_incoming *incoming,
 {
     struct buf value = {0};
 
+    ASSERT(incoming->has_meta && incoming->offset > 0);
     buf_put_u16(&value, STATE_INCOMING_VERSION);
     buf_put_u64(&value, incoming->index);
     buf_put_u64(&value, incoming->term);
@@ -127,23 +128,55 @@ static bool state_install_load(struct state_incoming *incoming)
     return good;
 }
 
+/* Whether all the records of the chunks so far are there. */
+static bool state_install_is_whole(const struct state_incoming *incoming)
+{
+    leveldb_iterator_t *iter = leveldb_create_iterator(incoming->db->db, incoming->db->sweep);
+    char error[STORE_ERROR_BYTES];
+    uint64_t count = 0;
+    bool good;
+
+    for (leveldb_iter_seek(iter, "u", 1); leveldb_iter_valid(iter); leveldb_iter_next(iter)) {
+        count++;
+    }
+    good = state_db_iter_status(incoming->db, iter, error) == ST_OK;
+    leveldb_iter_destroy(iter);
+    return good && count == incoming->count;
+}
+
+/* Opens what was being received. If its end was torn (see state_open_current), it is opened once
+ * without paranoid checks, which may drop chunks, and counts only if it still has every record. */
+static bool state_install_reopen(struct state_worker *worker, uint64_t number)
+{
+    struct state_incoming *incoming = &worker->incoming;
+    char error[STORE_ERROR_BYTES];
+    enum status status = state_db_open(&worker->options, number, false, true, &incoming->db, error);
+    bool torn = status == ST_CORRUPT;
+
+    if (torn) {
+        status = state_db_open(&worker->options, number, false, false, &incoming->db, error);
+        if (status == ST_OK) {
+            state_db_close(&incoming->db);
+            status = state_db_open(&worker->options, number, false, true, &incoming->db, error);
+        }
+    }
+    return status == ST_OK && state_install_load(incoming) &&
+           incoming->index > worker->meta.index && (!torn || state_install_is_whole(incoming));
+}
+
 void state_install_resume(struct state_worker *worker)
 {
     char error[STORE_ERROR_BYTES];
 
-    /* Only the last one can be an unfinished transfer; a database whose end is torn, or whose
-     * snapshot is not ahead of the state, is of no use. */
+    /* Only the last one can be an unfinished transfer; and it is of no use if it is damaged, or if
+     * its snapshot is not ahead of the state. */
     for (size_t i = 0; i < worker->n_leftovers; i++) {
         uint64_t number = worker->leftovers[i];
+        bool resumed = i + 1 == worker->n_leftovers && state_install_reopen(worker, number);
 
         ASSERT(number != worker->db->number);
-        if (i + 1 == worker->n_leftovers && state_db_open(&worker->options, number, false, true,
-                                                          &worker->incoming.db, error) == ST_OK) {
-            if (!state_install_load(&worker->incoming) ||
-                worker->incoming.index <= worker->meta.index) {
-                state_install_discard(worker);
-            }
-        } else {
+        if (!resumed) {
+            state_install_discard(worker);
             state_db_destroy(worker->options.path, number, error);
         }
     }
@@ -154,6 +187,7 @@ static enum status state_install_begin(struct state_worker *worker, struct state
     struct state_incoming *incoming = &worker->incoming;
     enum status status;
 
+    ASSERT(job->offset == 0);
     state_install_discard(worker);
     incoming->index = job->index;
     incoming->term = job->term;
@@ -255,6 +289,18 @@ static enum status state_install_write(struct state_worker *worker, leveldb_writ
     return state_db_sync_names(db, error);
 }
 
+/* Whether CURRENT still names the database in use. */
+static bool state_install_is_unchanged(const struct state_worker *worker)
+{
+    char error[STORE_ERROR_BYTES];
+    struct state_files files;
+    bool same = state_current_read(worker->options.path, &files, error) == ST_OK &&
+                files.current == worker->db->number;
+
+    state_files_fini(&files);
+    return same;
+}
+
 /* The stream is complete: its database becomes the state. */
 static enum status state_install_switch(struct state_worker *worker, struct state_install_job *job,
                                         leveldb_writebatch_t *batch)
@@ -262,6 +308,8 @@ static enum status state_install_switch(struct state_worker *worker, struct stat
     struct state_incoming *incoming = &worker->incoming;
     enum status status;
 
+    ASSERT(incoming->has_meta && incoming->index >= worker->meta.index);
+    ASSERT(incoming->db->number != worker->db->number);
     incoming->meta.number = worker->meta.number + 1;
     incoming->meta.begin = incoming->meta.number;
     state_meta_put(&incoming->meta, batch);
@@ -277,8 +325,9 @@ static enum status state_install_switch(struct state_worker *worker, struct stat
     status = state_db_sync_names(incoming->db, job->job.note);
     if (status == ST_OK) {
         status = state_current_write(worker->options.path, incoming->db->number, job->job.note);
-        /* If the name was replaced but not synced, a crash may show either state: stop. */
-        worker->failed = status;
+        /* If the name was replaced, but not for certain durably, a crash may show either state:
+         * stop. */
+        worker->failed = state_install_is_unchanged(worker) ? ST_OK : status;
     }
     if (status != ST_OK) {
         return status;
@@ -347,7 +396,11 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
         job->status = state_install_take(worker, job);
         job->answered_installed = job->done;
     }
-    if (job->status != ST_OK) {
+    if (worker->failed != ST_OK) {
+        state_db_close(&incoming->db); /* CURRENT may name it: the next start decides */
+        state_install_forget(worker);
+        job->durable = 0;
+    } else if (job->status != ST_OK) {
         state_install_discard(worker);
         job->durable = 0;
     } else if (job->db == NULL) {
@@ -360,6 +413,8 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
 /* The new database takes the place of the old one and of all that was written on top of it. */
 static void state_install_adopt(struct state *state, struct state_install_job *job)
 {
+    ASSERT(job->db != state->db && job->db->references == 1);
+    ASSERT(job->meta.number > state->meta.number && job->meta.index >= state->meta.index);
     state->db->doomed = true;
     state_unref_db(state, &state->db);
     state->db = job->db;

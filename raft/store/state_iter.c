@@ -81,11 +81,13 @@ static void state_iter_step(struct io_iter *iter)
 {
     for (int i = 0; i < STATE_ITER_OVERLAYS; i++) {
         if (iter->taken[i]) {
+            ASSERT(iter->at[i] != NULL);
             iter->at[i] = state_iter_within(iter, overlay_next(iter->at[i]));
         }
         iter->taken[i] = false;
     }
     if (iter->taken[STATE_ITER_OVERLAYS]) {
+        ASSERT(iter->disk_key.data != NULL);
         leveldb_iter_next(iter->disk);
         state_iter_look(iter);
     }
@@ -131,6 +133,7 @@ bool state_iter_next(struct io_iter *iter, struct slice *key, struct slice *valu
             return false;
         }
         if (newest == NULL) {
+            ASSERT(iter->taken[STATE_ITER_OVERLAYS]);
             *value = state_db_iter_value(iter->disk);
             return true;
         }

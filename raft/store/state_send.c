@@ -172,6 +172,7 @@ static void state_send_rewind(struct state_snapshot *snapshot, uint64_t offset)
             best = &snapshot->marks[i];
         }
     }
+    ASSERT(best->offset <= offset);
     state_send_copy_mark(&snapshot->at, best);
     state_send_seek(snapshot, buf_slice(&best->key));
 }
@@ -190,6 +191,7 @@ static enum status state_send_goto(struct state_snapshot *snapshot, uint64_t off
         snapshot->iter = leveldb_create_iterator(snapshot->pin->db->db, snapshot->read);
         state_send_seek(snapshot, slice_of(NULL, 0));
     }
+    ASSERT(snapshot->iter != NULL);
     if (snapshot->at.offset != offset) {
         state_send_rewind(snapshot, offset);
     }
@@ -306,6 +308,7 @@ void state_send_open(struct io_state *io, struct io_snapshot *out)
     if (state->meta.number == 0 || state->failed != ST_OK) {
         return;
     }
+    ASSERT(state->pin == NULL || state->pin->db == state->db);
     snapshot = mem_zalloc(sizeof(*snapshot));
     snapshot->id = ++state->next_snapshot;
     state_meta_copy(&snapshot->meta, &state->meta);

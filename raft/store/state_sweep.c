@@ -16,12 +16,7 @@
 
 void state_add_dropped(struct state *state, uint64_t range)
 {
-    ASSERT(range != 0);
-    for (size_t i = 0; i < state->n_dropped; i++) {
-        if (state->dropped[i] == range) {
-            return;
-        }
-    }
+    ASSERT(range != 0); /* the service's own range is always part of the state */
     MEM_GROW(state->dropped, state->dropped_capacity, state->n_dropped + 1);
     state->dropped[state->n_dropped++] = range;
 }
@@ -160,7 +155,6 @@ void state_sweep_piece(struct state_worker *worker)
 struct state_keep_job {
     struct state_job job;
     struct state_db *db;
-    struct state_pin *pin;  /* ranges that come after the call are not seen */
     struct state_meta keep; /* its ranges: not to be deleted */
 };
 
@@ -183,33 +177,24 @@ static uint64_t state_sweep_next_range(struct state_keep_job *job, leveldb_itera
     return range;
 }
 
+/* Jobs run in order: no checkpoint that began after the call is on disk yet, so ranges that are
+ * given out later are not seen here. */
 static void state_sweep_run_keep(struct state_worker *worker, struct state_job *base)
 {
     struct state_keep_job *job = (struct state_keep_job *)base;
-    leveldb_readoptions_t *read;
     leveldb_iterator_t *iter;
     uint64_t range = 0;
 
     if (job->db != worker->db || worker->failed != ST_OK) {
         return; /* an install replaced it */
     }
-    read = leveldb_readoptions_create();
-    leveldb_readoptions_set_verify_checksums(read, 1);
-    leveldb_readoptions_set_fill_cache(read, 0);
-    leveldb_readoptions_set_snapshot(read, job->pin->snapshot);
-    iter = leveldb_create_iterator(job->db->db, read);
+    iter = leveldb_create_iterator(job->db->db, job->db->sweep);
     while (range != UINT64_MAX && (range = state_sweep_next_range(job, iter, range)) != 0) {
         if (!state_meta_has_range(&job->keep, range)) {
             state_sweep_add(worker, &range, 1);
         }
     }
     leveldb_iter_destroy(iter);
-    leveldb_readoptions_destroy(read);
-}
-
-static void state_sweep_finish_keep(struct state *state, struct state_job *base)
-{
-    state_unref_pin(state, &((struct state_keep_job *)base)->pin);
 }
 
 static void state_sweep_release_keep(struct state_job *base)
@@ -259,12 +244,10 @@ void state_sweep_keep(struct io_state *io, const uint64_t *ranges, size_t n)
     state_sweep_wait(state, &state->next, &wanted);
     job = mem_zalloc(sizeof(*job));
     job->db = state->db;
-    job->pin = state_pin_create(state);
     state_sweep_unite(&job->keep, ranges, n);
     state_sweep_unite(&job->keep, state->meta.ranges, state->meta.n_ranges);
     state_sweep_unite(&job->keep, state->next.ranges, state->next.n_ranges);
     job->job.run = state_sweep_run_keep;
-    job->job.finish = state_sweep_finish_keep;
     job->job.release = state_sweep_release_keep;
     state_worker_queue(state->worker, &job->job);
 }

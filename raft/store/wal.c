@@ -110,6 +110,7 @@ static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum 
 {
     struct completion *completion;
 
+    ASSERT(!first_failure || status != ST_OK);
     if (batch->n_tokens == 0 && !first_failure) {
         return;
     }
@@ -245,6 +246,7 @@ static void pending_write(struct wal *wal, const struct io_log_write *write)
 {
     struct wal_batch *batch = wal->pending;
 
+    ASSERT(write->n_entries == 0 || write->entries != NULL);
     if (write->has_hard_state) {
         wal_encode_hard_state(&batch->records, write->group, &write->hard_state);
     }
@@ -324,7 +326,9 @@ static bool batch_join(struct wal_batch *last, const struct wal_batch *batch)
 
 static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
+    ASSERT(batch->next == NULL);
     pthread_mutex_lock(&wal->lock);
+    ASSERT(!wal->stop && (wal->first == NULL) == (wal->last == NULL));
     wal->n_wanted += batch->n_tokens;
     if (batch_join(wal->last, batch)) {
         batch_destroy(&batch);
@@ -342,6 +346,7 @@ void wal_flush(struct wal *wal)
 {
     struct wal_batch *batch = wal->pending;
 
+    ASSERT(batch != NULL && batch->records.len % 8 == 0);
     if (batch->records.len == 0 && batch->n_tokens == 0) {
         if (!wal->threaded) {
             disk_idle(wal);
@@ -510,6 +515,6 @@ void wal_close(struct wal **out)
     } else {
         disk_idle(wal);
     }
-    ASSERT(wal->first == NULL);
+    ASSERT(wal->first == NULL && wal->n_wanted == 0);
     wal_free(wal);
 }

@@ -130,17 +130,18 @@ enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_s
     return error == 0 ? ST_OK : wal_disk_fail(disk, error, "fdatasync", id, suffix);
 }
 
+static const uint8_t blank[WAL_BLANK_BYTES];
+
 /* Space for the file, and nothing at its beginning that could be taken for a segment's. */
 static enum status file_blank(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
                               uint64_t bytes)
 {
-    static const uint8_t zeros[WAL_BLANK_BYTES];
-    int64_t n = disk->files->pwrite(disk->files->context, fd, zeros, sizeof(zeros), 0);
+    int64_t n = disk->files->pwrite(disk->files->context, fd, blank, sizeof(blank), 0);
 
     if (n < 0) {
         return disk_refused(disk, (int)n, "write", id, suffix);
     }
-    if (n != (int64_t)sizeof(zeros)) {
+    if (n != (int64_t)sizeof(blank)) {
         return wal_disk_fail(disk, 0, "short write", id, suffix);
     }
     return wal_disk_grow(disk, fd, id, suffix, bytes);
@@ -148,8 +149,10 @@ static enum status file_blank(struct wal_disk *disk, int fd, uint64_t id, enum w
 
 static uint64_t spare_take(struct wal_disk *disk)
 {
-    uint64_t id = disk->spare[--disk->n_spare];
+    uint64_t id;
 
+    ASSERT(disk->n_spare > 0 && disk->spare_bytes >= disk->segment_bytes);
+    id = disk->spare[--disk->n_spare];
     disk->spare_bytes -= disk->segment_bytes;
     disk->stats.recycled++;
     return id;
@@ -205,6 +208,7 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, 
 
 void wal_disk_add_spare(struct wal_disk *disk, uint64_t id)
 {
+    ASSERT(id > 0);
     MEM_GROW(disk->spare, disk->spare_capacity, disk->n_spare + 1);
     disk->spare[disk->n_spare++] = id;
     disk->spare_bytes += disk->segment_bytes;
@@ -217,6 +221,7 @@ enum status wal_disk_recycle(struct wal_disk *disk, uint64_t id, uint64_t bytes)
     char path[WAL_PATH_BYTES], to[WAL_PATH_BYTES];
     int error;
 
+    ASSERT(disk->poison == ST_OK);
     wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path);
     wal_disk_path(disk, id, WAL_SUFFIX_FREE, to);
     error = keep ? files->rename(files->context, path, to) : files->unlink(files->context, path);

@@ -1,6 +1,7 @@
 /* Writing: one write at a time, the switch to the next segment, sync points, compaction. */
 #include "raft/store/wal_disk.h"
 
+#include <errno.h>
 #include <time.h>
 
 #include "raft/util/assert.h"
@@ -73,6 +74,7 @@ void wal_disk_note(struct wal_disk *disk, size_t at, const struct wal_record *re
         span = &segment->spans[segment->n_spans++];
         span->group = record->group;
     }
+    ASSERT(first > 0 && get_u32(record->payload.data + 8) > 0);
     span->last = first + get_u32(record->payload.data + 8) - 1;
 }
 
@@ -203,6 +205,7 @@ static enum status next_ensure(struct wal_disk *disk, uint64_t bytes)
     struct wal_next *next = &disk->next;
     enum status status;
 
+    ASSERT(disk->poison == ST_OK && bytes > 0);
     if (next->ready && next->bytes < bytes) { /* a write larger than a segment */
         status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
         if (status != ST_OK) {
@@ -246,12 +249,13 @@ static enum status disk_switch(struct wal_disk *disk, struct buf *records)
     status = next_ensure(disk, bytes.len + records->len + WAL_RESERVED_BYTES);
     buf_clear(&bytes);
     if (status == ST_NO_SPACE && disk->poison == ST_OK) {
-        wal_disk_fail(disk, 0, "no space for the next segment", disk->highest_id + 1,
+        wal_disk_fail(disk, -ENOSPC, "making the next segment", disk->highest_id + 1,
                       WAL_SUFFIX_SEGMENT);
         disk->poison = ST_NO_SPACE;
     }
     if (status == ST_OK) {
         next = disk->next;
+        ASSERT(next.ready && next.id > prev && next.fd >= 0);
         wal_encode_number(&bytes, WAL_END, next.id);
         status = disk_append(disk, &bytes, 0);
     }

@@ -3,6 +3,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/crc32c.h"
 
+static const uint8_t padding[8] = {0};
 static const uint8_t wal_magic[8] = {'S', 'K', 'V', 'W', 'A', 'L', '\r', '\n'};
 
 static uint32_t header_crc(const uint8_t *header, struct wal_place place)
@@ -38,13 +39,12 @@ size_t wal_record_begin(struct buf *out, enum wal_kind kind, group_id group)
 
 void wal_record_end(struct buf *out, size_t at)
 {
-    static const uint8_t zeros[8] = {0};
     size_t len = out->len - at - WAL_HEADER_BYTES;
     uint8_t *header;
 
     ASSERT(out->len >= at + WAL_HEADER_BYTES);
     ASSERT(len <= WAL_MAX_PAYLOAD);
-    buf_put(out, zeros, wal_record_bytes((uint32_t)len) - WAL_HEADER_BYTES - len);
+    buf_put(out, padding, wal_record_bytes((uint32_t)len) - WAL_HEADER_BYTES - len);
     header = out->data + at;
     set_u32(header + 4, crc32c(0, header + WAL_HEADER_BYTES, len));
     set_u32(header + 8, (uint32_t)len);

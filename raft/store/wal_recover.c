@@ -280,6 +280,7 @@ enum status wal_recovery_apply_held(struct wal_recovery *recovery)
     struct wal_record record;
     size_t at = 0;
 
+    ASSERT(recovery->held.number == 0 || recovery->held.segment < recovery->disk->n_segments);
     while (wal_record_next(buf_slice(&recovery->held.records), &at, &record)) {
         if (!wal_table_apply(recovery->content, &record)) {
             return wal_recovery_corrupt(recovery,
@@ -295,6 +296,7 @@ static enum status recovery_hold(struct wal_recovery *recovery, struct wal_write
 {
     enum status status = wal_recovery_apply_held(recovery);
 
+    ASSERT(write->number == recovery->last + 1 && recovery->disk->n_segments > 0);
     if (status == ST_OK && recovery->held.number > 0) {
         wal_disk_apply(recovery->disk, recovery->held.segment, buf_slice(&recovery->held.records));
     }
@@ -381,6 +383,8 @@ static enum status replay_segment(struct wal_recovery *recovery, const struct wa
     struct wal_source source;
     enum status status = source_open(recovery, found->id, &source);
 
+    ASSERT(found->begun && found->chained);
+    ASSERT(next == NULL || (next->chained && next->prev == found->id));
     if (status != ST_OK) {
         return status;
     }
@@ -403,6 +407,7 @@ static enum status recovery_replay(struct wal_recovery *recovery)
 {
     enum status status = ST_OK;
 
+    ASSERT(recovery->oldest <= recovery->head && recovery->head < recovery->n_found);
     for (size_t i = recovery->oldest; i <= recovery->head && status == ST_OK; i++) {
         const struct wal_found *next = NULL;
 
@@ -455,6 +460,7 @@ static enum status judge_tail(struct wal_recovery *recovery)
     if (status != ST_OK) {
         return status;
     }
+    ASSERT(recovery->head != WAL_NOT_FOUND || recovery->last == 0);
     if (recovery->highest > recovery->last + 1) {
         return wal_recovery_corrupt(recovery, recovery->found[recovery->head].id, recovery->bad,
                                     "a damaged record, with later ones behind it");

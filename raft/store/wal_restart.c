@@ -25,6 +25,7 @@ static bool held_is_proven(const struct wal_recovery *recovery)
 
 static void release_held(struct wal_recovery *recovery)
 {
+    ASSERT(recovery->disk->n_segments > 0 || recovery->held.number == 0);
     if (recovery->held.number > 0) {
         wal_disk_apply(recovery->disk, recovery->disk->n_segments - 1,
                        buf_slice(&recovery->held.records));
@@ -67,10 +68,11 @@ static enum status trim_spare(struct wal_disk *disk)
 
 /* ---- Going on in place ---- */
 
+/* Behind the sync point there must be nothing: of a torn write, records could later pass for those
+ * of the next one, which gets the same number. */
 static bool may_continue(const struct wal_recovery *recovery)
 {
-    return recovery->held.only == WAL_SYNC_POINT && recovery->highest_here == 0 &&
-           !held_is_proven(recovery);
+    return recovery->held.only == WAL_SYNC_POINT && recovery->highest_here == 0;
 }
 
 static enum status restart_in_place(struct wal_recovery *recovery)
@@ -84,6 +86,7 @@ static enum status restart_in_place(struct wal_recovery *recovery)
     if (disk->fd < 0) {
         return wal_disk_fail(disk, disk->fd, "opening", id, WAL_SUFFIX_SEGMENT);
     }
+    ASSERT(recovery->held.number == recovery->last && !recovery->held.begins_segment);
     disk->offset = recovery->held.offset;
     disk->write_number = recovery->last - 1;
     return wal_disk_sync_point(disk); /* the same bytes again: they may have been only in memory */
@@ -153,6 +156,7 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     if (!held_is_proven(recovery)) {
         buf_put_slice(&out, buf_slice(&recovery->held.records));
     }
+    ASSERT(disk->n_segments == 0 || disk->segments[disk->n_segments - 1].id < id);
     need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
     status = wal_disk_create(disk, id, bytes, &disk->fd, &bytes);

@@ -39,6 +39,7 @@ const uint8_t *wal_source_bytes(struct wal_source *source, uint64_t offset, uint
     uint64_t want;
     int64_t got;
 
+    ASSERT(len > 0);
     if (offset > source->size || len > source->size - offset || source->error != 0) {
         return NULL;
     }
@@ -77,6 +78,7 @@ bool wal_source_record(struct wal_source *source, uint64_t offset, struct wal_re
     if (bytes == NULL) {
         return false;
     }
+    ASSERT(record->payload_len <= WAL_MAX_PAYLOAD);
     record->payload = slice_of(bytes + WAL_HEADER_BYTES, record->payload_len);
     return crc32c(0, record->payload.data, record->payload.len) == record->payload_crc;
 }
@@ -128,6 +130,7 @@ bool wal_source_write(struct wal_source *source, uint64_t offset, uint64_t numbe
         write_add(write, &record, write->end == offset);
         write->end += wal_record_bytes(record.payload_len);
     }
+    ASSERT(write->end > offset);
     return true;
 }
 

@@ -71,6 +71,7 @@ void wal_table_fini(struct wal_table *table)
 
 void wal_table_copy(const struct wal_table *from, struct wal_table *to)
 {
+    ASSERT(from != to);
     *to = (struct wal_table){.n = from->n, .capacity = from->n};
     to->groups = mem_copy(from->groups, from->n * sizeof(from->groups[0]));
     for (size_t i = 0; i < to->n; i++) {
@@ -154,6 +155,7 @@ static bool apply_entries(struct wal_table *table, struct wal_group *group, stru
         return false;
     }
     group_truncate(group, first - 1);
+    ASSERT(group->last_index == first - 1);
     if (!table->keeps_entries) {
         group->last_index += n;
         return true;
@@ -189,6 +191,7 @@ static bool apply_begin(struct wal_group *group, enum wal_kind kind, struct read
         return true;
     }
     group_release(group, 0, group->n_entries);
+    ASSERT(group->n_entries == 0);
     group->begin_index = group->last_index = index;
     group->begin_term = term;
     return true;

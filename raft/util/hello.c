@@ -50,9 +50,12 @@ bool hello_decode(struct slice body, struct hello *hello)
 
 static bool cluster_is_known(const struct hello *hello)
 {
-    static const uint8_t zero[16];
+    uint8_t any = 0;
 
-    return memcmp(hello->cluster_id, zero, sizeof(zero)) != 0;
+    for (size_t i = 0; i < sizeof(hello->cluster_id); i++) {
+        any |= hello->cluster_id[i];
+    }
+    return any != 0;
 }
 
 /* Peers must belong to the same cluster; one that does not know its cluster yet (an empty replica

@@ -42,9 +42,9 @@ step() {
 }
 
 n_keys=400
-# Requests that put key i = value i.SEED for all keys.
+# puts SEED [N]: requests that put key i = value i.SEED for all keys, or the first N.
 puts() {
-    seq "$n_keys" | awk -v seed="$1" '{ printf "{\"id\":%d,\"op\":\"put\",\"key\":\"key-%d\",\"arg\":\"value-%d.%s\"}\n", $1, $1, $1, seed }'
+    seq "${2:-$n_keys}" | awk -v seed="$1" '{ printf "{\"id\":%d,\"op\":\"put\",\"key\":\"key-%d\",\"arg\":\"value-%d.%s\"}\n", $1, $1, $1, seed }'
 }
 write_all() {
     puts "$1" | cli pipe >"$work/replies"
@@ -92,7 +92,7 @@ expect 3 cli append big x
 step "write, then move shards while a client writes"
 write_all 1
 check_all 1 "the first write"
-(for round in $(seq 50); do puts "moving-$round" | head -n 50; done | cli pipe >"$work/moving") &
+(for round in $(seq 50); do puts "moving-$round" 50; done | cli pipe >"$work/moving") &
 writer_pid=$!
 for shard in 1 2 3 4; do
     owner=$(cli --json config | sed 's/.*"shards": *\[\([^]]*\)\].*/\1/' | tr -d ' ' | cut -d, -f$((shard + 1)))

@@ -53,7 +53,7 @@ struct kv_client *kv_client_create(struct kv_cluster *cluster)
     set_u64(options.client_id, rng_next(rng));
     set_u64(options.client_id + 8, rng_next(rng));
     options.caller.seed = rng_next(rng);
-    options.caller.transport = (struct caller_transport){client, client_send};
+    options.caller.transport = (struct caller_transport){.context = client, .send = client_send};
     client->clerk = clerk_create(&options);
     client->number = world_add_client(cluster->world, &client_ops, client);
     return client;

@@ -248,6 +248,9 @@ static void op_checkpoint(struct io_state *io, const struct io_checkpoint *check
 
     ASSERT(!state->checkpointing && state->n_iters == 0);
     ASSERT(checkpoint->index >= state->durable.index);
+    for (work = state->work; work != NULL; work = work->next) {
+        ASSERT(work->kind != WORK_INSTALL || !work->done); /* of a state about to be replaced */
+    }
     work = mem_state_queue_work(state, WORK_CHECKPOINT);
     work->image.map = mem_map_copy(&state->live);
     work->image.ranges =

@@ -512,7 +512,7 @@ void bench_read(struct bench *bench, raft_id id, struct bench_call *call)
 
 int64_t bench_inc(struct bench *bench)
 {
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 100; i++) {
         struct bench_call call;
 
         bench_propose(bench, bench_leader(bench), "inc", &call);
@@ -521,6 +521,7 @@ int64_t bench_inc(struct bench *bench)
             return strtoll(call.result, NULL, 10);
         }
         ASSERT(call.status != ST_UNKNOWN);
+        bench_run(bench, 50); /* it may be read-only for a while */
     }
     UNREACHABLE("no proposal went through");
 }

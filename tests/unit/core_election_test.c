@@ -151,6 +151,22 @@ static void a_single_voter_leads_once_its_own_vote_is_durable(void **state)
     world_destroy(world);
 }
 
+/* An earlier write that finishes says nothing about the vote. */
+static void an_own_vote_does_not_count_by_an_earlier_write(void **state)
+{
+    struct world *world = world_create_empty(1, 6);
+
+    (void)state;
+    world_start(world, 1);
+    world_timeout(world, 1);
+    assert_int_equal(world->nodes[1].n_writes, 2);
+    world_persist_one(world, 1); /* the bootstrap entry */
+    assert_int_equal(raft_role(core_of(world, 1)), RAFT_CANDIDATE);
+    world_persist_one(world, 1); /* the vote */
+    assert_int_equal(raft_role(core_of(world, 1)), RAFT_LEADER);
+    world_destroy(world);
+}
+
 static void a_candidate_that_loses_steps_back_and_tries_again(void **state)
 {
     struct world *world = world_create(3, 7);
@@ -326,6 +342,7 @@ int main(void)
         cmocka_unit_test(a_vote_survives_a_crash),
         cmocka_unit_test(a_vote_is_not_given_to_a_log_that_is_behind),
         cmocka_unit_test(a_single_voter_leads_once_its_own_vote_is_durable),
+        cmocka_unit_test(an_own_vote_does_not_count_by_an_earlier_write),
         cmocka_unit_test(a_candidate_that_loses_steps_back_and_tries_again),
         cmocka_unit_test(answers_of_another_term_or_kind_do_not_count),
         cmocka_unit_test(a_leader_and_a_candidate_yield_to_a_higher_term),

@@ -119,7 +119,9 @@ static void shards_on_nobody_go_back_without_a_move(void **state)
 
     (void)state;
     ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join(&machine, GIDS(1, 2, 3));
+    for (uint32_t gid = 3; gid >= 1; gid--) {
+        ctrler_machine_join_one(&machine, gid, 0); /* one by one: nobody has a block of its own */
+    }
     memcpy(had, latest(&machine)->shards, sizeof(had));
     ctrler_machine_leave(&machine, GIDS(1, 2, 3));
     ctrler_machine_join(&machine, GIDS(3, 2, 1));
@@ -359,7 +361,7 @@ static void damaged_state_is_refused_or_harmless(void **state)
     io = mem_state_io(machine.state);
     n = collect(io, records, 400);
     assert_in_range(n, 100, 399);
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1000; round++) {
         const struct record *record = &records[rng_below(&rng, n)];
         struct io_key key = {.kind = record->kind, .key = buf_slice(&record->key)};
         struct buf damaged = {0};
@@ -383,7 +385,7 @@ static void damaged_state_is_refused_or_harmless(void **state)
         io->ops->put(io, key, buf_slice(&record->value));
         buf_fini(&damaged);
     }
-    assert_true(refused > 300);
+    assert_true(refused > 100);
     assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
     for (size_t i = 0; i < n; i++) {
         buf_fini(&records[i].key);

@@ -435,6 +435,27 @@ static void a_group_is_bound_to_its_incarnation_at_its_first_query(void **state)
     trio_end(&trio);
 }
 
+/* Two groups with one gid ask at the same moment: one of them is bound, the other told. */
+static void of_two_incarnations_at_once_one_wins(void **state)
+{
+    struct trio trio;
+    struct proto_request a = group_query(1, 77), b = group_query(1, 78);
+    struct trio_asked *first, *second;
+    size_t node;
+
+    (void)state;
+    trio_begin(&trio, 18);
+    trio_join(&trio, 1);
+    node = trio_leader(&trio);
+    first = trio_post(&trio, node, &a);
+    second = trio_post(&trio, node, &b);
+    world_run_ms(trio.world, 1000);
+    assert_int_equal(first->answers + second->answers, 2);
+    assert_int_equal(first->response.status == ST_OK, second->response.status == ST_CONFLICT);
+    assert_int_equal(second->response.status == ST_OK, first->response.status == ST_CONFLICT);
+    trio_end(&trio);
+}
+
 static void groups_confirm_and_bind_through_the_protocol(void **state)
 {
     struct trio trio;
@@ -501,6 +522,7 @@ int main(void)
         cmocka_unit_test(more_requests_than_the_bound_are_refused),
         cmocka_unit_test(a_history_that_cannot_be_read_stops_the_replica),
         cmocka_unit_test(a_group_is_bound_to_its_incarnation_at_its_first_query),
+        cmocka_unit_test(of_two_incarnations_at_once_one_wins),
         cmocka_unit_test(groups_confirm_and_bind_through_the_protocol),
         cmocka_unit_test(status_shows_each_replica_as_it_is),
     };

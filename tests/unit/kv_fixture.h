@@ -243,7 +243,7 @@ static inline void fixture_start(struct fixture *fixture)
     }
     caller_options_default(&options);
     options.seed = 7;
-    options.transport = (struct caller_transport){fixture, fixture_send};
+    options.transport = (struct caller_transport){.context = fixture, .send = fixture_send};
     fixture->caller = caller_create(&options);
     fixture->admin = ctrler_clerk_create(fixture->caller, &fixture->ctrlers, id);
     fixture->client = world_add_client(fixture->world, &fixture_client_ops, fixture);

@@ -66,7 +66,7 @@ static size_t read_send(struct slice bytes, char *order)
 static size_t fill(struct send_queue *outbox, char *order)
 {
     struct buf out = {0};
-    struct send_queue_filled filled = send_queue_fill(outbox, &out);
+    struct send_queue_filled filled = send_queue_fill(outbox, false, &out);
     size_t frames = read_send(buf_slice(&out), order);
 
     assert_true(filled.frames <= frames); /* control frames are not counted */
@@ -160,7 +160,7 @@ static void no_class_starves_and_no_send_is_large(void **state)
         struct buf out = {0};
         char order[1000] = "";
 
-        send_queue_fill(&outbox, &out);
+        send_queue_fill(&outbox, false, &out);
         assert_true(out.len <= OUTBOX_SEND_BYTES + FRAME_FRAGMENT_BYTES + 4096);
         read_send(buf_slice(&out), order);
         bulk_sends += strchr(order, 'b') != NULL;
@@ -168,6 +168,27 @@ static void no_class_starves_and_no_send_is_large(void **state)
         buf_fini(&out);
     }
     assert_true(bulk_sends >= 1000 * 5000 / OUTBOX_SEND_BYTES);
+    send_queue_fini(&outbox);
+}
+
+static void with_a_full_window_only_urgent_messages_leave(void **state)
+{
+    struct send_queue outbox;
+    struct buf out = {0};
+    char order[200] = "";
+
+    (void)state;
+    send_queue_init(&outbox);
+    put(&outbox, IO_NORMAL, 'N', 10);
+    put(&outbox, IO_URGENT, 'U', 10);
+    put(&outbox, IO_BULK, 'B', 10);
+    send_queue_put_control(&outbox, FRAME_PING, slice_text("12345678"));
+    send_queue_fill(&outbox, true, &out);
+    read_send(buf_slice(&out), order);
+    assert_string_equal(order, "!U");
+    fill(&outbox, order);
+    assert_string_equal(order, "!UNB");
+    buf_fini(&out);
     send_queue_fini(&outbox);
 }
 
@@ -372,6 +393,7 @@ int main(void)
         cmocka_unit_test(a_large_message_leaves_in_fragments_and_lets_others_pass),
         cmocka_unit_test(within_a_class_nothing_overtakes_a_large_message),
         cmocka_unit_test(no_class_starves_and_no_send_is_large),
+        cmocka_unit_test(with_a_full_window_only_urgent_messages_leave),
         cmocka_unit_test(messages_of_exactly_the_limits_travel),
         cmocka_unit_test(moving_keeps_the_order),
         cmocka_unit_test(fragments_of_interleaved_streams_become_whole_messages),

@@ -234,6 +234,18 @@ static void ties_are_broken_by_gid_and_shard_number(void **state)
     assert_memory_equal(world.shards, expected, sizeof(expected));
 }
 
+/* Newcomers are served in order of gid, each its whole share, whatever the gids look like. */
+static void newcomers_are_served_in_order_of_gid(void **state)
+{
+    const uint32_t expected[10] = {1, 1, 7, 7, 40, 41, 500, 1000000, 2000000000, 0x7fffffff};
+    struct world world = {.n_shards = 10, .shards = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+
+    (void)state;
+    MEMBERS(&world, 1, 7, 40, 41, 500, 1000000, 2000000000, 0x7fffffff);
+    assert_int_equal(run(&world), 8);
+    assert_memory_equal(world.shards, expected, sizeof(expected));
+}
+
 static void remainder_goes_to_those_that_already_have_it(void **state)
 {
     /* 7 shards, 3 groups: shares 3, 2, 2. Group 30 has 3 of them and may keep them. */
@@ -360,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_balanced_assignment_stays_as_it_is),
         cmocka_unit_test(more_groups_than_shards_leaves_some_with_none),
         cmocka_unit_test(ties_are_broken_by_gid_and_shard_number),
+        cmocka_unit_test(newcomers_are_served_in_order_of_gid),
         cmocka_unit_test(remainder_goes_to_those_that_already_have_it),
         cmocka_unit_test(random_assignments_become_balanced_with_the_fewest_moves),
         cmocka_unit_test(joins_and_leaves_never_move_shards_between_survivors),

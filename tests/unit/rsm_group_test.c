@@ -1,4 +1,4 @@
-/* Unit tests of a group: proposals and how they end, reads, stamps, limits. */
+/* Unit tests of a group: proposals and how they end, reads, durability, limits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +9,6 @@
 #include "raft/util/mem.h"
 #include "raft/wire.h"
 #include "tests/sim/rsm_bench.h"
-
-#define HOUR_US (3600ll * 1000000)
 
 static struct bench *started(size_t n, uint64_t seed)
 {
@@ -92,6 +90,44 @@ static void a_proposal_overwritten_by_another_leader_was_not_applied(void **stat
     assert_int_equal(lost.status, ST_NOT_LEADER);
     bench_converge(bench);
     assert_int_equal(bench_counter(bench, old), 1);
+    bench_destroy(&bench);
+}
+
+/* A leads and appends; B leads after it and appends in the same places, unseen by C; A leads again
+ * and commits what it had. So B finds entries of an earlier term in the places of its own. */
+static void a_proposal_overwritten_by_an_earlier_term_was_not_applied(void **state)
+{
+    struct bench *bench = started(3, 26);
+    raft_id a = bench_leader(bench), b = 0;
+    struct bench_call kept[4], lost[2];
+
+    (void)state;
+    bench_replica(bench, a)->cut = true;
+    for (size_t i = 0; i < 4; i++) {
+        bench_propose(bench, a, "inc", &kept[i]);
+    }
+    for (int i = 0; i < 5000 && b == 0; i++) {
+        bench_turn(bench);
+        for (raft_id id = 1; id <= 3; id++) {
+            b = id != a && group_is_leader(bench_replica(bench, id)->group) ? id : b;
+        }
+    }
+    bench_replica(bench, b)->cut = true; /* its first entry is on the way, and lost */
+    bench_propose(bench, b, "dec", &lost[0]);
+    bench_propose(bench, b, "dec", &lost[1]);
+    bench_run(bench, 1000);
+    bench_replica(bench, a)->cut = false;
+    assert_int_equal(bench_leader(bench), a);
+    bench_replica(bench, b)->cut = false;
+    assert_true(bench_run_until_ended(bench, &lost[1], 2000));
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(lost[i].status, ST_NOT_LEADER);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(kept[i].status, ST_OK);
+    }
+    bench_converge(bench);
+    assert_int_equal(bench_counter(bench, b), 4);
     bench_destroy(&bench);
 }
 
@@ -200,7 +236,7 @@ static void reads_see_everything_committed_before(void **state)
  * and waits for it. */
 static void a_read_waits_until_its_index_is_applied(void **state)
 {
-    enum { N = 10000 };
+    enum { N = 20000 };
     struct bench *bench = started(3, 9);
     struct bench_call *calls = mem_zalloc(N * sizeof(*calls)), read;
     raft_id leader = bench_leader(bench);
@@ -354,87 +390,47 @@ static void a_quorum_of_followers_commits_without_the_leaders_disk(void **state)
     bench_destroy(&bench);
 }
 
-/* ---- Stamps ---- */
-
-static void stamps_grow_over_leaders_whose_clocks_jump(void **state)
+/* The same for a follower whose durable log is long enough, but holds another history there. */
+static void no_checkpoint_while_what_it_covers_is_being_replaced(void **state)
 {
-    struct bench *bench = started(3, 15);
-    int64_t skews[] = {-5 * HOUR_US / 100, 20 * HOUR_US / 100, 0, -10 * HOUR_US / 100};
-
-    (void)state;
-    for (size_t round = 0; round < 8; round++) { /* the bench asserts that stamps grow */
-        raft_id leader = bench_leader(bench);
-        bench_replica(bench, leader)->skew_us = skews[round % 4];
-        bench_inc(bench);
-        bench_inc(bench);
-        bench_crash(bench, leader, 0);
-        bench_inc(bench);
-        bench_start(bench, leader);
-    }
-    bench_converge(bench);
-    bench_destroy(&bench);
-}
-
-static void stamps_survive_a_restart_of_everybody(void **state)
-{
-    struct bench *bench = bench_create(3, 16);
-    uint64_t before;
+    struct bench *bench = bench_create(3, 25);
+    struct bench_call doomed[5];
+    const struct raft *raft;
+    raft_id old;
+    raft_index before;
+    raft_term term;
 
     (void)state;
     bench_options(bench)->checkpoint_log_bytes = 1;
     bench_start_all(bench);
-    for (raft_id id = 1; id <= 3; id++) {
-        bench_replica(bench, id)->skew_us = HOUR_US;
+    old = bench_leader(bench);
+    bench_run(bench, 10);
+    before = group_applied_index(bench_replica(bench, old)->group);
+    bench_replica(bench, old)->cut = true;
+    for (size_t i = 0; i < 5; i++) {
+        bench_propose(bench, old, "dec", &doomed[i]);
     }
-    bench_inc(bench);
+    bench_run(bench, 10); /* durable there, and nowhere else */
+    for (int64_t i = 1; i <= 5; i++) {
+        assert_int_equal(bench_inc(bench), i);
+    }
+    raft = group_raft(bench_replica(bench, old)->group);
+    term = raft_current_term(raft);
+    bench_replica(bench, old)->cut = false;
+    while (raft_current_term(raft) == term) {
+        bench_turn(bench); /* the new term becomes durable, the new entries do not */
+    }
+    bench_replica(bench, old)->hold_log = true;
+    for (int i = 0; i < 1000; i++) {
+        bench_turn(bench);
+        assert_int_equal(mem_state_n_work(bench_replica(bench, old)->state), 0);
+    }
+    assert_true(group_applied_index(bench_replica(bench, old)->group) > before);
+    assert_true(group_statistics(bench_replica(bench, old)->group)->checkpoint_index == before);
+    bench_replica(bench, old)->hold_log = false;
     bench_converge(bench);
-    bench_run(bench, 100);
-    before = group_last_stamp(bench_replica(bench, 1)->group);
-    assert_true(before > (uint64_t)HOUR_US);
-    for (raft_id id = 1; id <= 3; id++) {
-        bench_crash(bench, id, 0);
-        bench_replica(bench, id)->skew_us = 0; /* and the clocks jump back by an hour */
-    }
-    bench_start_all(bench);
-    bench_inc(bench);
-    assert_true(group_last_stamp(bench_replica(bench, bench_leader(bench))->group) > before);
-    bench_destroy(&bench);
-}
-
-static void min_stamp_and_the_services_floor_bound_a_stamp(void **state)
-{
-    struct bench *bench = started(1, 17);
-    struct group *group = bench_replica(bench, 1)->group;
-    struct bench_call call;
-    uint64_t wanted;
-
-    (void)state;
-    bench_inc(bench);
-    wanted = group_last_stamp(group) + HOUR_US;
-    bench_propose_stamped(bench, 1, "inc", wanted, &call);
-    assert_true(bench_run_until_ended(bench, &call, 100));
-    assert_true(group_last_stamp(group) == wanted + 1);
-    bench_replica(bench, 1)->floor = wanted + HOUR_US;
-    bench_inc(bench);
-    assert_true(group_last_stamp(group) >= wanted + HOUR_US);
-    bench_destroy(&bench);
-}
-
-static void a_min_stamp_far_in_the_future_is_refused(void **state)
-{
-    struct bench *bench = started(1, 18);
-    struct group *group = bench_replica(bench, 1)->group;
-    struct bench_call far, near;
-
-    (void)state;
-    bench_inc(bench);
-    bench_propose_stamped(bench, 1, "inc", group_last_stamp(group) + 2 * SESSION_MAX_AHEAD_US,
-                          &far);
-    bench_propose_stamped(bench, 1, "inc", group_last_stamp(group), &near);
-    assert_true(bench_run_until_ended(bench, &near, 100));
-    assert_int_equal(far.status, ST_INVALID);
-    assert_int_equal(near.status, ST_OK);
-    assert_int_equal(bench_counter(bench, 1), 2);
+    bench_run(bench, 10);
+    assert_true(group_statistics(bench_replica(bench, old)->group)->checkpoint_index > before + 4);
     bench_destroy(&bench);
 }
 
@@ -583,6 +579,7 @@ int main(void)
         cmocka_unit_test(three_replicas_apply_the_same),
         cmocka_unit_test(a_follower_refuses_at_once),
         cmocka_unit_test(a_proposal_overwritten_by_another_leader_was_not_applied),
+        cmocka_unit_test(a_proposal_overwritten_by_an_earlier_term_was_not_applied),
         cmocka_unit_test(a_proposal_that_survives_its_leader_is_ok),
         cmocka_unit_test(a_proposal_that_a_snapshot_jumped_over_is_unknown),
         cmocka_unit_test(destroying_ends_everything),
@@ -593,10 +590,7 @@ int main(void)
         cmocka_unit_test(nothing_commits_while_the_followers_disks_stand_still),
         cmocka_unit_test(no_leader_before_votes_are_durable),
         cmocka_unit_test(a_quorum_of_followers_commits_without_the_leaders_disk),
-        cmocka_unit_test(stamps_grow_over_leaders_whose_clocks_jump),
-        cmocka_unit_test(stamps_survive_a_restart_of_everybody),
-        cmocka_unit_test(min_stamp_and_the_services_floor_bound_a_stamp),
-        cmocka_unit_test(a_min_stamp_far_in_the_future_is_refused),
+        cmocka_unit_test(no_checkpoint_while_what_it_covers_is_being_replaced),
         cmocka_unit_test(more_proposals_or_reads_than_allowed_are_busy),
         cmocka_unit_test(a_full_log_is_busy_until_a_checkpoint_frees_it),
         cmocka_unit_test(what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes),

@@ -139,12 +139,20 @@ static void a_last_chunk_that_does_not_fit_is_not_waited_for(void **state)
     struct lag lag = lag_create(4, 10);
 
     (void)state;
-    bench_replica(lag.bench, lag.victim)->cut = false;
-    run_until_staged(&lag, 40);
     for (raft_id id = 1; id <= 3; id++) {
         bench_crash(lag.bench, id, 0);
     }
+    bench_replica(lag.bench, lag.victim)->cut = false;
+    bench_start(lag.bench, lag.leader);
+    bench_start(lag.bench, lag.victim);
+    run_until_staged(&lag, 40);
+    bench_crash(lag.bench, lag.leader, 0);
+    bench_crash(lag.bench, lag.victim, 0);
     bench_options(lag.bench)->snapshot_chunk_bytes = 1 << 20; /* now all is one chunk */
+    bench_start(lag.bench, lag.leader);                       /* with the same snapshot */
+    bench_start(lag.bench, lag.victim);
+    bench_run(lag.bench, 3000);
+    assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
     bench_start_all(lag.bench);
     assert_caught_up(&lag);
     bench_destroy(&lag.bench);
@@ -201,21 +209,118 @@ static void installed_is_told_only_when_the_log_is_reset(void **state)
 /* The last chunk arrives while a checkpoint is under way: first one, then the other. */
 static void the_switch_waits_for_a_running_checkpoint(void **state)
 {
-    struct lag lag = lag_create(7, 1 << 20);
-    struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
-    int64_t before = bench_counter(lag.bench, lag.victim);
+    struct lag lag = {.bench = bench_create(3, 7)};
+    struct bench_replica *victim;
 
     (void)state;
-    bench_crash(lag.bench, lag.victim, 0);
     bench_options(lag.bench)->checkpoint_log_bytes = 1;
-    bench_replica(lag.bench, lag.victim)->hold_state = true;
-    bench_start(lag.bench, lag.victim);
-    victim->cut = false;
-    for (int i = 0; i < 1000 && mem_state_n_work(victim->state) == 0; i++) {
-        bench_turn(lag.bench); /* its first entry comes by the log or the snapshot directly */
+    bench_options(lag.bench)->log_keep_bytes = 0;
+    bench_start_all(lag.bench);
+    lag.leader = bench_leader(lag.bench);
+    lag.victim = bench_other(lag.bench, lag.leader);
+    victim = bench_replica(lag.bench, lag.victim);
+    bench_run(lag.bench, 10);
+    victim->hold_state = true;
+    bench_inc(lag.bench);
+    bench_run(lag.bench, 100);
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* the checkpoint */
+    victim->cut = true;
+    for (int i = 0; i < 20; i++) {
+        lag.counter = bench_inc(lag.bench);
     }
-    bench_run(lag.bench, 300);
-    assert_int_equal(bench_counter(lag.bench, lag.victim), before);
+    victim->cut = false;
+    bench_run(lag.bench, 500);
+    assert_int_equal(stats(&lag, lag.leader)->snapshots_sent, 1);
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* still alone */
+    victim->hold_state = false;
+    assert_caught_up(&lag);
+    assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
+    bench_destroy(&lag.bench);
+}
+
+/* While the state is being switched another leader brings, from its longer log, the entries up to
+ * the snapshot and beyond: none is applied to the old state, and those beyond survive the switch.
+ */
+static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
+{
+    struct lag lag = {.bench = bench_create(3, 15)};
+    struct group_options *options = bench_options(lag.bench);
+    struct bench_replica *victim, *keeper;
+    raft_index before;
+
+    (void)state;
+    options->checkpoint_log_bytes = 1000;
+    bench_start_all(lag.bench);
+    lag.leader = bench_leader(lag.bench);
+    bench_crash(lag.bench, lag.leader, 0); /* it alone will keep no log behind its checkpoints */
+    options->log_keep_bytes = 0;
+    bench_start(lag.bench, lag.leader);
+    for (int i = 0; i < 20 && bench_leader(lag.bench) != lag.leader; i++) {
+        group_transfer(bench_replica(lag.bench, bench_leader(lag.bench))->group, lag.leader);
+        bench_run(lag.bench, 100);
+    }
+    assert_int_equal(bench_leader(lag.bench), lag.leader);
+    lag.victim = bench_other(lag.bench, lag.leader);
+    victim = bench_replica(lag.bench, lag.victim);
+    keeper = bench_replica(lag.bench, 6 - lag.leader - lag.victim);
+    victim->cut = true;
+    for (int i = 0; i < 100; i++) {
+        lag.counter = bench_inc(lag.bench);
+    }
+    victim->hold_state = true;
+    victim->cut = false;
+    for (int i = 0; i < 2000 && mem_state_n_work(victim->state) == 0; i++) {
+        bench_turn(lag.bench);
+    }
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* the whole snapshot in one chunk */
+    before = group_applied_index(victim->group);
+    bench_replica(lag.bench, lag.leader)->cut = true;
+    assert_int_equal(bench_leader(lag.bench), keeper->id);
+    for (int i = 0; i < 10; i++) {
+        lag.counter = bench_inc(lag.bench); /* the victim's vote and log are needed, and there */
+    }
+    assert_true(group_applied_index(victim->group) == before);
+    assert_true(raft_commit_index(group_raft(victim->group)) > before);
+    victim->hold_state = false;
+    bench_replica(lag.bench, lag.leader)->cut = false;
+    assert_caught_up(&lag);
+    assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
+    bench_destroy(&lag.bench);
+}
+
+/* A checkpoint that had to wait for the log must not begin once the last chunk is with the state.
+ */
+static void no_checkpoint_of_a_state_about_to_be_replaced(void **state)
+{
+    struct lag lag = {.bench = bench_create(3, 16)};
+    struct bench_replica *victim;
+
+    (void)state;
+    bench_options(lag.bench)->checkpoint_log_bytes = 1;
+    bench_options(lag.bench)->log_keep_bytes = 0;
+    bench_start_all(lag.bench);
+    lag.leader = bench_leader(lag.bench);
+    lag.victim = bench_other(lag.bench, lag.leader);
+    victim = bench_replica(lag.bench, lag.victim);
+    bench_run(lag.bench, 100);
+    victim->hold_log = true;
+    bench_inc(lag.bench);
+    bench_inc(lag.bench);
+    bench_run(lag.bench, 100);
+    assert_int_equal(mem_state_n_work(victim->state), 0); /* due, but the log is not durable */
+    victim->cut = true;
+    for (int i = 0; i < 20; i++) {
+        lag.counter = bench_inc(lag.bench);
+    }
+    victim->hold_state = true;
+    victim->cut = false;
+    for (int i = 0; i < 2000 && mem_state_n_work(victim->state) == 0; i++) {
+        bench_turn(lag.bench);
+    }
+    assert_int_equal(stats(&lag, lag.leader)->snapshots_sent, 1);
+    victim->hold_log = false;
+    bench_run(lag.bench, 100);
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* the snapshot alone */
     victim->hold_state = false;
     assert_caught_up(&lag);
     bench_destroy(&lag.bench);
@@ -307,6 +412,38 @@ static void a_follower_without_space_is_sent_it_again(void **state)
 }
 
 /* A single chunk, so that the failure hits the switch itself. */
+/* The disk of the follower stands still at every point of the transfer, so that at some of them the
+ * last chunk is queued behind another one; then the first of what is queued fails, or none does. */
+static void chunks_queued_behind_each_other_are_taken_in_order(void **state)
+{
+    uint64_t total = 0;
+
+    (void)state;
+    for (uint64_t staged = 0; staged == 0 || staged < total; staged += 10) {
+        for (uint32_t failures = 0; failures <= 2; failures++) {
+            struct lag lag = lag_create(17, 10);
+            struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
+            victim->cut = false;
+            run_until_staged(&lag, staged);
+            victim->hold_state = true;
+            bench_run(lag.bench, 100);
+            if (failures > 0) {
+                mem_state_fail(victim->state, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, failures);
+            }
+            victim->hold_state = false;
+            for (int i = 0; i < 2000 && stats(&lag, lag.victim)->snapshots_installed == 0; i++) {
+                uint64_t now = mem_state_staged_bytes(victim->state);
+                total = now > total ? now : total;
+                bench_turn(lag.bench);
+            }
+            assert_caught_up(&lag);
+            assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
+            bench_destroy(&lag.bench);
+        }
+    }
+    assert_true(total > 50);
+}
+
 static void a_failed_switch_is_tried_again(void **state)
 {
     struct lag lag = lag_create(13, 1 << 20);
@@ -343,11 +480,14 @@ int main(void)
         cmocka_unit_test(a_new_leader_takes_the_transfer_over),
         cmocka_unit_test(installed_is_told_only_when_the_log_is_reset),
         cmocka_unit_test(the_switch_waits_for_a_running_checkpoint),
+        cmocka_unit_test(nothing_is_applied_to_a_state_about_to_be_replaced),
+        cmocka_unit_test(no_checkpoint_of_a_state_about_to_be_replaced),
         cmocka_unit_test(the_log_behind_a_snapshot_in_flight_is_kept),
         cmocka_unit_test(an_abandoned_transfer_lets_the_log_go),
         cmocka_unit_test(a_chunk_that_can_not_be_read_now_is_read_later),
         cmocka_unit_test(a_leader_that_can_not_read_its_state_halts),
         cmocka_unit_test(a_follower_without_space_is_sent_it_again),
+        cmocka_unit_test(chunks_queued_behind_each_other_are_taken_in_order),
         cmocka_unit_test(a_failed_switch_is_tried_again),
         cmocka_unit_test(a_follower_that_can_not_write_its_state_halts),
     };

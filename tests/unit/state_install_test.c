@@ -1,180 +1,9 @@
-/* Snapshots sent and received: the stream of one store becomes the state of another, through
- * interruptions at every chunk, chunks of other snapshots, damage and crashes. */
+/* Installing snapshots: the stream of one store becomes the state of another, through interruptions
+ * at every chunk, chunks of other snapshots, damage and crashes. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "tests/unit/state_kit.h"
-
-#define CHUNK     300
-#define N_RECORDS 60
-
-/* The chunks of a snapshot, one after the other. */
-struct stream {
-    struct buf chunks[200];
-    uint64_t offsets[200];
-    size_t n;
-};
-
-static void stream_fini(struct stream *stream)
-{
-    for (size_t i = 0; i < stream->n; i++) {
-        buf_fini(&stream->chunks[i]);
-    }
-    stream->n = 0;
-}
-
-/* Reads a whole snapshot of the store's last checkpoint. */
-static void stream_read(struct stream *stream, struct kit *kit, size_t max_bytes)
-{
-    struct io_snapshot snapshot;
-    uint64_t offset = 0;
-    bool done = false;
-
-    stream->n = 0;
-    kit->io->ops->snapshot_open(kit->io, &snapshot);
-    assert_true(snapshot.index > 0);
-    while (!done) {
-        struct kit_event *event = kit_read_chunk(kit, snapshot.id, offset, max_bytes);
-
-        assert_int_equal(event->event.snapshot.status, ST_OK);
-        assert_int_equal(event->event.snapshot.id, snapshot.id);
-        assert_int_equal(event->event.snapshot.token, offset + 1000);
-        assert_true(stream->n < 200);
-        stream->offsets[stream->n] = offset;
-        offset += event->event.snapshot.data.len;
-        stream->chunks[stream->n++] = buf_take(&event->bytes);
-        done = event->event.snapshot.done;
-        kit_free_event(&event);
-    }
-    kit->io->ops->snapshot_close(kit->io, snapshot.id);
-}
-
-/* A store with records in ranges 0, 5 and 9, one checkpoint at the index, and a record in range 6
- * that is no part of it. */
-static void fill_source(struct kit *kit, raft_index index, const char *mark)
-{
-    const uint64_t ranges[] = {5, 9};
-
-    for (int i = 0; i < N_RECORDS; i++) {
-        char key[32], value[64];
-
-        snprintf(key, sizeof(key), "key%03d", i);
-        snprintf(value, sizeof(value), "%s value of %d", mark, i);
-        kit_put(kit, (uint64_t[]){0, 5, 9}[i % 3], key, value);
-    }
-    kit_put(kit, 6, "foreign", "not in the list");
-    kit_checkpoint(kit, index, ranges, 2);
-}
-
-static void expect_source(struct kit *kit, const char *mark)
-{
-    for (int i = 0; i < N_RECORDS; i++) {
-        char key[32], value[64];
-
-        snprintf(key, sizeof(key), "key%03d", i);
-        snprintf(value, sizeof(value), "%s value of %d", mark, i);
-        kit_expect(kit, (uint64_t[]){0, 5, 9}[i % 3], key, value);
-    }
-    kit_expect(kit, 6, "foreign", NULL);
-    kit_expect(kit, 0, "old", NULL);
-}
-
-/* A store that holds something else. */
-static void fill_old(struct kit *kit)
-{
-    kit_put(kit, 0, "old", "state");
-    kit_put(kit, 4, "old", "range");
-    kit_checkpoint(kit, 10, (uint64_t[]){4}, 1);
-}
-
-static void expect_old(struct kit *kit)
-{
-    kit_expect(kit, 0, "old", "state");
-    kit_expect(kit, 4, "old", "range");
-    kit_expect(kit, 0, "key000", NULL);
-}
-
-/* Sends a chunk and expects the durable offset in the answer. */
-static void send_chunk(struct kit *kit, const struct stream *stream, size_t i, uint64_t durable,
-                       enum status status)
-{
-    struct kit_event *event;
-
-    kit->io->ops->install_chunk(kit->io, 100, 3, stream->offsets[i], buf_slice(&stream->chunks[i]),
-                                i + 1 == stream->n);
-    event = kit_wait(kit, IO_EVENT_INSTALL_CHUNK);
-    assert_int_equal(event->event.install.status, status);
-    assert_int_equal(event->event.install.index, 100);
-    assert_int_equal(event->event.install.term, 3);
-    assert_int_equal(event->event.install.offset, durable);
-    kit_free_event(&event);
-}
-
-static uint64_t chunk_end(const struct stream *stream, size_t i)
-{
-    return stream->offsets[i] + stream->chunks[i].len;
-}
-
-static void send_last(struct kit *kit, const struct stream *stream, enum status status)
-{
-    struct kit_event *event;
-
-    kit->io->ops->install_chunk(kit->io, 100, 3, stream->offsets[stream->n - 1],
-                                buf_slice(&stream->chunks[stream->n - 1]), true);
-    event = kit_wait(kit, IO_EVENT_INSTALLED);
-    assert_int_equal(event->event.install.status, status);
-    assert_int_equal(event->event.install.index, 100);
-    assert_int_equal(event->event.install.term, 3);
-    if (status == ST_OK) {
-        assert_true(slice_equal(event->event.install.extra, slice_text("extra")));
-    }
-    kit_free_event(&event);
-}
-
-static void send_from(struct kit *kit, const struct stream *stream, size_t from)
-{
-    for (size_t i = from; i + 1 < stream->n; i++) {
-        send_chunk(kit, stream, i, chunk_end(stream, i), ST_OK);
-    }
-    send_last(kit, stream, ST_OK);
-}
-
-static int count_databases(const struct kit *kit)
-{
-    int n = 0;
-
-    for (int i = 0; i < 50; i++) {
-        char path[120];
-
-        snprintf(path, sizeof(path), "%s/db-%d", kit->state, i);
-        n += access(path, F_OK) == 0;
-    }
-    return n;
-}
-
-struct pair {
-    struct kit source, target;
-    struct stream stream;
-};
-
-static void pair_init(struct pair *pair)
-{
-    kit_init(&pair->source);
-    kit_open(&pair->source);
-    fill_source(&pair->source, 100, "first");
-    stream_read(&pair->stream, &pair->source, CHUNK);
-    assert_true(pair->stream.n > 5);
-    kit_init(&pair->target);
-    kit_open(&pair->target);
-    fill_old(&pair->target);
-}
-
-static void pair_fini(struct pair *pair)
-{
-    stream_fini(&pair->stream);
-    kit_fini(&pair->source);
-    kit_fini(&pair->target);
-}
+#include "tests/unit/state_stream.h"
 
 static void a_stream_becomes_the_state_of_another_store(void **state)
 {
@@ -200,103 +29,6 @@ static void a_stream_becomes_the_state_of_another_store(void **state)
     assert_int_equal(kit_try_open(&pair.target, 3, 120), ST_OK);
     kit_expect(&pair.target, 5, "more", "later");
     assert_int_equal(count_databases(&pair.target), 1);
-    pair_fini(&pair);
-}
-
-static void the_installed_store_gives_the_same_stream(void **state)
-{
-    struct pair pair;
-    struct stream again;
-
-    (void)state;
-    pair_init(&pair);
-    send_from(&pair.target, &pair.stream, 0);
-    stream_read(&again, &pair.target, CHUNK);
-    assert_int_equal(again.n, pair.stream.n);
-    for (size_t i = 0; i < again.n; i++) {
-        assert_true(slice_equal(buf_slice(&again.chunks[i]), buf_slice(&pair.stream.chunks[i])));
-    }
-    stream_fini(&again);
-    pair_fini(&pair);
-}
-
-static void the_same_offset_always_gives_the_same_bytes(void **state)
-{
-    struct pair pair;
-    struct io_snapshot snapshot;
-    struct rng rng;
-
-    (void)state;
-    pair_init(&pair);
-    pair.source.io->ops->snapshot_open(pair.source.io, &snapshot);
-    rng_init(&rng, 4);
-    for (int i = 0; i < 200; i++) {
-        size_t at = rng_below(&rng, pair.stream.n);
-        struct kit_event *event =
-            kit_read_chunk(&pair.source, snapshot.id, pair.stream.offsets[at], CHUNK);
-
-        assert_int_equal(event->event.snapshot.status, ST_OK);
-        assert_int_equal(event->event.snapshot.done, at + 1 == pair.stream.n);
-        assert_true(slice_equal(event->event.snapshot.data, buf_slice(&pair.stream.chunks[at])));
-        kit_free_event(&event);
-        if (i == 100) { /* what is written later does not show */
-            fill_source(&pair.source, 200, "second");
-        }
-    }
-    pair_fini(&pair);
-}
-
-static void only_places_between_records_can_be_read(void **state)
-{
-    struct pair pair;
-    struct io_snapshot snapshot;
-    struct kit_event *event;
-    uint64_t total;
-
-    (void)state;
-    pair_init(&pair);
-    total = chunk_end(&pair.stream, pair.stream.n - 1);
-    pair.source.io->ops->snapshot_open(pair.source.io, &snapshot);
-    event = kit_read_chunk(&pair.source, snapshot.id, pair.stream.offsets[2] + 1, CHUNK);
-    assert_int_equal(event->event.snapshot.status, ST_INVALID);
-    assert_int_equal(event->event.snapshot.data.len, 0);
-    kit_free_event(&event);
-    event = kit_read_chunk(&pair.source, snapshot.id, total + 5, CHUNK);
-    assert_int_equal(event->event.snapshot.status, ST_INVALID);
-    kit_free_event(&event);
-    event = kit_read_chunk(&pair.source, snapshot.id, total, CHUNK);
-    assert_int_equal(event->event.snapshot.status, ST_OK);
-    assert_true(event->event.snapshot.done);
-    assert_int_equal(event->event.snapshot.data.len, 0);
-    kit_free_event(&event);
-    pair.source.io->ops->snapshot_close(pair.source.io, snapshot.id);
-    event = kit_read_chunk(&pair.source, snapshot.id, 0, CHUNK);
-    assert_int_equal(event->event.snapshot.status, ST_INVALID);
-    kit_free_event(&event);
-    pair_fini(&pair);
-}
-
-static void a_large_record_travels_in_one_chunk(void **state)
-{
-    struct pair pair;
-    struct buf large = {0};
-    struct stream stream;
-
-    (void)state;
-    pair_init(&pair);
-    memset(buf_extend(&large, 1u << 20), 'L', 1u << 20);
-    pair.source.io->ops->put(pair.source.io, kit_key(9, 1, "zlarge"), buf_slice(&large));
-    kit_checkpoint(&pair.source, 100, (uint64_t[]){5, 9}, 2);
-    stream_read(&stream, &pair.source, 5000);
-    assert_true(stream.n < 5);
-    send_from(&pair.target, &stream, 0);
-    stream_fini(&stream);
-    buf_clear(&pair.target.meta.extra);
-    assert_int_equal(
-        pair.target.io->ops->get(pair.target.io, kit_key(9, 1, "zlarge"), &pair.target.meta.extra),
-        ST_OK);
-    assert_true(slice_equal(buf_slice(&pair.target.meta.extra), buf_slice(&large)));
-    buf_fini(&large);
     pair_fini(&pair);
 }
 
@@ -429,25 +161,6 @@ static void a_damaged_stream_is_refused_and_the_old_state_stands(void **state)
     pair_fini(&pair);
 }
 
-static void a_stream_cut_short_is_refused(void **state)
-{
-    struct pair pair;
-
-    (void)state;
-    pair_init(&pair);
-    for (size_t cut = 0; cut < pair.stream.chunks[0].len; cut += 7) {
-        struct kit_event *event;
-
-        pair.target.io->ops->install_chunk(pair.target.io, 100, 3, 0,
-                                           slice_of(pair.stream.chunks[0].data, cut), true);
-        event = kit_wait(&pair.target, IO_EVENT_INSTALLED);
-        assert_int_equal(event->event.install.status, ST_CORRUPT);
-        kit_free_event(&event);
-    }
-    expect_old(&pair.target);
-    pair_fini(&pair);
-}
-
 /* Runs "verb from to". */
 static void run(const char *verb, const char *from, const char *to)
 {
@@ -573,6 +286,11 @@ static void a_checkpoint_overtaken_by_an_install_is_cancelled(void **state)
     pair_fini(&pair);
 }
 
+/* The checkpoint is on disk, but not yet known to be finished: a snapshot shows the one before. */
+/* Ends it, with everything right but what is asked to be wrong, sends it, gives the answer. */
+/* Arbitrary bytes are refused, whatever they are. */
+/* ---- Closing ---- */
+
 static void closing_while_work_is_under_way_leaks_nothing(void **state)
 {
     struct pair pair;
@@ -610,16 +328,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_becomes_the_state_of_another_store),
-        cmocka_unit_test(the_installed_store_gives_the_same_stream),
-        cmocka_unit_test(the_same_offset_always_gives_the_same_bytes),
-        cmocka_unit_test(only_places_between_records_can_be_read),
-        cmocka_unit_test(a_large_record_travels_in_one_chunk),
         cmocka_unit_test(goes_on_after_a_crash_at_every_chunk),
         cmocka_unit_test(a_chunk_out_of_turn_changes_nothing),
         cmocka_unit_test(another_snapshot_begins_anew),
         cmocka_unit_test(an_unfinished_one_goes_when_the_state_has_passed_it),
         cmocka_unit_test(a_damaged_stream_is_refused_and_the_old_state_stands),
-        cmocka_unit_test(a_stream_cut_short_is_refused),
         cmocka_unit_test(a_crash_before_the_switch_leaves_the_old_state),
         cmocka_unit_test(left_overs_of_a_crash_after_the_switch_are_removed),
         cmocka_unit_test(an_open_snapshot_outlives_an_install),

@@ -230,6 +230,26 @@ static void keep_ranges_spares_what_the_durable_checkpoint_contains(void **state
     kit_fini(&kit);
 }
 
+/* Nor what a checkpoint in flight contains. */
+static void keep_ranges_spares_what_a_checkpoint_in_flight_contains(void **state)
+{
+    struct kit kit;
+    struct kit_event *event;
+
+    (void)state;
+    setup(&kit, (uint64_t[]){3}, 1);
+    fill_range(&kit, 20);
+    kit_begin_checkpoint(&kit, 15, 3, "x", (uint64_t[]){3, 20}, 2);
+    kit.io->ops->keep_ranges(kit.io, (uint64_t[]){3}, 1);
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    kit_free_event(&event);
+    usleep(50000);
+    assert_true(range_shows(&kit, 20));
+    kit_checkpoint(&kit, 30, (uint64_t[]){3}, 1);
+    wait_until_gone(&kit, 20);
+    kit_fini(&kit);
+}
+
 /* Ranges given out after the call are not its business. */
 static void keep_ranges_spares_ranges_that_come_later(void **state)
 {
@@ -298,6 +318,7 @@ int main(void)
         cmocka_unit_test(an_open_snapshot_keeps_the_range),
         cmocka_unit_test(keep_ranges_deletes_what_nobody_lists),
         cmocka_unit_test(keep_ranges_spares_what_the_durable_checkpoint_contains),
+        cmocka_unit_test(keep_ranges_spares_what_a_checkpoint_in_flight_contains),
         cmocka_unit_test(keep_ranges_spares_ranges_that_come_later),
         cmocka_unit_test(space_comes_back),
     };

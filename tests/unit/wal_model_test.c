@@ -250,13 +250,16 @@ static void run_open(struct run *run)
         if (status == ST_OK) {
             break;
         }
-        if (!disk->crashed) {
+        if (status == ST_NO_SPACE && disk->quota_bytes > 0) {
+            disk->quota_bytes = 0;
+        } else if (!disk->crashed) {
             fail_msg("seed %llu: refused after a crash: %s: %s", (unsigned long long)run->seed,
                      status_name(status), run->fixture.error);
         }
         run_crash(run);
     }
     disk->crash_in = 0;
+    disk->quota_bytes = 0;
     run_compare(run);
 }
 
@@ -267,7 +270,10 @@ static void run_arm_faults(struct run *run)
     struct faulty_files *disk = &run->fixture.disk;
     enum faulty_op op = rng_below(&run->rng, 2) == 0 ? FAULTY_SYNC : FAULTY_WRITE;
 
-    switch (rng_below(&run->rng, 4)) {
+    switch (rng_below(&run->rng, 5)) {
+    case 4: /* a full disk, soon */
+        disk->quota_bytes = rng_between(&run->rng, 1, 12) * FIXTURE_SEGMENT;
+        break;
     case 0:
         disk->crash_in = rng_between(&run->rng, 1, 60);
         break;
@@ -367,7 +373,7 @@ static void run_fini(struct run *run)
 static void survives_any_crash_and_failure(void **state)
 {
     const char *text = getenv("WAL_SEEDS");
-    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : 1500;
+    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : 600;
     const char *from_text = getenv("WAL_SEED");
     uint64_t from = from_text != NULL ? strtoull(from_text, NULL, 10) : 1;
     uint64_t opens = 0, crashes = 0;

@@ -258,6 +258,60 @@ static void what_only_the_page_cache_held_is_durable_after_open(void **state)
     }
 }
 
+/* A write of two groups at once. The lengths are such that in the write after the first sync point
+ * the second record begins a sector, so that a tear may keep either one whole. */
+static void write_pair(raft_index index, raft_term term)
+{
+    fixture_write(&fx, 1, index, 1, term, index == 1 ? 900 : 883);
+    fixture_write(&fx, 2, index, 1, term, index == 1 ? 900 : 300);
+    wal_flush(fx.wal);
+}
+
+static raft_term term_of_second(group_id group)
+{
+    struct io_log_content content;
+    raft_term term;
+
+    wal_content(fx.wal, group, &content);
+    assert_in_range(content.n_entries, 1, 2);
+    term = content.n_entries == 2 ? content.entries[1].term : 0;
+    content_fini(&content);
+    return term;
+}
+
+static void a_torn_write_leaves_nothing_for_the_next_one(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 2000; seed++) {
+        raft_term expected = 0;
+
+        fixture_fini(&fx);
+        fixture_init(&fx, seed);
+        fixture_must_open(&fx);
+        write_pair(1, 1);
+        wal_flush(fx.wal); /* idle: a sync point */
+        assert_int_equal(fixture_record(&fx, "00000001.wal", 5), 2120);
+        for (raft_term term = 2; term <= 4; term++) {
+            fx.disk.crash_in = 1;
+            write_pair(2, term);
+            fixture_power_loss(&fx);
+            fixture_must_open(&fx);
+            if (term_of_second(1) == term) {
+                expected = term; /* it was whole: from now on it must stay */
+            }
+            fixture_power_loss(&fx);
+            fixture_must_open(&fx);
+            assert_int_equal(term_of_second(1), expected);
+            fixture_kill(&fx);
+            fixture_must_open(&fx);
+            assert_int_equal(term_of_second(2), expected);
+            if (expected > 0) {
+                break;
+            }
+        }
+    }
+}
+
 static void restarts_do_not_pile_up_segments(void **state)
 {
     (void)state;
@@ -328,6 +382,45 @@ static void a_missing_newest_segment_that_recovery_made_is_refused(void **state)
     assert_true(faulty_files_exists(&fx.disk, "00000002.wal"));
     faulty_files_remove(&fx.disk, "00000002.wal");
     expect_refusal("00000002.wal", 0);
+}
+
+/* As after a restore from two backups. */
+static void a_segment_of_another_time_is_refused(void **state)
+{
+    struct fixture other;
+
+    (void)state;
+    fixture_init(&other, 1);
+    fixture_must_open(&other);
+    fixture_vote(&other, 2, 6, 1);
+    fixture_vote(&fx, 2, 5, 1);
+    wal_flush(other.wal);
+    wal_flush(fx.wal);
+    write_many(40);
+    for (raft_index i = 1; i <= 40; i++) {
+        fixture_write_now(&other, 1, i, 1, 1, 1000);
+    }
+    wal_close(&fx.wal);
+    faulty_files_copy(&other.disk, "00000001.wal", &fx.disk, "00000001.wal");
+    expect_refusal("00000002.wal", 40);
+    fixture_fini(&other);
+}
+
+static void two_damages_do_not_hide_each_other(void **state)
+{
+    size_t len, end;
+
+    (void)state;
+    write_many(40);
+    wal_close(&fx.wal);
+    while (faulty_files_count(&fx.disk, ".wal") > 2) {
+        faulty_files_remove(&fx.disk, faulty_files_name(&fx.disk, ".wal", 2));
+    }
+    end = fixture_record(&fx, "00000001.wal", 17); /* header, sync point, 15 writes, END */
+    assert_int_equal(faulty_files_bytes(&fx.disk, "00000001.wal", &len)[end + 12], 8);
+    faulty_files_flip(&fx.disk, "00000001.wal", end + 20, 4);
+    faulty_files_flip(&fx.disk, "00000002.wal", 3, 4); /* its preamble */
+    expect_refusal("00000001.wal", end);
 }
 
 static void no_segment_at_all_is_refused_if_there_was_one(void **state)
@@ -467,11 +560,14 @@ int main(void)
         STORY(rot_in_the_last_write_is_a_tear_unless_a_sync_point_follows),
         STORY(rot_after_a_clean_close_is_refused),
         STORY(what_only_the_page_cache_held_is_durable_after_open),
+        STORY(a_torn_write_leaves_nothing_for_the_next_one),
         STORY(restarts_do_not_pile_up_segments),
         STORY(segments_follow_each_other),
         STORY(a_missing_segment_is_refused),
         STORY(a_missing_newest_segment_is_refused),
         STORY(a_missing_newest_segment_that_recovery_made_is_refused),
+        STORY(a_segment_of_another_time_is_refused),
+        STORY(two_damages_do_not_hide_each_other),
         STORY(no_segment_at_all_is_refused_if_there_was_one),
         STORY(a_misplaced_segment_is_refused),
         STORY(a_segment_of_another_replica_is_refused),

@@ -354,6 +354,24 @@ static void overwritten_entries_pin_nothing(void **state)
     fixture_expect(&fx, 2, 0, 1, 50);
 }
 
+static void entries_before_a_reset_pin_nothing(void **state)
+{
+    struct io_log_write empty = {.group = 2, .token = 1000};
+
+    (void)state;
+    fixture_write_now(&fx, 2, 1, 50, 1, 50);
+    for (raft_index i = 1; i <= 40; i++) {
+        fixture_write_now(&fx, 1, i, 1, 1, 1000);
+    }
+    wal_io(fx.wal)->ops->reset(wal_io(fx.wal), 10, 2, &empty); /* a snapshot of another history */
+    fixture_compact(&fx, 1, 40, 1);
+    wal_flush(fx.wal);
+    assert_false(faulty_files_exists(&fx.disk, "00000001.wal"));
+    fixture_kill(&fx);
+    fixture_must_open(&fx);
+    fixture_expect(&fx, 2, 10, 10, 0);
+}
+
 static void old_news_of_compaction_and_checkpoints_is_ignored(void **state)
 {
     struct io_log *log = wal_io(fx.wal);
@@ -414,6 +432,7 @@ int main(void)
         STORY(compaction_recycles_segments),
         STORY(a_group_that_rests_keeps_its_entries_and_its_vote),
         STORY(overwritten_entries_pin_nothing),
+        STORY(entries_before_a_reset_pin_nothing),
         STORY(old_news_of_compaction_and_checkpoints_is_ignored),
         STORY(the_next_segment_is_made_in_advance),
     };

@@ -1,0 +1,177 @@
+/* The verbs that change the cluster: config (which only reads it), join, leave, move, transfer. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli.h"
+
+/* ---- Config ---- */
+
+static void print_config(const struct shardkv_config *config)
+{
+    printf("configuration %llu, %u shards\n", (unsigned long long)config->num, config->n_shards);
+    for (size_t g = 0; g < config->n_groups; g++) {
+        const struct shardkv_group *group = &config->groups[g];
+        bool first = true;
+
+        if (!group->member) {
+            continue;
+        }
+        printf("group %u\n", group->gid);
+        for (size_t i = 0; i < group->n_replicas; i++) {
+            printf("  replica %u  %s\n", group->replicas[i].id, group->replicas[i].url);
+        }
+        printf("  shards    ");
+        for (uint32_t s = 0; s < config->n_shards; s++) {
+            uint32_t end = s;
+            if (config->shards[s] != group->gid) {
+                continue;
+            }
+            while (end + 1 < config->n_shards && config->shards[end + 1] == group->gid) {
+                end++;
+            }
+            printf(end > s ? "%s%u-%u" : "%s%u", first ? "" : ",", s, end);
+            first = false;
+            s = end;
+        }
+        printf("%s\n", first ? "none" : "");
+    }
+}
+
+int cli_config(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_result *result = NULL;
+    uint64_t num = SHARDKV_CONFIG_LATEST;
+    int code = CLI_DONE;
+
+    if (argc > 1 || (argc == 1 && !cli_number(argv[0], 0, UINT64_MAX, &num))) {
+        return cli_usage_error("config", "takes at most the number of a configuration");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    shardkv_config(cli->kv, num, cli->timeout_ms, &result);
+    if (result->code != SHARDKV_OK) {
+        code = cli_failed("config", argc > 0 ? argv[0] : "", result, true);
+    } else if (cli->json) {
+        cli_print_json(cli_config_json(result->config));
+    } else {
+        print_config(result->config);
+    }
+    shardkv_result_free(result);
+    return code;
+}
+
+/* ---- Changes ---- */
+
+static int end_change(struct cli *cli, const char *verb, const char *subject,
+                      struct shardkv_result *result)
+{
+    int code = CLI_DONE;
+
+    if (result->code != SHARDKV_OK) {
+        code = cli_failed(verb, subject, result, false);
+    } else if (cli->json) {
+        cli_print_json(json_pack("{s:I}", "num", (json_int_t)result->config_num));
+    } else {
+        printf("configuration %llu\n", (unsigned long long)result->config_num);
+    }
+    shardkv_result_free(result);
+    return code;
+}
+
+static bool parse_gid(const char *text, uint32_t *gid)
+{
+    uint64_t number;
+
+    if (!cli_number(text, 1, 0x7fffffff, &number)) {
+        return false;
+    }
+    *gid = (uint32_t)number;
+    return true;
+}
+
+int cli_join(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_join groups[64];
+    struct shardkv_result *result = NULL;
+    int n = argc / 2;
+
+    if (argc < 2 || argc % 2 != 0 || n > 64) {
+        return cli_usage_error("join", "needs GID SPEC, up to 64 times");
+    }
+    for (int i = 0; i < n; i++) {
+        groups[i].replicas = argv[2 * i + 1];
+        if (!parse_gid(argv[2 * i], &groups[i].gid)) {
+            return cli_usage_error("join", "a GID is a number from 1 to 2147483647");
+        }
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    shardkv_join(cli->kv, groups, (size_t)n, cli->timeout_ms, &result);
+    if (result->code == SHARDKV_INVALID) {
+        int code = cli_usage_error("join", result->message);
+        shardkv_result_free(result);
+        return code;
+    }
+    return end_change(cli, "join", argv[0], result);
+}
+
+int cli_leave(struct cli *cli, int argc, char **argv)
+{
+    uint32_t gids[64];
+    struct shardkv_result *result = NULL;
+
+    if (argc < 1 || argc > 64) {
+        return cli_usage_error("leave", "needs 1 to 64 GIDs");
+    }
+    for (int i = 0; i < argc; i++) {
+        if (!parse_gid(argv[i], &gids[i])) {
+            return cli_usage_error("leave", "a GID is a number from 1 to 2147483647");
+        }
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    shardkv_leave(cli->kv, gids, (size_t)argc, cli->timeout_ms, &result);
+    return end_change(cli, "leave", argv[0], result);
+}
+
+int cli_move(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_result *result = NULL;
+    uint64_t shard;
+    uint32_t gid;
+
+    if (argc != 2 || !cli_number(argv[0], 0, UINT32_MAX, &shard) || !parse_gid(argv[1], &gid)) {
+        return cli_usage_error("move", "needs the number of a shard and a GID");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    shardkv_move(cli->kv, (uint32_t)shard, gid, cli->timeout_ms, &result);
+    return end_change(cli, "move", argv[0], result);
+}
+
+int cli_transfer(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_result *result = NULL;
+    uint64_t gid, id;
+    int code = CLI_DONE;
+
+    if (argc != 2 || !cli_number(argv[0], 0, 0x7fffffff, &gid) ||
+        !cli_number(argv[1], 0, 255, &id)) {
+        return cli_usage_error("transfer", "needs a GID (0: the controllers) and a replica's ID");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    shardkv_transfer(cli->kv, (uint32_t)gid, (uint32_t)id, cli->timeout_ms, &result);
+    if (result->code != SHARDKV_OK) {
+        code = cli_failed("transfer", argv[0], result, false);
+    } else if (cli->json) {
+        cli_print_json(json_pack("{s:b}", "begun", 1));
+    }
+    shardkv_result_free(result);
+    return code;
+}

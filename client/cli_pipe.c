@@ -1,0 +1,185 @@
+/* pipe: JSON requests on standard input, one a line; JSON replies on standard output, one a line,
+ * in the same order. One operation at a time and one session: what a test harness or a script
+ * drives. The requests and replies themselves are in cli_request.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli_request.h"
+
+/* ---- Lines ---- */
+
+struct lines {
+    char *data;
+    size_t capacity;
+    size_t start, end; /* what was read and not yet given out */
+    bool at_end;
+};
+
+enum line_kind { LINE_GIVEN, LINE_TOO_LONG, LINE_NONE };
+
+/* Makes room and reads more; false at the end of the input. */
+static bool lines_fill(struct lines *lines)
+{
+    ssize_t got;
+
+    if (lines->start > 0) {
+        memmove(lines->data, lines->data + lines->start, lines->end - lines->start);
+        lines->end -= lines->start;
+        lines->start = 0;
+    }
+    if (lines->end == lines->capacity) {
+        lines->capacity = lines->capacity == 0 ? 65536 : lines->capacity * 2;
+        lines->data = realloc(lines->data, lines->capacity);
+        if (lines->data == NULL) {
+            abort();
+        }
+    }
+    do {
+        got = read(STDIN_FILENO, lines->data + lines->end, lines->capacity - lines->end);
+    } while (got < 0 && errno == EINTR);
+    lines->at_end = got <= 0;
+    lines->end += got > 0 ? (size_t)got : 0;
+    return got > 0;
+}
+
+/* Reads on to the next newline, keeping nothing. */
+static void lines_skip(struct lines *lines)
+{
+    for (;;) {
+        char *newline = memchr(lines->data + lines->start, '\n', lines->end - lines->start);
+        if (newline != NULL) {
+            lines->start = (size_t)(newline + 1 - lines->data);
+            return;
+        }
+        lines->start = lines->end;
+        if (!lines_fill(lines)) {
+            return;
+        }
+    }
+}
+
+/* The next line without its newline; valid until the next call. */
+static enum line_kind lines_next(struct lines *lines, const char **line, size_t *len)
+{
+    size_t seen = 0;
+
+    for (;;) {
+        size_t left = lines->end - lines->start;
+        char *newline =
+            left > seen ? memchr(lines->data + lines->start + seen, '\n', left - seen) : NULL;
+
+        *line = lines->data + lines->start;
+        *len = newline != NULL ? (size_t)(newline - *line) : left;
+        if (*len > REQUEST_MAX_LINE) {
+            lines_skip(lines);
+            return LINE_TOO_LONG;
+        }
+        if (newline != NULL) {
+            lines->start += *len + 1;
+            return LINE_GIVEN;
+        }
+        if (lines->at_end) {
+            lines->start = lines->end;
+            return left > 0 ? LINE_GIVEN : LINE_NONE; /* the last line may lack its newline */
+        }
+        seen = left;
+        lines_fill(lines);
+    }
+}
+
+/* ---- Requests ---- */
+
+static void run(struct cli *cli, const struct request *request, uint32_t timeout_ms,
+                struct shardkv_result **result)
+{
+    struct shardkv_join group = {request->gid, request->cluster};
+    struct shardkv *kv = cli->kv;
+
+    switch (request->op) {
+    case REQUEST_GET:
+        shardkv_get(kv, request->key, timeout_ms, result);
+        break;
+    case REQUEST_PUT:
+        shardkv_put(kv, request->key, request->arg, timeout_ms, result);
+        break;
+    case REQUEST_APPEND:
+        shardkv_append(kv, request->key, request->arg, timeout_ms, result);
+        break;
+    case REQUEST_DELETE:
+        shardkv_delete(kv, request->key, timeout_ms, result);
+        break;
+    case REQUEST_CAS:
+        shardkv_cas(kv, request->key, request->has_arg ? &request->arg : NULL, request->arg2,
+                    timeout_ms, result);
+        break;
+    case REQUEST_STATUS:
+        shardkv_status(kv, request->node,
+                       request->timeout_ms > 0 && request->timeout_ms < timeout_ms
+                           ? request->timeout_ms
+                           : timeout_ms,
+                       result);
+        break;
+    case REQUEST_CONFIG:
+        shardkv_config(kv, request->num, timeout_ms, result);
+        break;
+    case REQUEST_JOIN:
+        shardkv_join(kv, &group, 1, timeout_ms, result);
+        break;
+    case REQUEST_LEAVE:
+        shardkv_leave(kv, &request->gid, 1, timeout_ms, result);
+        break;
+    case REQUEST_MOVE:
+        shardkv_move(kv, request->shard, request->gid, timeout_ms, result);
+        break;
+    case REQUEST_TRANSFER:
+        shardkv_transfer(kv, request->gid, request->replica, timeout_ms, result);
+        break;
+    }
+}
+
+/* The reply to a line. The time counts from here, where the line was read. */
+static json_t *answer(struct cli *cli, const char *line, size_t len)
+{
+    uint64_t deadline_ms = cli_now_ms() + cli->timeout_ms, now;
+    struct shardkv_result *result = NULL;
+    struct request request;
+    char buffer[200];
+    const char *wrong = request_parse(&request, line, len, buffer);
+    json_t *reply;
+
+    if (wrong != NULL) {
+        reply = request_refusal(request.id, wrong);
+    } else {
+        now = cli_now_ms();
+        run(cli, &request, now < deadline_ms ? (uint32_t)(deadline_ms - now) : 1, &result);
+        reply = request_reply(&request, result);
+        shardkv_result_free(result);
+    }
+    request_fini(&request);
+    return reply;
+}
+
+int cli_pipe(struct cli *cli, int argc, char **argv)
+{
+    struct lines lines = {0};
+    enum line_kind kind;
+    const char *line;
+    size_t len;
+
+    (void)argv;
+    if (argc > 0) {
+        return cli_usage_error("pipe", "takes no arguments");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    while ((kind = lines_next(&lines, &line, &len)) != LINE_NONE && !ferror(stdout)) {
+        cli_echo_json(kind == LINE_GIVEN ? answer(cli, line, len)
+                                         : request_refusal(NULL, "the line is above 48 MiB"));
+    }
+    free(lines.data);
+    return CLI_DONE;
+}

@@ -1,0 +1,220 @@
+/* Asks all replicas for their status at once; see cli_survey.h. */
+#include "client/cli_survey.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Answers arrive on the library's thread. */
+struct gathering {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    size_t outstanding;
+};
+
+struct question {
+    struct gathering *gathering;
+    struct survey_row *row;
+};
+
+static void on_answer(void *context, struct shardkv_result *result)
+{
+    struct question *question = context;
+    struct gathering *gathering = question->gathering;
+
+    pthread_mutex_lock(&gathering->mutex);
+    question->row->result = result;
+    gathering->outstanding--;
+    pthread_cond_signal(&gathering->changed);
+    pthread_mutex_unlock(&gathering->mutex);
+}
+
+/* Asks rows[first..n). */
+static void ask_all(struct shardkv *kv, struct survey_row *rows, size_t first, size_t n,
+                    uint32_t timeout_ms)
+{
+    struct gathering gathering = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+    struct question *questions = calloc(n + 1, sizeof(*questions));
+
+    for (size_t i = first; i < n; i++) {
+        questions[i] = (struct question){&gathering, &rows[i]};
+        pthread_mutex_lock(&gathering.mutex);
+        gathering.outstanding++;
+        pthread_mutex_unlock(&gathering.mutex);
+        if (shardkv_status_async(kv, rows[i].url, timeout_ms, on_answer, &questions[i], NULL) !=
+            SHARDKV_OK) {
+            pthread_mutex_lock(&gathering.mutex);
+            gathering.outstanding--;
+            pthread_mutex_unlock(&gathering.mutex);
+        }
+    }
+    pthread_mutex_lock(&gathering.mutex);
+    while (gathering.outstanding > 0) {
+        pthread_cond_wait(&gathering.changed, &gathering.mutex);
+    }
+    pthread_mutex_unlock(&gathering.mutex);
+    pthread_cond_destroy(&gathering.changed);
+    pthread_mutex_destroy(&gathering.mutex);
+    free(questions);
+}
+
+static void add_row(struct survey *survey, uint32_t gid, uint32_t id, const char *url, size_t len)
+{
+    struct survey_row *row;
+
+    survey->rows = realloc(survey->rows, (survey->n_rows + 1) * sizeof(*survey->rows));
+    if (survey->rows == NULL || len >= sizeof(row->url)) {
+        abort();
+    }
+    row = &survey->rows[survey->n_rows++];
+    memset(row, 0, sizeof(*row));
+    row->gid = gid;
+    row->id = id;
+    memcpy(row->url, url, len);
+}
+
+static void add_controllers(struct survey *survey, const char *urls)
+{
+    for (uint32_t id = 1;; id++) {
+        size_t len = strcspn(urls, ",");
+        add_row(survey, 0, id, urls, len);
+        if (urls[len] == '\0') {
+            return;
+        }
+        urls += len + 1;
+    }
+}
+
+static const struct shardkv_node *node_of(const struct survey_row *row)
+{
+    return row->result == NULL || row->result->code != SHARDKV_OK ? NULL : row->result->node;
+}
+
+void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
+{
+    size_t n_controllers;
+    bool any_up = false;
+
+    *survey = (struct survey){0};
+    add_controllers(survey, cli->ctrlers);
+    n_controllers = survey->n_rows;
+    ask_all(cli->kv, survey->rows, 0, n_controllers, timeout_ms);
+    for (size_t i = 0; i < n_controllers; i++) {
+        const struct shardkv_node *node = node_of(&survey->rows[i]);
+        if (node != NULL) {
+            survey->rows[i].id = node->id;
+            any_up = true;
+        }
+    }
+    if (!any_up) {
+        return;
+    }
+    shardkv_config(cli->kv, SHARDKV_CONFIG_LATEST, timeout_ms, &survey->config_result);
+    survey->config = survey->config_result->config;
+    if (survey->config == NULL) {
+        return;
+    }
+    for (size_t g = 0; g < survey->config->n_groups; g++) {
+        const struct shardkv_group *group = &survey->config->groups[g];
+        for (size_t i = 0; i < group->n_replicas; i++) {
+            add_row(survey, group->gid, group->replicas[i].id, group->replicas[i].url,
+                    strlen(group->replicas[i].url));
+        }
+    }
+    ask_all(cli->kv, survey->rows, n_controllers, survey->n_rows, timeout_ms);
+}
+
+void survey_fini(struct survey *survey)
+{
+    for (size_t i = 0; i < survey->n_rows; i++) {
+        shardkv_result_free(survey->rows[i].result);
+    }
+    free(survey->rows);
+    shardkv_result_free(survey->config_result);
+    *survey = (struct survey){0};
+}
+
+const struct shardkv_node *survey_leader(const struct survey *survey, uint32_t gid)
+{
+    const struct shardkv_node *leader = NULL;
+
+    for (size_t i = 0; i < survey->n_rows; i++) {
+        const struct shardkv_node *node = node_of(&survey->rows[i]);
+        if (survey->rows[i].gid == gid && node != NULL && node->role == SHARDKV_LEADER &&
+            (leader == NULL || node->term > leader->term)) {
+            leader = node;
+        }
+    }
+    return leader;
+}
+
+bool survey_all_lead(const struct survey *survey)
+{
+    const struct shardkv_node *leader = survey_leader(survey, 0);
+
+    if (survey->config == NULL || leader == NULL || !leader->ready) {
+        return false;
+    }
+    for (size_t g = 0; g < survey->config->n_groups; g++) {
+        leader = survey_leader(survey, survey->config->groups[g].gid);
+        if (survey->config->groups[g].member && (leader == NULL || !leader->ready)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const struct shardkv_shard_status *row_of(const struct shardkv_node *node, uint32_t shard)
+{
+    for (size_t i = 0; node != NULL && i < node->n_shards; i++) {
+        if (node->shards[i].shard == shard) {
+            return &node->shards[i];
+        }
+    }
+    return NULL;
+}
+
+const struct shardkv_shard_status *survey_shard(const struct survey *survey, uint32_t shard,
+                                                uint32_t *gid)
+{
+    const struct shardkv_config *config = survey->config;
+    const struct shardkv_shard_status *owner;
+
+    *gid = config->shards[shard];
+    owner = row_of(survey_leader(survey, *gid), shard);
+    if (owner != NULL && owner->state != SHARDKV_SHARD_ABSENT) {
+        return owner;
+    }
+    for (size_t g = 0; g < config->n_groups; g++) {
+        const struct shardkv_shard_status *row =
+            row_of(survey_leader(survey, config->groups[g].gid), shard);
+        if (row != NULL && row->state != SHARDKV_SHARD_ABSENT) {
+            *gid = config->groups[g].gid;
+            return row;
+        }
+    }
+    return owner;
+}
+
+bool survey_all_settled(const struct survey *survey, uint32_t *left)
+{
+    const struct shardkv_config *config = survey->config;
+    bool quiet = true;
+
+    *left = 0;
+    if (config == NULL) {
+        return false;
+    }
+    for (uint32_t s = 0; s < config->n_shards; s++) {
+        uint32_t gid;
+        const struct shardkv_shard_status *row = survey_shard(survey, s, &gid);
+        *left += config->shards[s] != 0 &&
+                 (row == NULL || gid != config->shards[s] || row->state != SHARDKV_SHARD_SERVING);
+    }
+    for (size_t g = 0; g < config->n_groups; g++) {
+        const struct shardkv_node *leader = survey_leader(survey, config->groups[g].gid);
+        quiet &= leader == NULL ? !config->groups[g].member
+                                : leader->n_moves == 0 && leader->config >= config->num;
+    }
+    return *left == 0 && quiet;
+}

@@ -1,0 +1,207 @@
+/* The exported calls for administration: arguments become a request. */
+#include <stdio.h>
+
+#include "client/kv_internal.h"
+#include "raft/util/mem.h"
+
+/* ---- config ---- */
+
+static struct kv_request *make_config(struct shardkv *handle, uint64_t num, uint32_t timeout_ms)
+{
+    struct kv_request *request =
+        kv_request_create(handle, KV_REQUEST_CONFIG, timeout_ms, NULL, NULL);
+
+    request->num = num;
+    return request;
+}
+
+int shardkv_config(struct shardkv *handle, uint64_t num, uint32_t timeout_ms,
+                   struct shardkv_result **result)
+{
+    return kv_wait(handle, make_config(handle, num, timeout_ms), 0, result);
+}
+
+int shardkv_config_async(struct shardkv *handle, uint64_t num, uint32_t timeout_ms,
+                         shardkv_callback callback, void *context, uint64_t *id)
+{
+    return kv_submit_async(make_config(handle, num, timeout_ms), 0, callback, context, id);
+}
+
+/* ---- join, leave, move ---- */
+
+static bool gid_is_valid(uint32_t gid)
+{
+    return gid >= 1 && gid <= CONFIG_MAX_GID;
+}
+
+static int make_join(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
+                     uint32_t timeout_ms, struct kv_request **request)
+{
+    struct proto_join_group *copy;
+
+    *request = NULL;
+    if (n < 1 || n > PROTO_MAX_GROUPS) {
+        return SHARDKV_INVALID;
+    }
+    copy = mem_zalloc(n * sizeof(copy[0]));
+    for (size_t i = 0; i < n; i++) {
+        copy[i].gid = groups[i].gid;
+        if (!gid_is_valid(groups[i].gid) || groups[i].replicas == NULL ||
+            spec_parse(groups[i].replicas, &copy[i].replicas) != NULL) {
+            mem_free(copy);
+            return SHARDKV_INVALID;
+        }
+    }
+    *request = kv_request_create(handle, KV_REQUEST_JOIN, timeout_ms, NULL, NULL);
+    (*request)->groups = copy;
+    (*request)->n = (uint32_t)n;
+    return SHARDKV_OK;
+}
+
+int shardkv_join(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
+                 uint32_t timeout_ms, struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = make_join(handle, groups, n, timeout_ms, &request);
+
+    return kv_wait(handle, request, early, result);
+}
+
+int shardkv_join_async(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
+                       uint32_t timeout_ms, shardkv_callback callback, void *context, uint64_t *id)
+{
+    struct kv_request *request;
+    int early = make_join(handle, groups, n, timeout_ms, &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+static int make_leave(struct shardkv *handle, const uint32_t *gids, size_t n, uint32_t timeout_ms,
+                      struct kv_request **request)
+{
+    *request = NULL;
+    if (n < 1 || n > PROTO_MAX_GROUPS) {
+        return SHARDKV_INVALID;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!gid_is_valid(gids[i])) {
+            return SHARDKV_INVALID;
+        }
+    }
+    *request = kv_request_create(handle, KV_REQUEST_LEAVE, timeout_ms, NULL, NULL);
+    (*request)->gids = mem_copy(gids, n * sizeof(gids[0]));
+    (*request)->n = (uint32_t)n;
+    return SHARDKV_OK;
+}
+
+int shardkv_leave(struct shardkv *handle, const uint32_t *gids, size_t n, uint32_t timeout_ms,
+                  struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = make_leave(handle, gids, n, timeout_ms, &request);
+
+    return kv_wait(handle, request, early, result);
+}
+
+int shardkv_leave_async(struct shardkv *handle, const uint32_t *gids, size_t n, uint32_t timeout_ms,
+                        shardkv_callback callback, void *context, uint64_t *id)
+{
+    struct kv_request *request;
+    int early = make_leave(handle, gids, n, timeout_ms, &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+static int make_move(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t timeout_ms,
+                     struct kv_request **request)
+{
+    *request = NULL;
+    if (shard >= SHARD_MAX_COUNT || !gid_is_valid(gid)) {
+        return SHARDKV_INVALID;
+    }
+    *request = kv_request_create(handle, KV_REQUEST_MOVE, timeout_ms, NULL, NULL);
+    (*request)->shard = shard;
+    (*request)->gid = gid;
+    return SHARDKV_OK;
+}
+
+int shardkv_move(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t timeout_ms,
+                 struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = make_move(handle, shard, gid, timeout_ms, &request);
+
+    return kv_wait(handle, request, early, result);
+}
+
+int shardkv_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t timeout_ms,
+                       shardkv_callback callback, void *context, uint64_t *id)
+{
+    struct kv_request *request;
+    int early = make_move(handle, shard, gid, timeout_ms, &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+/* ---- status, transfer ---- */
+
+static int make_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
+                       struct kv_request **request)
+{
+    *request = NULL;
+    if (url == NULL || spec_check_url(url) != NULL) {
+        return SHARDKV_INVALID;
+    }
+    *request = kv_request_create(handle, KV_REQUEST_STATUS, timeout_ms, NULL, NULL);
+    snprintf((*request)->url, sizeof((*request)->url), "%s", url);
+    return SHARDKV_OK;
+}
+
+int shardkv_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
+                   struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = make_status(handle, url, timeout_ms, &request);
+
+    return kv_wait(handle, request, early, result);
+}
+
+int shardkv_status_async(struct shardkv *handle, const char *url, uint32_t timeout_ms,
+                         shardkv_callback callback, void *context, uint64_t *id)
+{
+    struct kv_request *request;
+    int early = make_status(handle, url, timeout_ms, &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+static int make_transfer(struct shardkv *handle, uint32_t gid, uint32_t to, uint32_t timeout_ms,
+                         struct kv_request **request)
+{
+    *request = NULL;
+    if (gid > CONFIG_MAX_GID || to > SPEC_MAX_ID) {
+        return SHARDKV_INVALID;
+    }
+    *request = kv_request_create(handle, KV_REQUEST_TRANSFER, timeout_ms, NULL, NULL);
+    (*request)->gid = gid;
+    (*request)->to = to;
+    return SHARDKV_OK;
+}
+
+int shardkv_transfer(struct shardkv *handle, uint32_t gid, uint32_t to, uint32_t timeout_ms,
+                     struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = make_transfer(handle, gid, to, timeout_ms, &request);
+
+    return kv_wait(handle, request, early, result);
+}
+
+int shardkv_transfer_async(struct shardkv *handle, uint32_t gid, uint32_t to, uint32_t timeout_ms,
+                           shardkv_callback callback, void *context, uint64_t *id)
+{
+    struct kv_request *request;
+    int early = make_transfer(handle, gid, to, timeout_ms, &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}

@@ -1,0 +1,194 @@
+/* What a request does on the loop thread: it becomes an operation of the clerk, of the controller's
+ * clerk or of the caller, and their end becomes its result. */
+#include <stdio.h>
+
+#include "client/kv_internal.h"
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+
+struct kv_request *kv_request_create(struct shardkv *handle, enum kv_request_kind kind,
+                                     uint32_t timeout_ms, shardkv_callback callback, void *context)
+{
+    struct kv_request *request = mem_zalloc(sizeof(*request));
+
+    request->handle = handle;
+    request->kind = kind;
+    request->deadline_ms = net_now_ms() + (timeout_ms > 0 ? timeout_ms : handle->timeout_ms);
+    request->callback = callback;
+    request->context = context;
+    return request;
+}
+
+void kv_request_destroy(struct kv_request *request)
+{
+    mem_free(request->bytes);
+    mem_free(request->write);
+    mem_free(request->groups);
+    mem_free(request->gids);
+    mem_free(request);
+}
+
+/* The end: out of the list, to the user, and gone. */
+static void finish(struct kv_request *request, struct shardkv_result *result)
+{
+    TAILQ_REMOVE(&request->handle->started, request, link);
+    if (request->callback != NULL) {
+        kv_request_answer(request, result);
+    } else {
+        shardkv_result_free(result); /* was cancelled, and answered then */
+    }
+    kv_request_destroy(request);
+}
+
+static void on_clerk_end(void *context, const struct clerk_end *end)
+{
+    finish(context, kv_result_of_clerk(end));
+}
+
+static void on_config(void *context, enum status status, const struct shard_config *config)
+{
+    struct kv_request *request = context;
+    struct shardkv_result *result =
+        kv_result_create(status, ctrler_clerk_reason(request->handle->admin));
+
+    if (status == ST_OK) {
+        kv_result_set_config(result, config);
+    }
+    finish(request, result);
+}
+
+static void on_changed(void *context, enum status status, config_num num, const char *text)
+{
+    struct shardkv_result *result = kv_result_create(status, text);
+
+    result->config_num = num;
+    finish(context, result);
+}
+
+static void on_node_answer(void *context, const struct caller_end *end)
+{
+    struct kv_request *request = context;
+    struct shardkv_result *result = kv_result_create(end->status, end->reason);
+
+    if (request->kind == KV_REQUEST_STATUS && end->status == ST_OK) {
+        kv_result_set_node(result, &end->response->node);
+    }
+    finish(request, result);
+}
+
+static void start_status(struct kv_request *request, uint64_t now_ms)
+{
+    struct proto_request message = {.op = PROTO_STATUS};
+    struct caller_target target = {.only_prefer = true};
+
+    memcpy(target.prefer, request->url, sizeof(target.prefer));
+    request->operation = caller_start(clerk_caller(request->handle->clerk), &target, &message, true,
+                                      now_ms, request->deadline_ms, on_node_answer, request);
+}
+
+/* ---- Transfer: first who the group is, then to its leader ---- */
+
+static void start_transfer(struct kv_request *request, const struct spec *replicas, uint64_t now_ms)
+{
+    struct proto_request message = {.op = PROTO_TRANSFER};
+    struct caller_target target = {.replicas = *replicas};
+
+    message.transfer.to = request->to;
+    request->operation = caller_start(clerk_caller(request->handle->clerk), &target, &message,
+                                      false, now_ms, request->deadline_ms, on_node_answer, request);
+}
+
+static void on_transfer_config(void *context, enum status status, const struct shard_config *config)
+{
+    struct kv_request *request = context;
+    const struct config_group *group =
+        status == ST_OK ? shard_config_find(config, request->gid) : NULL;
+
+    if (status != ST_OK) {
+        finish(request, kv_result_create(status, ctrler_clerk_reason(request->handle->admin)));
+    } else if (group == NULL) {
+        finish(request, kv_result_create(ST_NO_GROUP, ""));
+    } else if (request->callback == NULL || request->handle->ending) {
+        finish(request, kv_result_create(ST_CANCELLED, ""));
+    } else {
+        start_transfer(request, &group->replicas, net_now_ms());
+    }
+}
+
+/* ---- Start and cancel ---- */
+
+static void start_admin(struct kv_request *request, uint64_t now_ms)
+{
+    struct ctrler_clerk *admin = request->handle->admin;
+    uint64_t deadline_ms = request->deadline_ms;
+
+    switch (request->kind) {
+    case KV_REQUEST_CONFIG:
+        ctrler_clerk_query(admin, request->num, 0, 0, now_ms, deadline_ms, on_config, request);
+        break;
+    case KV_REQUEST_JOIN:
+        ctrler_clerk_join(admin, request->groups, request->n, now_ms, deadline_ms, on_changed,
+                          request);
+        break;
+    case KV_REQUEST_LEAVE:
+        ctrler_clerk_leave(admin, request->gids, request->n, now_ms, deadline_ms, on_changed,
+                           request);
+        break;
+    case KV_REQUEST_MOVE:
+        ctrler_clerk_move(admin, request->shard, request->gid, now_ms, deadline_ms, on_changed,
+                          request);
+        break;
+    case KV_REQUEST_STATUS:
+        start_status(request, now_ms);
+        break;
+    default:
+        ASSERT(request->kind == KV_REQUEST_TRANSFER);
+        if (request->gid == 0) {
+            start_transfer(request, &request->handle->ctrlers, now_ms);
+        } else {
+            ctrler_clerk_query(admin, CONFIG_LATEST, 0, 0, now_ms, deadline_ms, on_transfer_config,
+                               request);
+        }
+        break;
+    }
+}
+
+void kv_request_start(struct kv_request *request, uint64_t now_ms)
+{
+    struct shardkv *handle = request->handle;
+
+    TAILQ_INSERT_TAIL(&handle->started, request, link);
+    switch (request->kind) {
+    case KV_REQUEST_GET:
+        request->operation = clerk_get(handle->clerk, request->key, now_ms, request->deadline_ms,
+                                       on_clerk_end, request);
+        break;
+    case KV_REQUEST_WRITE:
+        request->operation = clerk_write(handle->clerk, request->write, now_ms,
+                                         request->deadline_ms, on_clerk_end, request);
+        break;
+    case KV_REQUEST_SCAN:
+        request->operation = clerk_scan(handle->clerk, request->key, request->after, request->limit,
+                                        now_ms, request->deadline_ms, on_clerk_end, request);
+        break;
+    default:
+        start_admin(request, now_ms);
+        break;
+    }
+}
+
+void kv_request_cancel(struct kv_request *request, uint64_t now_ms)
+{
+    struct shardkv *handle = request->handle;
+    bool is_change = request->kind == KV_REQUEST_JOIN || request->kind == KV_REQUEST_LEAVE ||
+                     request->kind == KV_REQUEST_MOVE;
+
+    if (request->kind <= KV_REQUEST_SCAN) {
+        clerk_cancel(handle->clerk, request->operation, now_ms);
+    } else if (request->operation != 0) {
+        caller_cancel(clerk_caller(handle->clerk), request->operation);
+    } else if (request->callback != NULL) {
+        /* The controller's clerk goes on until the deadline; nobody waits for it any more. */
+        kv_request_answer(request, kv_result_create(is_change ? ST_UNKNOWN : ST_CANCELLED, ""));
+    }
+}

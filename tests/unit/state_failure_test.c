@@ -1,0 +1,151 @@
+/* Failing writes: what the state store says and does when the disk does not take them. */
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include "tests/unit/state_stream.h"
+
+static void expect_failed_checkpoint(struct kit *kit, enum status status)
+{
+    struct kit_event *event;
+
+    kit_begin_checkpoint(kit, 1000, 3, "x", (uint64_t[]){3}, 1);
+    event = kit_wait(kit, IO_EVENT_CHECKPOINT);
+    assert_int_equal(event->event.checkpoint.status, status);
+    kit_free_event(&event);
+}
+
+/* A failed checkpoint says so, now and ever after; reads go on; the next start finds the last one
+ * that was finished. */
+static void a_failed_write_is_told_and_not_tried_again(void **state)
+{
+    struct rlimit before, tight;
+    struct io_snapshot snapshot;
+    struct kit kit;
+    char value[2000];
+
+    (void)state;
+    kit_init(&kit);
+    kit_open(&kit);
+    kit_put(&kit, 0, "kept", "value");
+    kit_checkpoint(&kit, 50, NULL, 0);
+    memset(value, 'v', sizeof(value));
+    value[sizeof(value) - 1] = '\0';
+    for (int i = 0; i < 100; i++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "x%05d", i);
+        kit_put(&kit, 3, key, value);
+    }
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    tight = before;
+    tight.rlim_cur = 50000;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    expect_failed_checkpoint(&kit, ST_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    expect_failed_checkpoint(&kit, ST_IO);
+    kit_expect(&kit, 3, "x00099", value);
+    kit_put(&kit, 3, "later", "still works");
+    kit_expect(&kit, 3, "later", "still works");
+    kit.io->ops->snapshot_open(kit.io, &snapshot);
+    assert_int_equal(snapshot.index, 0);
+    kit_close(&kit);
+    assert_int_equal(kit_try_open(&kit, 1, 50), ST_OK);
+    assert_int_equal(kit.meta.checkpoint, 1);
+    kit_expect(&kit, 0, "kept", "value");
+    kit_expect(&kit, 3, "x00099", NULL);
+    kit_fini(&kit);
+}
+
+static void a_full_disk_is_told_as_such(void **state)
+{
+    struct kit kit;
+    char value[5000];
+
+    (void)state;
+    kit_init(&kit);
+    if (mount("tmpfs", kit.path, "tmpfs", 0, "size=1m") != 0) {
+        kit_fini(&kit);
+        fprintf(stderr, "skipped: mounting a small file system needs root\n");
+        skip();
+    }
+    kit_open(&kit);
+    kit_checkpoint(&kit, 10, NULL, 0);
+    memset(value, 'v', sizeof(value));
+    value[sizeof(value) - 1] = '\0';
+    for (int i = 0; i < 300; i++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "x%05d", i);
+        kit_put(&kit, 3, key, value);
+    }
+    expect_failed_checkpoint(&kit, ST_NO_SPACE);
+    kit_close(&kit);
+    umount2(kit.path, MNT_DETACH);
+    kit_fini(&kit);
+}
+
+/* Disk full while a snapshot arrives: said so, thrown away, and the state goes on as before. */
+static void a_full_disk_ends_a_transfer_and_not_the_store(void **state)
+{
+    struct kit kit, source;
+    struct stream stream = {0};
+    enum status status = ST_OK;
+    char value[5000];
+
+    (void)state;
+    kit_init(&kit);
+    if (mount("tmpfs", kit.path, "tmpfs", 0, "size=1m") != 0) {
+        kit_fini(&kit);
+        fprintf(stderr, "skipped: mounting a small file system needs root\n");
+        skip();
+    }
+    kit_open(&kit);
+    kit_put(&kit, 0, "kept", "value");
+    kit_checkpoint(&kit, 10, NULL, 0);
+    kit_init(&source);
+    kit_open(&source);
+    memset(value, 'v', sizeof(value));
+    value[sizeof(value) - 1] = '\0';
+    for (int i = 0; i < 300; i++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "x%05d", i);
+        kit_put(&source, 0, key, value);
+    }
+    kit_checkpoint(&source, 100, NULL, 0);
+    stream_read(&stream, &source, 50000);
+    for (size_t i = 0; i < stream.n && status == ST_OK; i++) {
+        struct kit_event *event;
+
+        kit.io->ops->install_chunk(kit.io, 100, 3, stream.offsets[i], buf_slice(&stream.chunks[i]),
+                                   i + 1 == stream.n);
+        event = kit_wait(&kit, IO_EVENT_INSTALL_CHUNK);
+        status = event->event.install.status;
+        assert_true(status == ST_OK || event->event.install.offset == 0);
+        kit_free_event(&event);
+    }
+    assert_int_equal(status, ST_NO_SPACE);
+    kit_expect(&kit, 0, "kept", "value");
+    kit_put(&kit, 0, "later", "value");
+    kit_checkpoint(&kit, 20, NULL, 0); /* there is room again */
+    kit_close(&kit);
+    assert_int_equal(kit_try_open(&kit, 2, 20), ST_OK);
+    kit_expect(&kit, 0, "later", "value");
+    kit_close(&kit);
+    umount2(kit.path, MNT_DETACH);
+    kit_fini(&kit);
+    stream_fini(&stream);
+    kit_fini(&source);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failed_write_is_told_and_not_tried_again),
+        cmocka_unit_test(a_full_disk_is_told_as_such),
+        cmocka_unit_test(a_full_disk_ends_a_transfer_and_not_the_store),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

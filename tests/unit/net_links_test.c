@@ -222,8 +222,19 @@ static void a_silent_peer_is_given_up_after_an_election_timeout(void **state)
     pair_fini(&pair);
 }
 
+static void send_pong(int fd, uint64_t stamp)
+{
+    struct buf bytes = {0};
+    uint8_t body[8];
+
+    set_u64(body, stamp);
+    put_frame(&bytes, FRAME_PONG, slice_of(body, sizeof(body)));
+    assert_true(raw_send(fd, buf_slice(&bytes)));
+    buf_fini(&bytes);
+}
+
 /* Reads frames until nothing comes for a while. Counts their bytes, remembers the last PING's stamp
- * and whether an urgent message was among them. */
+ * and whether an urgent message was among them. Says that it is alive, not that it has read. */
 static size_t read_for_a_while(int fd, uint64_t *stamp, bool *urgent)
 {
     struct timeval limit = {.tv_usec = 300000};
@@ -240,20 +251,10 @@ static size_t read_for_a_while(int fd, uint64_t *stamp, bool *urgent)
             *urgent = true;
         }
         buf_clear(&got);
+        send_pong(fd, 0);
     }
     buf_fini(&got);
     return total;
-}
-
-static void send_pong(int fd, uint64_t stamp)
-{
-    struct buf bytes = {0};
-    uint8_t body[8];
-
-    set_u64(body, stamp);
-    put_frame(&bytes, FRAME_PONG, slice_of(body, sizeof(body)));
-    assert_true(raw_send(fd, buf_slice(&bytes)));
-    buf_fini(&bytes);
 }
 
 /* The other side takes bytes in, but does not say that it has read them: they may all wait in

@@ -133,6 +133,8 @@ static void what_is_no_request_is_refused_with_its_id(void **state)
                    "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"cas\",\"key\":\"k\",\"arg\":\"v\"}",
                    "{\"id\":1,\"ok\":false");
+    expect_refused("{\"id\":1,\"op\":\"get\",\"key\":\"\"}",
+                   "{\"id\":1,\"ok\":false,\"err\":\"a key has 1 to 4096 bytes\"}");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":0}", "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":2147483648}", "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":-1}", "{\"id\":1,\"ok\":false");

@@ -30,7 +30,7 @@ static void check_call(const struct call *call)
     ASSERT(call->quick <= call->group->replicas.n);
 }
 
-/* ---- Starting a try ------------------------------------------------------------------------ */
+/* ---- Starting a try ---- */
 
 static void remove_try(struct call *call, size_t index)
 {
@@ -143,7 +143,7 @@ static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
     caller_try_start(call, now_ms, replica);
 }
 
-/* ---- Answers ------------------------------------------------------------------------------- */
+/* ---- Answers ---- */
 
 enum meaning {
     DEFINITE,  /* the call's end */
@@ -278,7 +278,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
     }
 }
 
-/* ---- Silence and broken connections -------------------------------------------------------- */
+/* ---- Silence and broken connections ---- */
 
 void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool unsent)
 {

@@ -22,7 +22,7 @@
 #define KV_MAX_OPERATIONS           16
 #define PROTO_MAX_SCAN              10000u     /* keys in one page */
 #define PROTO_SCAN_BYTES            (1u << 20) /* of one page, at least one record */
-#define PROTO_MAX_CHUNK             (1u << 20) /* of a shard in one piece; a larger record goes alone */
+#define PROTO_MAX_CHUNK             (1u << 20) /* of a shard; a larger record goes alone */
 #define PROTO_MAX_CURSOR            8192u /* of SHARD_PULL: a key and what the server adds to it */
 #define PROTO_REQUEST_HEADER_BYTES  24
 #define PROTO_RESPONSE_HEADER_BYTES 36

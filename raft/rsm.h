@@ -104,8 +104,8 @@ uint64_t group_next_deadline_ms(const struct group *group);
  *   ST_NOT_LEADER, ST_BUSY, ST_READ_ONLY, ST_SHUTDOWN, ST_TOO_LARGE, and ST_INVALID for a
  *                  min_stamp more than SESSION_MAX_AHEAD_US ahead of cluster time:
  *                  certainly not applied, now or later
- *                  (ST_NOT_LEADER of an appended one: an entry of a later term was applied at or
- *                  below its index, so no log can hold it any more)
+ *                  (ST_NOT_LEADER of an appended one: an entry of another term was applied at its
+ *                  index, or one of a later term below it, so it can't be committed any more)
  *   ST_UNKNOWN     it was appended and its end can't be known here any more
  * Called from group_step or, for an immediate refusal, from group_propose itself. */
 typedef void (*group_proposal_done)(void *context, enum status status, struct slice result);

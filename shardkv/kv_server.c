@@ -77,8 +77,12 @@ static void transport_send(void *context, const char *url, struct buf *message)
 
 static void endpoint_down(struct kv_server *server, io_endpoint endpoint)
 {
+    char url[SPEC_MAX_URL + 1];
+
     if (endpoint < server->n_urls && server->urls[endpoint][0] != '\0') {
-        caller_on_down(server->caller, server->context.now_ms, server->urls[endpoint]);
+        /* A copy: calls go on to other servers meanwhile, and the table may move. */
+        memcpy(url, server->urls[endpoint], sizeof(url));
+        caller_on_down(server->caller, server->context.now_ms, url);
     }
 }
 

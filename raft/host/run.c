@@ -301,6 +301,15 @@ static enum status open_service(struct host *host, struct io_log_content *conten
     return host->service->create(&parts, &host->server, error);
 }
 
+/* A replica whose log was lost must not vote as if it remembered. */
+static bool log_is_missing(const struct host *host, const struct io_log_content *content)
+{
+    static const uint8_t unknown[16];
+
+    return memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) != 0 &&
+           content->hard_state.term == 0 && content->n_entries == 0 && content->begin_index == 0;
+}
+
 static enum status open_disk(struct host *host, char *error)
 {
     struct store_mail mail = {host->net, mail_post, mail_deliver};
@@ -313,6 +322,7 @@ static enum status open_disk(struct host *host, char *error)
 
     snprintf(path, sizeof(path), "%s/wal", host->settings->data);
     wal_options_default(&wal_options, path);
+    wal_options.identity = host->identity.incarnation;
     wal_options.mail = mail;
     wal_options.trace = &host->trace;
     status = wal_open(&wal_options, &host->wal, error);
@@ -320,6 +330,14 @@ static enum status open_disk(struct host *host, char *error)
         return status;
     }
     wal_content(host->wal, host->settings->gid, &content);
+    if (log_is_missing(host, &content)) {
+        snprintf(
+            error, STORE_ERROR_BYTES,
+            "%.200s: the Raft log is gone, but META says that this replica has taken part in a "
+            "cluster: put the log back, or rebuild this replica from its peers",
+            path);
+        return ST_CORRUPT;
+    }
     snprintf(path, sizeof(path), "%s/state", host->settings->data);
     state_options_default(&state_options, path, host->settings->gid);
     state_options.mail = mail;

@@ -3,11 +3,11 @@
  *
  * A proposal that was appended at (index, term) is told one of three ends:
  *   ST_OK          the entry applied at `index` has `term`: it is that very entry.
- *   ST_NOT_LEADER  an entry of a later term was applied at or below `index`. Terms never fall along
- *                  a log and a committed entry is in every later leader's log, so no log can ever
- *                  again hold an entry of the older term at `index`: certainly not applied.
- *   ST_UNKNOWN     a snapshot jumped over `index`, or the group ended.
- * Losing leadership ends nothing: another leader may still commit the entry.
+ *   ST_NOT_LEADER  an entry of another term was applied at `index`, or one of a later term below
+ * it. What is committed stays, and terms never fall along a log: so this entry will never be in a
+ * committed log. (The other term may also be an earlier one: a later leader may commit what it had
+ * before this entry's leader was elected.) ST_UNKNOWN     a snapshot jumped over `index`, or the
+ * group ended. Losing leadership ends nothing: another leader may still commit the entry.
  */
 #include "raft/rsm/group.h"
 #include "raft/wire.h"
@@ -261,24 +261,25 @@ static void take_overtaken(struct group *group, raft_term term, struct rsm_propo
 void rsm_proposals_applied(struct group *group, raft_index index, raft_term term,
                            struct slice result)
 {
-    struct rsm_proposal_list overtaken = STAILQ_HEAD_INITIALIZER(overtaken);
-    struct rsm_proposal *first = RB_MIN(rsm_proposal_tree, &group->proposals.waiting);
+    struct rsm_proposal_list lost = STAILQ_HEAD_INITIALIZER(lost);
+    struct rsm_proposal_list applied = STAILQ_HEAD_INITIALIZER(applied);
+    struct rsm_proposal *proposal;
 
-    ASSERT(first == NULL || first->index >= index);
     if (term > group->proposals.applied_term) {
         group->proposals.applied_term = term;
-        take_overtaken(group, term, &overtaken);
-        first = RB_MIN(rsm_proposal_tree, &group->proposals.waiting);
+        take_overtaken(group, term, &lost);
     }
-    if (first != NULL && first->index == index) {
-        struct rsm_proposal_list ended = STAILQ_HEAD_INITIALIZER(ended);
-        ASSERT(first->term == term);
-        take_waiting(group, first, &ended);
-        end_list(group, &overtaken, ST_NOT_LEADER);
-        proposal_end(group, first, ST_OK, result);
-        return;
+    while ((proposal = RB_MIN(rsm_proposal_tree, &group->proposals.waiting)) != NULL &&
+           proposal->index <= index) {
+        ASSERT(proposal->index == index);
+        take_waiting(group, proposal, proposal->term == term ? &applied : &lost);
     }
-    end_list(group, &overtaken, ST_NOT_LEADER);
+    end_list(group, &lost, ST_NOT_LEADER);
+    if (!STAILQ_EMPTY(&applied)) {
+        proposal = STAILQ_FIRST(&applied);
+        ASSERT(STAILQ_NEXT(proposal, next) == NULL);
+        proposal_end(group, proposal, ST_OK, result);
+    }
 }
 
 void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term)

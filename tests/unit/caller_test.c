@@ -9,7 +9,7 @@
 
 #include "tests/unit/caller_story.h"
 
-/* ---- The plain course ---------------------------------------------------------------------- */
+/* ---- The plain course ---- */
 
 static void the_first_try_leaves_at_once_and_its_answer_is_the_end(void **state)
 {
@@ -146,7 +146,7 @@ static void a_definite_refusal_is_the_end(void **state)
     assert_false(story->ended.maybe_applied);
 }
 
-/* ---- Ends from outside --------------------------------------------------------------------- */
+/* ---- Ends from outside ---- */
 
 static void cancelling_says_what_may_have_happened(void **state)
 {
@@ -197,7 +197,7 @@ static void the_server_is_told_how_long_the_answer_matters(void **state)
     proto_request_fini(&request);
 }
 
-/* ---- Preferred replicas -------------------------------------------------------------------- */
+/* ---- Preferred replicas ---- */
 
 static void the_preferred_replica_is_asked_first_each_time(void **state)
 {
@@ -264,7 +264,7 @@ static void asked_alone_a_replica_that_is_down_shows_at_once(void **state)
     assert_int_equal(story->ended.status, ST_TIMEOUT);
 }
 
-/* ---- Everything at once -------------------------------------------------------------------- */
+/* ---- Everything at once ---- */
 
 static void random_fault(struct fake_cluster *world, struct fake_server *server)
 {

@@ -9,7 +9,7 @@
 
 #include "tests/unit/clerk_story.h"
 
-/* ---- The plain course ---------------------------------------------------------------------- */
+/* ---- The plain course ---- */
 
 static void what_was_put_is_read(void **state)
 {
@@ -92,7 +92,7 @@ static void the_keys_of_a_write_lie_in_one_shard(void **state)
     assert_int_equal(fake_times_applied(&story->world, "both"), 1);
 }
 
-/* ---- Moving shards ------------------------------------------------------------------------- */
+/* ---- Moving shards ---- */
 
 static void a_shard_that_moved_is_found_by_the_hint_at_once(void **state)
 {
@@ -228,7 +228,7 @@ static void a_shard_that_nobody_owns_is_waited_for(void **state)
     assert_int_equal(fake_times_applied(&story->world, "early"), 0);
 }
 
-/* ---- How writes end ------------------------------------------------------------------------ */
+/* ---- How writes end ---- */
 
 static void a_write_whose_group_cannot_be_reached_is_certainly_not_applied(void **state)
 {
@@ -468,7 +468,7 @@ static void too_many_writes_wait_and_still_end_in_time(void **state)
     mem_free(ends);
 }
 
-/* ---- Ends from outside --------------------------------------------------------------------- */
+/* ---- Ends from outside ---- */
 
 static void cancelled_operations_say_what_may_have_happened(void **state)
 {

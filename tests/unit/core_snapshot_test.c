@@ -369,6 +369,42 @@ static void a_chunk_that_cannot_be_read_is_asked_for_again(void **state)
     world_destroy(world);
 }
 
+static void chunk_stored(struct world *world, raft_index index, uint64_t offset)
+{
+    struct raft_event event = {.type = RAFT_EVENT_CHUNK_STORED};
+
+    event.chunk_stored.index = index;
+    event.chunk_stored.offset = offset;
+    world_step(world, 3, &event);
+}
+
+/* Chunks of an earlier term are still being stored when a new leader goes on: their late answers
+ * say nothing about its last chunk. */
+static void a_late_answer_is_not_taken_for_that_of_the_last_chunk(void **state)
+{
+    struct world *world = world_create(3, 16);
+    struct raft_message message = chunk_message(10, 2, 0, "first", false);
+
+    (void)state;
+    inject_chunk(world, message); /* of term 2 */
+    for (int i = 0; i < 2; i++) {
+        message = chunk_message(10, 2, (uint64_t)i * 5, i == 0 ? "first" : "last", i == 1);
+        message.term = 3;
+        inject_chunk(world, message);
+        if (i == 0) {
+            chunk_stored(world, 10, 5); /* answers that of term 2 */
+        }
+    }
+    assert_int_equal(world->nodes[3].n_stores, 3);
+    chunk_stored(world, 10, 5); /* answers the first one of term 3 */
+    world_timeout(world, 3);
+    assert_int_equal(raft_role(core_of(world, 3)), RAFT_FOLLOWER); /* still being switched */
+    chunk_stored(world, 10, 5); /* the last one was not taken: nothing is being switched */
+    world_timeout(world, 3);
+    assert_int_equal(raft_role(core_of(world, 3)), RAFT_PRE_CANDIDATE);
+    world_destroy(world);
+}
+
 static void an_install_that_fails_is_tried_again(void **state)
 {
     struct world *world = world_create(3, 15);
@@ -406,6 +442,7 @@ int main(void)
         cmocka_unit_test(a_crash_between_the_switch_and_the_reset_is_harmless),
         cmocka_unit_test(the_log_behind_a_snapshot_in_flight_is_kept_for_a_bounded_time),
         cmocka_unit_test(a_chunk_that_cannot_be_read_is_asked_for_again),
+        cmocka_unit_test(a_late_answer_is_not_taken_for_that_of_the_last_chunk),
         cmocka_unit_test(an_install_that_fails_is_tried_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

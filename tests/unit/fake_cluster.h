@@ -179,7 +179,7 @@ static inline struct fake_event *fake_schedule(struct fake_cluster *world, uint6
     return event;
 }
 
-/* ---- The servers' side --------------------------------------------------------------------- */
+/* ---- The servers' side ---- */
 
 static inline struct fake_key *fake_find(struct fake_cluster *world, struct slice key)
 {

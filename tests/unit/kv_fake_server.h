@@ -36,7 +36,7 @@ struct server {
     uint32_t writes;
 };
 
-/* ---- The server ---------------------------------------------------------------------------- */
+/* ---- The server ---- */
 
 static inline struct stored *find_key(struct server *server, struct slice key)
 {

@@ -25,7 +25,7 @@
 
 struct fixture {
     struct world *world;
-    size_t n_groups, n_replicas;
+    size_t n_ctrlers, n_groups, n_replicas;
     struct spec ctrlers, groups[FIXTURE_MAX_GROUPS];
     /* Options, to be set between init and start; 0: the default. */
     uint32_t piece_bytes, max_sessions, max_copies;
@@ -208,7 +208,7 @@ static inline size_t fixture_node(const struct fixture *fixture, size_t group, s
 static inline void fixture_init(struct fixture *fixture, size_t n_groups, size_t n_replicas,
                                 uint64_t seed)
 {
-    *fixture = (struct fixture){.n_groups = n_groups, .n_replicas = n_replicas};
+    *fixture = (struct fixture){.n_ctrlers = 1, .n_groups = n_groups, .n_replicas = n_replicas};
     fixture->world = world_create(seed);
 }
 
@@ -235,7 +235,7 @@ static inline void fixture_start(struct fixture *fixture)
     struct caller_options options;
     uint8_t id[16] = "the test's admin";
 
-    world_make_spec(fixture->world, 0, 1, &fixture->ctrlers);
+    world_make_spec(fixture->world, 0, fixture->n_ctrlers, &fixture->ctrlers);
     fixture_add(fixture, 0, &fixture->ctrlers, &fixture_ctrler_ops);
     for (size_t g = 0; g < fixture->n_groups; g++) {
         world_make_spec(fixture->world, fixture_gid(g), fixture->n_replicas, &fixture->groups[g]);

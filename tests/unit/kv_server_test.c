@@ -130,6 +130,44 @@ static void a_group_on_fresh_disks_under_a_known_gid_does_not_serve(void **state
     fixture_fini(&f);
 }
 
+/* Several calls wait for a server that is lost; the first of them goes on to one that was never
+ * asked before, and the table of known servers grows while the others are still being told. */
+static void lose_server_with_calls(uint64_t seed)
+{
+    struct fixture f;
+    config_num num;
+
+    fixture_init(&f, 2, 3, seed);
+    f.n_ctrlers = 6; /* so that group 0 has the endpoints 7, 8, 9 */
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    fixture_crash_group(&f, 1);
+    num = fixture_join(&f, 1);
+    fixture_crash_group(&f, 0);
+    fixture_start_group(&f, 1);
+    for (unsigned i = 0; i < 1500; i++) {
+        struct io_event down = {.type = IO_EVENT_ENDPOINT_DOWN};
+
+        world_run_ms(f.world, 1);
+        down.now_ms = world_now_ms(f.world);
+        down.endpoint.endpoint = 7 + i % 3;
+        if (fixture_leader(&f, 1) != SIZE_MAX) {
+            kv_server_step(fixture_server(&f, 1, fixture_leader(&f, 1)), &down);
+        }
+    }
+    fixture_start_group(&f, 0);
+    fixture_settle(&f, num, 3);
+    fixture_fini(&f);
+}
+
+static void a_lost_server_is_remembered_while_calls_go_on_elsewhere(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 6; seed++) { /* each begins at another replica */
+        lose_server_with_calls(seed);
+    }
+}
+
 /* ---- What is refused ---- */
 
 static void requests_out_of_bounds_are_invalid(void **state)
@@ -454,6 +492,7 @@ int main(void)
         cmocka_unit_test(only_the_leader_answers_and_the_others_point_to_it),
         cmocka_unit_test(a_group_refuses_what_it_does_not_own_and_names_the_owner),
         cmocka_unit_test(a_group_on_fresh_disks_under_a_known_gid_does_not_serve),
+        cmocka_unit_test(a_lost_server_is_remembered_while_calls_go_on_elsewhere),
         cmocka_unit_test(requests_out_of_bounds_are_invalid),
         cmocka_unit_test(bytes_that_are_no_request_do_no_harm),
         cmocka_unit_test(a_retry_is_answered_from_the_session),

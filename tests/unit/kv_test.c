@@ -9,7 +9,7 @@
 #include "client/kv.h"
 #include "tests/unit/kv_fake_server.h"
 
-/* ---- The story's frame --------------------------------------------------------------------- */
+/* ---- The story's frame ---- */
 
 struct story {
     struct server server;
@@ -65,7 +65,7 @@ static int story_end(void **state)
     return 0;
 }
 
-/* ---- Reading and writing ------------------------------------------------------------------- */
+/* ---- Reading and writing ---- */
 
 static void assert_value(struct shardkv *handle, const char *key, const char *value)
 {
@@ -174,7 +174,7 @@ static void a_scan_is_in_order(void **state)
     shardkv_result_free(result);
 }
 
-/* ---- Administration ------------------------------------------------------------------------ */
+/* ---- Administration ---- */
 
 static void the_configuration_and_status_are_handed_out(void **state)
 {
@@ -214,7 +214,7 @@ static void changes_tell_the_new_number_or_why_not(void **state)
     assert_int_equal(shardkv_transfer(story->handle, 9, 1, 0, NULL), SHARDKV_NO_GROUP);
 }
 
-/* ---- Trouble ------------------------------------------------------------------------------- */
+/* ---- Trouble ---- */
 
 static void a_server_that_is_down_is_told_from_one_that_is_silent(void **state)
 {
@@ -281,7 +281,7 @@ static void bad_options_are_refused_with_a_line(void **state)
     assert_int_not_equal(shardkv_open(&options, &handle, NULL, 0), SHARDKV_OK);
 }
 
-/* ---- Many at once -------------------------------------------------------------------------- */
+/* ---- Many at once ---- */
 
 struct tally {
     pthread_mutex_t mutex;

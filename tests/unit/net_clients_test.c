@@ -301,6 +301,34 @@ static void a_number_is_not_used_again(void **state)
 /* ---- Limits -----------------------------------------------------------------------------------
  */
 
+/* A PING is answered at once and with its stamp, however recently something was sent. */
+static void each_ping_is_answered(void **state)
+{
+    struct stage stage;
+    int fd;
+
+    (void)state;
+    stage_init(&stage);
+    node_start(&stage.server);
+    fd = raw_client(&stage.server);
+    for (uint64_t stamp = 7; stamp < 17; stamp++) {
+        struct buf bytes = {0};
+        struct frame frame;
+        uint8_t body[8];
+
+        set_u64(body, stamp);
+        put_frame(&bytes, FRAME_PING, slice_of(body, sizeof(body)));
+        assert_true(raw_send(fd, buf_slice(&bytes)));
+        buf_clear(&bytes);
+        assert_true(raw_read_frame(fd, &bytes, &frame));
+        assert_int_equal(frame.kind, FRAME_PONG);
+        assert_true(get_u64(frame.body.data) == stamp);
+        buf_fini(&bytes);
+    }
+    close(fd);
+    stage_fini(&stage);
+}
+
 static void two_hundred_connections_are_served(void **state)
 {
     enum { N = 200 };
@@ -466,6 +494,7 @@ int main(void)
         cmocka_unit_test(a_refused_client_fails_fast_until_it_is_tried_again),
         cmocka_unit_test(the_server_hears_that_a_client_left),
         cmocka_unit_test(a_number_is_not_used_again),
+        cmocka_unit_test(each_ping_is_answered),
         cmocka_unit_test(two_hundred_connections_are_served),
         cmocka_unit_test(connections_beyond_the_limit_are_closed_and_slots_come_back),
         cmocka_unit_test(a_client_that_does_not_read_is_paused_then_closed),

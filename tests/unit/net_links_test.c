@@ -124,6 +124,8 @@ static void a_refused_peer_is_tried_again_and_a_new_hello_counts(void **state)
     node_start(&pair.one);
     node_start(&pair.two);
     assert_true(node_wait_trace(&pair.one, "by=peer status=WRONG_CLUSTER", WITHIN_MS));
+    pause_ms(400);
+    assert_int_equal(node_stats(&pair.two).refused, 1); /* not hammered */
     node_call(&pair.one, learn_cluster, NULL);
     pair_wait_linked(&pair);
     pair_fini(&pair);
@@ -216,6 +218,80 @@ static void a_silent_peer_is_given_up_after_an_election_timeout(void **state)
     assert_true(node_wait(&pair.one, IO_EVENT_PEER_UP, 2, 2, WITHIN_MS));
     close(first);
     close(second);
+    close(listening);
+    pair_fini(&pair);
+}
+
+static void send_pong(int fd, uint64_t stamp)
+{
+    struct buf bytes = {0};
+    uint8_t body[8];
+
+    set_u64(body, stamp);
+    put_frame(&bytes, FRAME_PONG, slice_of(body, sizeof(body)));
+    assert_true(raw_send(fd, buf_slice(&bytes)));
+    buf_fini(&bytes);
+}
+
+/* Reads frames until nothing comes for a while. Counts their bytes, remembers the last PING's stamp
+ * and whether an urgent message was among them. Says that it is alive, not that it has read. */
+static size_t read_for_a_while(int fd, uint64_t *stamp, bool *urgent)
+{
+    struct timeval limit = {.tv_usec = 300000};
+    struct buf got = {0};
+    struct frame frame;
+    size_t total = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    while (raw_read_frame(fd, &got, &frame)) { /* it never reads past the frame */
+        total += got.len;
+        if (frame.kind == FRAME_PING) {
+            *stamp = get_u64(frame.body.data);
+        } else if (frame.kind == FRAME_BATCH) {
+            *urgent = true;
+        }
+        buf_clear(&got);
+        send_pong(fd, 0);
+    }
+    buf_fini(&got);
+    return total;
+}
+
+/* The other side takes bytes in, but does not say that it has read them: they may all wait in
+ * buffers on the way. So bulk stops at the window, and what is urgent does not. */
+static void no_more_is_on_the_way_than_the_window_but_urgent_messages(void **state)
+{
+    enum { WINDOW = 4096 * 3000, BULK = 40 << 20 };
+    struct pair pair;
+    int listening, fd;
+    uint64_t stamp = 0;
+    bool urgent = false;
+    size_t got;
+
+    (void)state;
+    pair_init(&pair);
+    pair.one.options.election_timeout_ms = 3000;
+    pair.one.options.heartbeat_ms = 1000; /* so that it is quiet when the window is full */
+    listening = listen_on(url_port(pair.spec.replicas[1].url));
+    node_start(&pair.one);
+    fd = mute_peer_accept(listening, &pair.spec);
+    assert_true(node_wait(&pair.one, IO_EVENT_PEER_UP, 2, 1, WITHIN_MS));
+    node_peer_send(&pair.one, 2, IO_BULK, NULL, BULK);
+    got = read_for_a_while(fd, &stamp, &urgent);
+    assert_in_range(got, WINDOW / 2, WINDOW + (1u << 20));
+    assert_false(urgent);
+
+    send_pong(fd, 0); /* alive, but nothing was read */
+    node_peer_send(&pair.one, 2, IO_URGENT, "vote", 4);
+    got = read_for_a_while(fd, &stamp, &urgent);
+    assert_true(urgent);
+    assert_true(got < 1000);
+
+    send_pong(fd, UINT64_MAX); /* more than was ever sent: a lie, ignored */
+    send_pong(fd, stamp);      /* now it was */
+    got = read_for_a_while(fd, &stamp, &urgent);
+    assert_in_range(got, WINDOW / 2, WINDOW + (1u << 20));
+    close(fd);
     close(listening);
     pair_fini(&pair);
 }
@@ -321,6 +397,7 @@ int main(void)
         cmocka_unit_test(a_refused_peer_is_tried_again_and_a_new_hello_counts),
         cmocka_unit_test(a_peer_that_restarts_is_noticed_and_traffic_resumes),
         cmocka_unit_test(a_silent_peer_is_given_up_after_an_election_timeout),
+        cmocka_unit_test(no_more_is_on_the_way_than_the_window_but_urgent_messages),
         cmocka_unit_test(an_idle_link_stays_up_by_pings),
         cmocka_unit_test(a_loop_that_stalled_does_not_blame_its_peers),
         cmocka_unit_test(a_dial_to_a_black_hole_does_not_make_a_link),

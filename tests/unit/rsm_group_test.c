@@ -93,6 +93,44 @@ static void a_proposal_overwritten_by_another_leader_was_not_applied(void **stat
     bench_destroy(&bench);
 }
 
+/* A leads and appends; B leads after it and appends in the same places, unseen by C; A leads again
+ * and commits what it had. So B finds entries of an earlier term in the places of its own. */
+static void a_proposal_overwritten_by_an_earlier_term_was_not_applied(void **state)
+{
+    struct bench *bench = started(3, 26);
+    raft_id a = bench_leader(bench), b = 0;
+    struct bench_call kept[4], lost[2];
+
+    (void)state;
+    bench_replica(bench, a)->cut = true;
+    for (size_t i = 0; i < 4; i++) {
+        bench_propose(bench, a, "inc", &kept[i]);
+    }
+    for (int i = 0; i < 5000 && b == 0; i++) {
+        bench_turn(bench);
+        for (raft_id id = 1; id <= 3; id++) {
+            b = id != a && group_is_leader(bench_replica(bench, id)->group) ? id : b;
+        }
+    }
+    bench_replica(bench, b)->cut = true; /* its first entry is on the way, and lost */
+    bench_propose(bench, b, "dec", &lost[0]);
+    bench_propose(bench, b, "dec", &lost[1]);
+    bench_run(bench, 1000);
+    bench_replica(bench, a)->cut = false;
+    assert_int_equal(bench_leader(bench), a);
+    bench_replica(bench, b)->cut = false;
+    assert_true(bench_run_until_ended(bench, &lost[1], 2000));
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(lost[i].status, ST_NOT_LEADER);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(kept[i].status, ST_OK);
+    }
+    bench_converge(bench);
+    assert_int_equal(bench_counter(bench, b), 4);
+    bench_destroy(&bench);
+}
+
 /* The deposed leader's entry reached the others, whose answers it never heard: its successor
  * commits it, and the proposer hears so from the leader that lost its office. */
 static void a_proposal_that_survives_its_leader_is_ok(void **state)
@@ -541,6 +579,7 @@ int main(void)
         cmocka_unit_test(three_replicas_apply_the_same),
         cmocka_unit_test(a_follower_refuses_at_once),
         cmocka_unit_test(a_proposal_overwritten_by_another_leader_was_not_applied),
+        cmocka_unit_test(a_proposal_overwritten_by_an_earlier_term_was_not_applied),
         cmocka_unit_test(a_proposal_that_survives_its_leader_is_ok),
         cmocka_unit_test(a_proposal_that_a_snapshot_jumped_over_is_unknown),
         cmocka_unit_test(destroying_ends_everything),

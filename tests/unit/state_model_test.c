@@ -3,7 +3,7 @@
  * state must be that of the last finished checkpoint. */
 #include "tests/unit/state_kit.h"
 
-#define SEEDS  150
+#define SEEDS  60
 #define STEPS  400
 #define RANGES 4
 #define KINDS  2

@@ -9,31 +9,28 @@ static int cli_help(struct cli *cli, int argc, char **argv);
 static int cli_version(struct cli *cli, int argc, char **argv);
 
 static const struct cli_verb verbs[] = {
-    {"get", "KEY [--raw]", "print the value of a key (--raw: its bytes as they are)", cli_get, 1,
-     1},
-    {"put", "KEY VALUE", "set a key; VALUE - reads standard input", cli_put, 2, 2},
-    {"append", "KEY VALUE", "add to the end of a value; prints its new length", cli_append, 2, 2},
-    {"del", "KEY", "delete a key", cli_del, 1, 1},
+    {"get", "KEY [--raw]", "print the value of a key (--raw: its bytes as they are)", cli_get},
+    {"put", "KEY VALUE", "set a key; VALUE - reads standard input", cli_put},
+    {"append", "KEY VALUE", "add to the end of a value; prints its new length", cli_append},
+    {"del", "KEY", "delete a key", cli_del},
     {"cas", "KEY (--absent | --expect OLD) NEW", "set a key if its value is what is expected",
-     cli_cas, 2, 2},
+     cli_cas},
     {"scan", "[PREFIX] [--limit N] [--keys-only]", "list keys and values in bytewise order",
-     cli_scan, 0, 1},
-    {"config", "[NUM]", "print a configuration, the latest by default", cli_config, 0, 1},
-    {"join", "GID SPEC [GID SPEC ...]", "add replica groups; SPEC is ID=URL,ID=URL,...", cli_join,
-     2, -1},
-    {"leave", "GID ...", "remove replica groups; their shards go to the others", cli_leave, 1, -1},
-    {"move", "SHARD GID", "assign one shard to a group", cli_move, 2, 2},
-    {"status", "", "every replica, shard and move, as far as they can be reached", cli_status, 0,
-     0},
+     cli_scan},
+    {"config", "[NUM]", "print a configuration, the latest by default", cli_config},
+    {"join", "GID SPEC [GID SPEC ...]", "add replica groups; SPEC is ID=URL,ID=URL,...", cli_join},
+    {"leave", "GID ...", "remove replica groups; their shards go to the others", cli_leave},
+    {"move", "SHARD GID", "assign one shard to a group", cli_move},
+    {"status", "", "every replica, shard and move, as far as they can be reached", cli_status},
     {"transfer", "GID ID", "hand leadership of a group (0: the controllers) to a replica",
-     cli_transfer, 2, 2},
+     cli_transfer},
     {"wait", "[--shards] [--timeout MS]",
-     "until every group has a leader (--shards: and no shard is moving)", cli_wait, 0, 0},
-    {"pipe", "", "JSON requests on stdin, JSON replies on stdout", cli_pipe, 0, 0},
-    {"shell", "", "an interactive prompt for all of these", cli_shell, 0, 0},
-    {"bench", "[options]", "measure throughput and latency; see help bench", cli_bench, 0, -1},
-    {"version", "", "print the version", cli_version, 0, 0},
-    {"help", "[VERB]", "print this, or how a verb is used", cli_help, 0, 1},
+     "until every group has a leader (--shards: and no shard is moving)", cli_wait},
+    {"pipe", "", "JSON requests on stdin, JSON replies on stdout", cli_pipe},
+    {"shell", "", "an interactive prompt for all of these", cli_shell},
+    {"bench", "[options]", "measure throughput and latency; see help bench", cli_bench},
+    {"version", "", "print the version", cli_version},
+    {"help", "[VERB]", "print this, or how a verb is used", cli_help},
 };
 
 const struct cli_verb *cli_verbs(size_t *n)
@@ -215,7 +212,13 @@ static int cli_help(struct cli *cli, int argc, char **argv)
         return cli_usage_error("help", "no such verb");
     }
     printf("usage: shardkv-cli %s %s\n  %s\n", verb->name, verb->arguments, verb->help);
-    if (strcmp(verb->name, "bench") == 0) {
+    if (strcmp(verb->name, "wait") == 0) {
+        printf("  Gives up after --timeout MS, by default 30000, with exit code 3.\n");
+    } else if (strcmp(verb->name, "pipe") == 0) {
+        printf("  {\"id\":1,\"op\":\"put\",\"key\":\"k\",\"arg\":\"v\"} -> "
+               "{\"id\":1,\"ok\":true,\"out\":null}\n"
+               "  See shardkv-cli(1) for all operations.\n");
+    } else if (strcmp(verb->name, "bench") == 0) {
         printf("  --op put|get|append|mixed  --read-ratio 0.95  --clients 64  --connections 1\n"
                "  --key-bytes 16  --value-bytes 256  --keys 100000  --seconds 5 | --ops N\n"
                "  --rate OPS  --fill\n");

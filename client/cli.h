@@ -41,12 +41,11 @@ struct cli_verb {
     const char *arguments; /* for the usage line */
     const char *help;
     int (*run)(struct cli *cli, int argc, char **argv);
-    int min_arguments, max_arguments; /* -1: any number */
 };
 const struct cli_verb *cli_find_verb(const char *name);
 const struct cli_verb *cli_verbs(size_t *n);
 
-/* Runs one verb with its arguments; checks their number. Returns the exit code. */
+/* Runs one verb, argv[0], with its arguments, whose number it checks. Returns the exit code. */
 int cli_run(struct cli *cli, int argc, char **argv);
 
 /* The handle; NULL after a message on stderr. */

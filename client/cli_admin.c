@@ -4,6 +4,8 @@
 
 #include "client/cli.h"
 
+#define MAX_GROUPS 1024
+
 /* ---- Config ---- */
 
 static void print_config(const struct shardkv_config *config)
@@ -90,40 +92,50 @@ static bool parse_gid(const char *text, uint32_t *gid)
     return true;
 }
 
-int cli_join(struct cli *cli, int argc, char **argv)
+/* GID SPEC pairs; NULL, or what is wrong. The library checks the specs. */
+static const char *parse_groups(int n, char **argv, struct shardkv_join *groups)
 {
-    struct shardkv_join groups[64];
-    struct shardkv_result *result = NULL;
-    int n = argc / 2;
-
-    if (argc < 2 || argc % 2 != 0 || n > 64) {
-        return cli_usage_error("join", "needs GID SPEC, up to 64 times");
-    }
     for (int i = 0; i < n; i++) {
         groups[i].replicas = argv[2 * i + 1];
         if (!parse_gid(argv[2 * i], &groups[i].gid)) {
-            return cli_usage_error("join", "a GID is a number from 1 to 2147483647");
+            return "a GID is a number from 1 to 2147483647";
         }
+    }
+    return NULL;
+}
+
+int cli_join(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_join groups[MAX_GROUPS];
+    struct shardkv_result *result = NULL;
+    const char *wrong;
+
+    if (argc < 2 || argc % 2 != 0 || argc / 2 > MAX_GROUPS) {
+        return cli_usage_error("join", "needs GID SPEC, one or more times");
+    }
+    wrong = parse_groups(argc / 2, argv, groups);
+    if (wrong != NULL) {
+        return cli_usage_error("join", wrong);
     }
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
-    shardkv_join(cli->kv, groups, (size_t)n, cli->timeout_ms, &result);
+    shardkv_join(cli->kv, groups, (size_t)argc / 2, cli->timeout_ms, &result);
     if (result->code == SHARDKV_INVALID) {
-        int code = cli_usage_error("join", result->message);
         shardkv_result_free(result);
-        return code;
+        return cli_usage_error("join", "a SPEC is ID=URL,ID=URL,... of 1 to 9 replicas, IDs from 1 "
+                                       "to 255, URLs as tcp://host:port, each once");
     }
     return end_change(cli, "join", argv[0], result);
 }
 
 int cli_leave(struct cli *cli, int argc, char **argv)
 {
-    uint32_t gids[64];
+    uint32_t gids[MAX_GROUPS];
     struct shardkv_result *result = NULL;
 
-    if (argc < 1 || argc > 64) {
-        return cli_usage_error("leave", "needs 1 to 64 GIDs");
+    if (argc < 1 || argc > MAX_GROUPS) {
+        return cli_usage_error("leave", "needs one GID or more");
     }
     for (int i = 0; i < argc; i++) {
         if (!parse_gid(argv[i], &gids[i])) {

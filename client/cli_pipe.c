@@ -2,93 +2,10 @@
  * in the same order. One operation at a time and one session: what a test harness or a script
  * drives. The requests and replies themselves are in cli_request.c.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "client/cli_lines.h"
 #include "client/cli_request.h"
-
-/* ---- Lines ---- */
-
-struct lines {
-    char *data;
-    size_t capacity;
-    size_t start, end; /* what was read and not yet given out */
-    bool at_end;
-};
-
-enum line_kind { LINE_GIVEN, LINE_TOO_LONG, LINE_NONE };
-
-/* Makes room and reads more; false at the end of the input. */
-static bool lines_fill(struct lines *lines)
-{
-    ssize_t got;
-
-    if (lines->start > 0) {
-        memmove(lines->data, lines->data + lines->start, lines->end - lines->start);
-        lines->end -= lines->start;
-        lines->start = 0;
-    }
-    if (lines->end == lines->capacity) {
-        lines->capacity = lines->capacity == 0 ? 65536 : lines->capacity * 2;
-        lines->data = realloc(lines->data, lines->capacity);
-        if (lines->data == NULL) {
-            abort();
-        }
-    }
-    do {
-        got = read(STDIN_FILENO, lines->data + lines->end, lines->capacity - lines->end);
-    } while (got < 0 && errno == EINTR);
-    lines->at_end = got <= 0;
-    lines->end += got > 0 ? (size_t)got : 0;
-    return got > 0;
-}
-
-/* Reads on to the next newline, keeping nothing. */
-static void lines_skip(struct lines *lines)
-{
-    for (;;) {
-        char *newline = memchr(lines->data + lines->start, '\n', lines->end - lines->start);
-        if (newline != NULL) {
-            lines->start = (size_t)(newline + 1 - lines->data);
-            return;
-        }
-        lines->start = lines->end;
-        if (!lines_fill(lines)) {
-            return;
-        }
-    }
-}
-
-/* The next line without its newline; valid until the next call. */
-static enum line_kind lines_next(struct lines *lines, const char **line, size_t *len)
-{
-    size_t seen = 0;
-
-    for (;;) {
-        size_t left = lines->end - lines->start;
-        char *newline =
-            left > seen ? memchr(lines->data + lines->start + seen, '\n', left - seen) : NULL;
-
-        *line = lines->data + lines->start;
-        *len = newline != NULL ? (size_t)(newline - *line) : left;
-        if (*len > REQUEST_MAX_LINE) {
-            lines_skip(lines);
-            return LINE_TOO_LONG;
-        }
-        if (newline != NULL) {
-            lines->start += *len + 1;
-            return LINE_GIVEN;
-        }
-        if (lines->at_end) {
-            lines->start = lines->end;
-            return left > 0 ? LINE_GIVEN : LINE_NONE; /* the last line may lack its newline */
-        }
-        seen = left;
-        lines_fill(lines);
-    }
-}
 
 /* ---- Requests ---- */
 
@@ -164,7 +81,7 @@ static json_t *answer(struct cli *cli, const char *line, size_t len)
 
 int cli_pipe(struct cli *cli, int argc, char **argv)
 {
-    struct lines lines = {0};
+    struct lines lines;
     enum line_kind kind;
     const char *line;
     size_t len;
@@ -176,10 +93,11 @@ int cli_pipe(struct cli *cli, int argc, char **argv)
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
+    lines_init(&lines, STDIN_FILENO, REQUEST_MAX_LINE);
     while ((kind = lines_next(&lines, &line, &len)) != LINE_NONE && !ferror(stdout)) {
         cli_echo_json(kind == LINE_GIVEN ? answer(cli, line, len)
                                          : request_refusal(NULL, "the line is above 48 MiB"));
     }
-    free(lines.data);
+    lines_fini(&lines);
     return CLI_DONE;
 }

@@ -111,27 +111,37 @@ json_t *cli_json_bytes(struct shardkv_bytes bytes)
     return json;
 }
 
+/* How many bytes base64 text of that length and end stands for; the decoder itself passes over
+ * blanks, and over what is missing at the end. */
+static size_t base64_bytes(const char *text, size_t len)
+{
+    size_t padding = len > 0 && text[len - 1] == '=' ? 1 + (len > 1 && text[len - 2] == '=') : 0;
+
+    return len / 4 * 3 - padding;
+}
+
 bool cli_json_to_bytes(const json_t *json, void **data, size_t *len)
 {
     const json_t *base64 = json_object_get(json, "base64");
-    const json_t *text = json_is_string(json) ? json : base64;
-    size_t capacity;
+    const json_t *source = json_is_string(json) ? json : base64;
+    const char *text = json_string_value(source);
+    size_t text_len = json_string_length(source);
 
-    if (!json_is_string(text)) {
+    if (text == NULL || (source == base64 && text_len % 4 != 0)) {
         return false;
     }
-    capacity = json_string_length(text) + 1;
-    *data = malloc(capacity);
+    *data = malloc(text_len + 1);
     if (*data == NULL) {
         abort();
     }
-    if (text == json) {
-        *len = json_string_length(text);
-        memcpy(*data, json_string_value(text), *len);
+    if (source == json) {
+        *len = text_len;
+        memcpy(*data, text, text_len);
         return true;
     }
-    if (mbedtls_base64_decode(*data, capacity, len, (const unsigned char *)json_string_value(text),
-                              json_string_length(text)) != 0) {
+    if (mbedtls_base64_decode(*data, text_len + 1, len, (const unsigned char *)text, text_len) !=
+            0 ||
+        *len != base64_bytes(text, text_len)) {
         free(*data);
         return false;
     }

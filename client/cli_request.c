@@ -66,11 +66,21 @@ static const char *take_text(const json_t *document, const char *name, const cha
     return NULL;
 }
 
+static const char *take_key(struct request *request)
+{
+    const char *wrong = take_bytes(request->document, "key", &request->key);
+
+    if (wrong == NULL && (request->key.len < 1 || request->key.len > CLI_MAX_KEY)) {
+        wrong = "a key has 1 to 4096 bytes";
+    }
+    return wrong;
+}
+
 /* ---- Operations ---- */
 
 static const char *parse_cas(struct request *request)
 {
-    const char *wrong = take_bytes(request->document, "key", &request->key);
+    const char *wrong = take_key(request);
 
     request->has_arg = is_given(request->document, "arg");
     if (wrong == NULL && request->has_arg) {
@@ -131,10 +141,10 @@ static const char *parse_fields(struct request *request)
     switch (request->op) {
     case REQUEST_GET:
     case REQUEST_DELETE:
-        return take_bytes(document, "key", &request->key);
+        return take_key(request);
     case REQUEST_PUT:
     case REQUEST_APPEND:
-        wrong = take_bytes(document, "key", &request->key);
+        wrong = take_key(request);
         return wrong != NULL ? wrong : take_bytes(document, "arg", &request->arg);
     case REQUEST_CAS:
         return parse_cas(request);

@@ -68,7 +68,7 @@ verify() {
 }
 
 start_load() {
-    "$bin/shardkv-cli" --timeout 10000 --json bench --op mixed --read-ratio 0.5 --clients 8 --connections 2 \
+    "$bin/shardkv-cli" --timeout 10000 --json bench --op mixed --read-ratio 0.5 --clients 64 --connections 2 \
         --keys 1000 --rate 400 --seconds "$1" >"$work/load.json" 2>"$work/load.err" &
     load_pid=$!
 }

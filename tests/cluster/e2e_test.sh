@@ -82,6 +82,33 @@ expect 3 cli leave 77
 expect 3 cli --timeout 300 --ctrlers tcp://127.0.0.1:1 get x
 expect 3 cli move 9999 1
 
+step "pipe: any line is answered, in order, with or without servers"
+printf '%s\n' '{"id":1,"op":"put","key":"p","arg":"v"}' 'garbage' '' '{"id":[2],"op":"get","key":"p"}' \
+    '{"id":3,"op":"append","key":"p","arg":{"base64":"AP8="}}' '{"id":4,"op":"get","key":"p"}' \
+    '{"id":5,"op":"cas","key":"p","arg2":"w"}' '{"id":6,"op":"delete","key":"p"}' \
+    '{"id":7,"op":"cas","key":"p","arg2":"w"}' '{"id":8,"op":"delete","key":"p"}' '{"id":9,"op":"leave","gid":77}' |
+    cli pipe | sed 's/,"err".*/}/' >"$work/got"
+cat >"$work/want" <<'END'
+{"id":1,"ok":true,"out":null}
+{"id":null,"ok":false}
+{"id":null,"ok":false}
+{"id":[2],"ok":true,"out":"v"}
+{"id":3,"ok":true,"out":3}
+{"id":4,"ok":true,"out":{"base64":"dgD/"}}
+{"id":5,"ok":true,"out":0}
+{"id":6,"ok":true,"out":1}
+{"id":7,"ok":true,"out":1}
+{"id":8,"ok":true,"out":1}
+{"id":9,"ok":false}
+END
+diff "$work/want" "$work/got" || die "pipe answered wrongly"
+printf '%s\n' '{"id":1,"op":"put","key":"p","arg":"v"}' '{"id":2,"op":"get","key":"p"}' |
+    cli --ctrlers tcp://127.0.0.1:1 --timeout 300 pipe >"$work/got"
+[ "$(grep -c '"ok": *false' "$work/got")" = 2 ] || die "without servers, pipe answered $(cat "$work/got")"
+expect 3 cli --ctrlers tcp://127.0.0.1:1 --timeout 300 bench --ops 3 --clients 3
+expect 3 cli --ctrlers tcp://127.0.0.1:1 wait --timeout 300
+expect 0 cli --ctrlers tcp://127.0.0.1:1 status
+
 step "values of 16 MiB and binary data"
 head -c $((16 << 20)) /dev/urandom >"$work/big"
 expect 0 cli put big - <"$work/big"

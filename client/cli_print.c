@@ -76,6 +76,21 @@ void cli_print_text(FILE *file, struct shardkv_bytes bytes)
     }
 }
 
+#define SUBJECT_MAX 80u
+
+void cli_print_subject(FILE *file, const char *subject)
+{
+    size_t len = strlen(subject);
+
+    if (len == 0) {
+        fputs("\"\"", file);
+    }
+    cli_print_text(file, (struct shardkv_bytes){subject, len < SUBJECT_MAX ? len : SUBJECT_MAX});
+    if (len > SUBJECT_MAX) {
+        fprintf(file, "... (%zu bytes)", len);
+    }
+}
+
 static bool is_text(struct shardkv_bytes bytes)
 {
     const uint8_t *at = bytes.data;

@@ -53,7 +53,7 @@ static int check_arguments(const char *verb, int *argc, char **argv, int least, 
 
     if (unknown != NULL) {
         fprintf(stderr,
-                "shardkv-cli: %s: no such option: %s (put -- before a key or value that "
+                "shardkv-cli: %s: no such option: %.60s (put -- before a key or value that "
                 "begins so)\n",
                 verb, unknown);
         return CLI_USAGE;
@@ -69,6 +69,14 @@ static int check_arguments(const char *verb, int *argc, char **argv, int least, 
         return cli_usage_error(verb, "wrong number of arguments");
     }
     return -1;
+}
+
+/* A negative answer in words, where there is no document that says it. */
+static void negative(const char *verb, const char *key, const char *what)
+{
+    fprintf(stderr, "shardkv-cli: %s ", verb);
+    cli_print_subject(stderr, key);
+    fprintf(stderr, ": %s\n", what);
 }
 
 /* What a result of a change means, and its message. */
@@ -107,7 +115,7 @@ int cli_get(struct cli *cli, int argc, char **argv)
                                  code == CLI_DONE ? cli_json_bytes(result->value) : json_null(),
                                  "version", (json_int_t)result->version));
     } else if (code == CLI_NEGATIVE) {
-        fprintf(stderr, "shardkv-cli: get %s: no such key\n", argv[0]);
+        negative("get", argv[0], "no such key");
     } else if (raw) {
         fwrite(result->value.data, 1, result->value.len, stdout);
     } else {
@@ -184,7 +192,7 @@ int cli_del(struct cli *cli, int argc, char **argv)
         cli_print_json(json_pack("{s:o,s:i}", "key", cli_json_bytes(shardkv_text(argv[0])),
                                  "removed", (int)removed));
     } else if (removed == 0) {
-        fprintf(stderr, "shardkv-cli: del %s: no such key\n", argv[0]);
+        negative("del", argv[0], "no such key");
     }
     shardkv_result_free(result);
     return removed > 0 ? CLI_DONE : CLI_NEGATIVE;
@@ -194,7 +202,8 @@ int cli_cas(struct cli *cli, int argc, char **argv)
 {
     bool absent = cli_take_flag(&argc, argv, "--absent"), missing = false;
     const char *old = cli_take_option(&argc, argv, "--expect", &missing);
-    int code = check_arguments("cas", &argc, argv, 2, 2);
+    int code = missing ? cli_usage_error("cas", "--expect needs a value")
+                       : check_arguments("cas", &argc, argv, 2, 2);
     struct shardkv_result *result = NULL;
     struct shardkv_bytes expected, value;
     void *memory;
@@ -203,7 +212,7 @@ int cli_cas(struct cli *cli, int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    if (missing || absent == (old != NULL)) {
+    if (absent == (old != NULL)) {
         return cli_usage_error("cas", "give either --absent or --expect OLD");
     }
     if (cli_open(cli) == NULL) {
@@ -224,7 +233,7 @@ int cli_cas(struct cli *cli, int argc, char **argv)
         cli_print_json(json_pack("{s:o,s:b}", "key", cli_json_bytes(shardkv_text(argv[0])),
                                  "swapped", (int)swapped));
     } else if (!swapped) {
-        fprintf(stderr, "shardkv-cli: cas %s: the value is not what was expected\n", argv[0]);
+        negative("cas", argv[0], "the value is not what was expected");
     }
     shardkv_result_free(result);
     return swapped ? CLI_DONE : CLI_NEGATIVE;
@@ -287,12 +296,13 @@ int cli_scan(struct cli *cli, int argc, char **argv)
     bool missing = false, keys_only = cli_take_flag(&argc, argv, "--keys-only");
     const char *limit_text = cli_take_option(&argc, argv, "--limit", &missing);
     uint64_t limit = UINT64_MAX;
-    int code = check_arguments("scan", &argc, argv, 0, 1);
+    int code = missing ? cli_usage_error("scan", "--limit needs a value")
+                       : check_arguments("scan", &argc, argv, 0, 1);
 
     if (code >= 0) {
         return code;
     }
-    if (missing || (limit_text != NULL && !cli_number(limit_text, 0, UINT64_MAX, &limit))) {
+    if (limit_text != NULL && !cli_number(limit_text, 0, UINT64_MAX, &limit)) {
         return cli_usage_error("scan", "--limit must be a number");
     }
     if (cli_open(cli) == NULL) {

@@ -109,7 +109,7 @@ static int get_more(int fd, struct buf *in, uint64_t deadline)
 }
 
 /* Reads and forgets; the server must close within CLOSE_MS. */
-static void expect_closed(int fd, const char *what)
+static void await_close(int fd, const char *what)
 {
     uint64_t deadline = now_ms() + CLOSE_MS;
     struct buf in = {0};
@@ -123,6 +123,31 @@ static void expect_closed(int fd, const char *what)
     }
     buf_fini(&in);
     close(fd);
+}
+
+/* A server gives whom it refuses a moment to read why, so all are waited for together. */
+static struct {
+    int fd;
+    const char *what;
+} refused[256];
+static uint32_t n_refused;
+
+static void expect_closed(int fd, const char *what)
+{
+    if (n_refused == sizeof(refused) / sizeof(refused[0])) {
+        errno = 0;
+        die("too many refused connections at once");
+    }
+    refused[n_refused].fd = fd;
+    refused[n_refused++].what = what;
+}
+
+static void await_all_closed(void)
+{
+    while (n_refused > 0) {
+        n_refused--;
+        await_close(refused[n_refused].fd, refused[n_refused].what);
+    }
 }
 
 static void drop(int fd)
@@ -287,16 +312,18 @@ static void send_garbage(void)
     }
 }
 
-/* The same frame with its checksum made right again, or not. */
-static void send_frame(struct buf frame, bool right_checksum, const char *what)
+static void correct_checksum(struct buf *frame)
+{
+    uint32_t crc = crc32c(0, frame->data, 16);
+
+    buf_set_u32(frame, 16,
+                crc32c(crc, frame->data + FRAME_HEADER_BYTES, frame->len - FRAME_HEADER_BYTES));
+}
+
+static void send_frame(struct buf frame, const char *what)
 {
     int fd = dial_as_client();
 
-    if (right_checksum) {
-        uint32_t crc = crc32c(0, frame.data, 16);
-        buf_set_u32(&frame, 16,
-                    crc32c(crc, frame.data + FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES));
-    }
     put_buf(fd, &frame);
     expect_closed(fd, what);
 }
@@ -314,16 +341,18 @@ static void send_headers(void)
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         frame = frame_around(FRAME_PING, slice_of("12345678", 8));
         frame.data[wrong[i].offset] = wrong[i].byte;
-        send_frame(frame, true, "a wrong header was accepted");
+        correct_checksum(&frame);
+        send_frame(frame, "a wrong header was accepted");
     }
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         frame = frame_around(FRAME_PING, slice_of("12345678", 8));
         buf_set_u32(&frame, 12, lengths[i]);
-        send_frame(frame, true, "a length past the limit was accepted");
+        correct_checksum(&frame);
+        send_frame(frame, "a length past the limit was accepted");
     }
     frame = frame_around(FRAME_PING, slice_of("12345678", 8));
     frame.data[24] ^= 1;
-    send_frame(frame, false, "a wrong checksum was accepted");
+    send_frame(frame, "a wrong checksum was accepted");
     for (size_t len = 0; len < FRAME_HEADER_BYTES + 8; len++) { /* half frames */
         int fd = dial_as_client();
 
@@ -334,28 +363,42 @@ static void send_headers(void)
     }
 }
 
-static void send_fragments(void)
+/* A fragment whose fields the encoder would not write: they stand in its body one after another. */
+static struct buf wrong_fragment(uint32_t total, uint32_t offset)
 {
     uint8_t bytes[64] = {0};
-    struct frame_fragment fragment = {.stream = 1,
-                                      .type = FRAME_MESSAGE_REQUEST,
-                                      .total = FRAME_MAX_MESSAGE + 1,
-                                      .bytes = slice_of(bytes, sizeof(bytes))};
+    struct frame_fragment fragment = {
+        .stream = 1, .type = FRAME_MESSAGE_REQUEST, .total = 1000, .bytes = slice_of(bytes, 64)};
+    struct buf out = {0};
+
+    frame_put_fragment(&out, &fragment);
+    buf_set_u32(&out, FRAME_HEADER_BYTES + 12, total);
+    buf_set_u32(&out, FRAME_HEADER_BYTES + 16, offset);
+    correct_checksum(&out);
+    return out;
+}
+
+static void send_fragments(void)
+{
+    static const uint32_t totals[] = {FRAME_MAX_MESSAGE + 1, 0x7fffffff, 0xffffffff, 63, 0};
     static const uint32_t offsets[] = {1, 63, 65, 0x7fffffff, 0xffffffff};
+    uint8_t bytes[64] = {0};
+    struct frame_fragment fragment;
     struct buf out = {0};
     int fds[16];
 
-    frame_put_fragment(&out, &fragment);
-    send_frame(buf_take(&out), true, "a fragment of too large a message was accepted");
-    for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-        fragment.total = 1000;
-        fragment.offset = 0;
-        frame_put_fragment(&out, &fragment);
-        fragment.offset = offsets[i];
-        frame_put_fragment(&out, &fragment);
-        put_buf(fds[0] = dial_as_client(), &out);
-        expect_closed(fds[0], "a fragment with a gap was accepted");
+    for (size_t i = 0; i < sizeof(totals) / sizeof(totals[0]); i++) {
+        send_frame(wrong_fragment(totals[i], 0), "a fragment of a wrong total was accepted");
     }
+    for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+        struct buf second = wrong_fragment(1000, offsets[i]);
+
+        out = wrong_fragment(1000, 0);
+        buf_put_slice(&out, buf_slice(&second));
+        buf_fini(&second);
+        send_frame(out, "a fragment with a gap was accepted");
+    }
+    out = (struct buf){0};
     /* Great promises: as many unfinished messages as allowed, each of 48 MiB. */
     for (uint32_t i = 0; i < 16; i++) {
         for (uint32_t stream = 0; stream < FRAME_MAX_STREAMS; stream++) {
@@ -818,6 +861,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcmp(all[i].name, argv[2]) == 0) {
             all[i].run();
+            await_all_closed();
             expect_service("others are not served afterwards");
             return 0;
         }

@@ -462,6 +462,10 @@ copy() {
     rm -rf "$data"
     cp -r --sparse=always "$1" "$data"
 }
+# used_bytes FILE: without the zeros at its end.
+used_bytes() {
+    perl -e 'local $/; open(my $in, "<:raw", $ARGV[0]) or die; $_ = <$in>; s/\0+\z//; print length' "$1"
+}
 corrupt() {
     refused 3 "$1" "${node[@]}" --data "$data"
 }
@@ -484,8 +488,7 @@ test_damage() {
     starts_again
     copy "$killed"
     put_bytes "$data/wal/$wal" 100000 XYZ
-    corrupt "$data/wal/$wal at offset [0-9]+: .*rebuild this replica"
-    cmp "$data/wal/$wal" "$killed/wal/$wal" >/dev/null && die "nothing was damaged"
+    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
     copy "$killed"
     put_bytes "$data/wal/$wal" 9 X
     corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
@@ -502,7 +505,7 @@ test_damage() {
     # A tail that was cut is what a power loss leaves.
     copy "$killed"
     last=$(ls "$data"/wal/*.wal | tail -n 1)
-    perl -e 'local $/; open(F, "<:raw", $ARGV[0]); $_ = <F>; s/\0+\z//; truncate($ARGV[0], length($_) > 9 ? length($_) - 9 : 0)' "$last"
+    truncate -s $(($(used_bytes "$last") * 9 / 10)) "$last"
     starts_again
     copy "$killed"
     rm -r "$data/state"
@@ -539,7 +542,13 @@ test_damage() {
     ends 2 "${node[@]}" --data "$data"
     messages | grep -q 'belongs to another cluster' || fail "the other cluster is not named"
     rm -rf "$data"
-    cluster stop ctrl-1
+    cluster kill ctrl-1
+    copy "$dir/ctrl-1"
+    wal=$data/wal/00000001.wal
+    put_bytes "$wal" $(($(used_bytes "$wal") / 2)) XYZ
+    cp "$wal" "$work/damaged"
+    refused 3 "$wal at offset [0-9]+: .*nothing was changed: rebuild this replica" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
+    cmp "$wal" "$work/damaged" || die "a damaged log was changed"
     # It is known once the log was replayed.
     ends 2 "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$dir/ctrl-1" --shards 32
     [ "$(messages)" = "shardctrler: stopped: --shards is 32, but the cluster was created with 16" ] || fail "the shards are not named"

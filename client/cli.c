@@ -162,7 +162,9 @@ int cli_failed(const char *verb, const char *subject, const struct shardkv_resul
 {
     bool unknown = !is_read && result->code == SHARDKV_UNKNOWN;
 
-    fprintf(stderr, "shardkv-cli: %s %s: %s%s\n", verb, subject,
+    fprintf(stderr, "shardkv-cli: %s ", verb);
+    cli_print_subject(stderr, subject);
+    fprintf(stderr, ": %s%s\n",
             result->message[0] != '\0' ? result->message : shardkv_strerror(result->code),
             unknown                           ? "; read it back before trying again"
             : shardkv_retryable(result->code) ? "; try again"
@@ -174,7 +176,10 @@ int cli_failed(const char *verb, const char *subject, const struct shardkv_resul
 
 static int cli_version(struct cli *cli, int argc, char **argv)
 {
-    (void)cli, (void)argc, (void)argv;
+    (void)cli, (void)argv;
+    if (argc > 0) {
+        return cli_usage_error("version", "takes no arguments");
+    }
     printf("shardkv-cli %s\n", shardkv_version());
     return CLI_DONE;
 }
@@ -208,8 +213,8 @@ static int cli_help(struct cli *cli, int argc, char **argv)
         return CLI_DONE;
     }
     verb = cli_find_verb(argv[0]);
-    if (verb == NULL) {
-        return cli_usage_error("help", "no such verb");
+    if (verb == NULL || argc > 1) {
+        return cli_usage_error("help", argc > 1 ? "takes at most one verb" : "no such verb");
     }
     printf("usage: shardkv-cli %s %s\n  %s\n", verb->name, verb->arguments, verb->help);
     if (strcmp(verb->name, "wait") == 0) {
@@ -233,7 +238,10 @@ int cli_run(struct cli *cli, int argc, char **argv)
     const struct cli_verb *verb = cli_find_verb(argv[0]);
 
     if (verb == NULL) {
-        fprintf(stderr, "shardkv-cli: no such verb: %s (see shardkv-cli help)\n", argv[0]);
+        fprintf(stderr,
+                "shardkv-cli: no such %s: ", strncmp(argv[0], "--", 2) == 0 ? "option" : "verb");
+        cli_print_subject(stderr, argv[0]);
+        fprintf(stderr, " (see shardkv-cli help)\n");
         return CLI_USAGE;
     }
     if (cli_take_flag(&argc, argv, "--help")) {
@@ -293,7 +301,7 @@ int main(int argc, char **argv)
         return cli_help(&cli, 0, NULL);
     }
     if (argc == 0) {
-        print_overview();
+        fprintf(stderr, "shardkv-cli: a verb is missing (see shardkv-cli help)\n");
         return CLI_USAGE;
     }
     code = cli_run(&cli, argc, argv);

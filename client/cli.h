@@ -76,6 +76,8 @@ uint64_t cli_now_ms(void);
 
 /* Bytes for people: valid UTF-8 that is printable stays, the rest is escaped (\n \t \r \\ \xHH). */
 void cli_print_text(FILE *file, struct shardkv_bytes bytes);
+/* What a message is about, a key for instance: the same, the empty one in quotes, cut if long. */
+void cli_print_subject(FILE *file, const char *subject);
 /* A JSON string if the bytes are UTF-8 without NUL, else {"base64":"…"}. A new reference. */
 json_t *cli_json_bytes(struct shardkv_bytes bytes);
 /* The bytes of a JSON string or {"base64":"…"}: *data is malloc'ed. False if it is neither. */

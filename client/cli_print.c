@@ -76,6 +76,21 @@ void cli_print_text(FILE *file, struct shardkv_bytes bytes)
     }
 }
 
+#define SUBJECT_MAX 80u
+
+void cli_print_subject(FILE *file, const char *subject)
+{
+    size_t len = strlen(subject);
+
+    if (len == 0) {
+        fputs("\"\"", file);
+    }
+    cli_print_text(file, (struct shardkv_bytes){subject, len < SUBJECT_MAX ? len : SUBJECT_MAX});
+    if (len > SUBJECT_MAX) {
+        fprintf(file, "... (%zu bytes)", len);
+    }
+}
+
 static bool is_text(struct shardkv_bytes bytes)
 {
     const uint8_t *at = bytes.data;
@@ -111,13 +126,16 @@ json_t *cli_json_bytes(struct shardkv_bytes bytes)
     return json;
 }
 
-/* How many bytes base64 text of that length and end stands for; the decoder itself passes over
- * blanks, and over what is missing at the end. */
-static size_t base64_bytes(const char *text, size_t len)
+/* mbedtls drops an incomplete group at the end, and spaces, without a word: what is not the one
+ * right form is refused. */
+static bool decode_base64(const char *text, size_t text_len, void *data, size_t capacity,
+                          size_t *len)
 {
-    size_t padding = len > 0 && text[len - 1] == '=' ? 1 + (len > 1 && text[len - 2] == '=') : 0;
+    size_t padding = text_len < 2 ? 0 : (text[text_len - 1] == '=') + (text[text_len - 2] == '=');
 
-    return len / 4 * 3 - padding;
+    return text_len % 4 == 0 &&
+           mbedtls_base64_decode(data, capacity, len, (const unsigned char *)text, text_len) == 0 &&
+           *len == text_len / 4 * 3 - padding;
 }
 
 bool cli_json_to_bytes(const json_t *json, void **data, size_t *len)
@@ -139,9 +157,7 @@ bool cli_json_to_bytes(const json_t *json, void **data, size_t *len)
         memcpy(*data, text, text_len);
         return true;
     }
-    if (mbedtls_base64_decode(*data, text_len + 1, len, (const unsigned char *)text, text_len) !=
-            0 ||
-        *len != base64_bytes(text, text_len)) {
+    if (!decode_base64(text, text_len, *data, text_len + 1, len)) {
         free(*data);
         return false;
     }

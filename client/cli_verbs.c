@@ -53,7 +53,7 @@ static int count_arguments(const char *verb, int *argc, char **argv, int least, 
 
     if (unknown != NULL) {
         fprintf(stderr,
-                "shardkv-cli: %s: no such option: %s (put -- before a key or value that "
+                "shardkv-cli: %s: no such option: %.60s (put -- before a key or value that "
                 "begins so)\n",
                 verb, unknown);
         return CLI_USAGE;
@@ -92,6 +92,14 @@ static int check_key_arguments(const char *verb, int *argc, char **argv, int n)
     return code >= 0 ? code : check_key(verb, argv[0]);
 }
 
+/* A negative answer in words, where there is no document that says it. */
+static void negative(const char *verb, const char *key, const char *what)
+{
+    fprintf(stderr, "shardkv-cli: %s ", verb);
+    cli_print_subject(stderr, key);
+    fprintf(stderr, ": %s\n", what);
+}
+
 /* What a result of a change means, and its message. */
 static int end_change(const char *verb, const char *key, struct shardkv_result *result)
 {
@@ -128,7 +136,7 @@ int cli_get(struct cli *cli, int argc, char **argv)
                                  code == CLI_DONE ? cli_json_bytes(result->value) : json_null(),
                                  "version", (json_int_t)result->version));
     } else if (code == CLI_NEGATIVE) {
-        fprintf(stderr, "shardkv-cli: get %s: no such key\n", argv[0]);
+        negative("get", argv[0], "no such key");
     } else if (raw) {
         fwrite(result->value.data, 1, result->value.len, stdout);
     } else {
@@ -205,7 +213,7 @@ int cli_del(struct cli *cli, int argc, char **argv)
         cli_print_json(json_pack("{s:o,s:i}", "key", cli_json_bytes(shardkv_text(argv[0])),
                                  "removed", (int)removed));
     } else if (removed == 0) {
-        fprintf(stderr, "shardkv-cli: del %s: no such key\n", argv[0]);
+        negative("del", argv[0], "no such key");
     }
     shardkv_result_free(result);
     return removed > 0 ? CLI_DONE : CLI_NEGATIVE;
@@ -244,7 +252,7 @@ int cli_cas(struct cli *cli, int argc, char **argv)
         cli_print_json(json_pack("{s:o,s:b}", "key", cli_json_bytes(shardkv_text(argv[0])),
                                  "swapped", (int)swapped));
     } else if (!swapped) {
-        fprintf(stderr, "shardkv-cli: cas %s: the value is not what was expected\n", argv[0]);
+        negative("cas", argv[0], "the value is not what was expected");
     }
     shardkv_result_free(result);
     return swapped ? CLI_DONE : CLI_NEGATIVE;

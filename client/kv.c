@@ -234,14 +234,14 @@ static struct shardkv_result *submit_and_wait(struct kv_request *request)
     return waiter.result;
 }
 
-int kv_wait(struct shardkv *handle, struct kv_request *request, int early,
+int kv_wait(struct shardkv *handle, struct kv_request *request, int early, const char *rule,
             struct shardkv_result **out)
 {
     struct shardkv_result *result;
     int code;
 
     if (request == NULL) {
-        result = kv_result_create((enum status)early, "");
+        result = kv_result_create((enum status)early, rule);
     } else if (pthread_equal(pthread_self(), handle->thread)) {
         kv_request_destroy(request);
         result = kv_result_create(ST_INVALID, "a callback must not wait");
@@ -288,10 +288,12 @@ static int fail(char *error, size_t error_size, int code, const char *what, cons
 
 /* Options of an older program are shorter: what they lack keeps its default. */
 static const char *check_options(const struct shardkv_options *given,
-                                 struct shardkv_options *options, struct spec *ctrlers)
+                                 struct shardkv_options *options, struct spec *ctrlers,
+                                 const char **which)
 {
     const char *wrong;
 
+    *which = "options";
     shardkv_options_init(options, sizeof(*options));
     if (given->size < offsetof(struct shardkv_options, timeout_ms)) {
         return "the options were not initialised";
@@ -301,10 +303,14 @@ static const char *check_options(const struct shardkv_options *given,
         return "the controllers' URLs are missing";
     }
     wrong = spec_parse_urls(options->ctrlers, ctrlers);
-    if (wrong == NULL && options->prefer != NULL) {
+    if (wrong != NULL) {
+        *which = "ctrlers";
+    } else if (options->prefer != NULL) {
+        *which = "prefer";
         wrong = spec_check_url(options->prefer);
     }
     if (wrong == NULL && (options->timeout_ms == 0 || options->max_outstanding == 0)) {
+        *which = "options";
         wrong = "timeout_ms and max_outstanding must be above 0";
     }
     return wrong;
@@ -403,12 +409,12 @@ int shardkv_open(const struct shardkv_options *given, struct shardkv **out, char
     struct spec ctrlers;
     struct shardkv *handle;
     char why[256] = "";
-    const char *wrong = check_options(given, &options, &ctrlers);
+    const char *which, *wrong = check_options(given, &options, &ctrlers, &which);
     enum status status;
 
     *out = NULL;
     if (wrong != NULL) {
-        return fail(error, error_size, SHARDKV_INVALID, "options", wrong);
+        return fail(error, error_size, SHARDKV_INVALID, which, wrong);
     }
     handle = handle_create(&options, &ctrlers);
     status = make_net(handle, &options, why);

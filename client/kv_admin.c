@@ -18,7 +18,7 @@ static struct kv_request *make_config(struct shardkv *handle, uint64_t num, uint
 int shardkv_config(struct shardkv *handle, uint64_t num, uint32_t timeout_ms,
                    struct shardkv_result **result)
 {
-    return kv_wait(handle, make_config(handle, num, timeout_ms), 0, result);
+    return kv_wait(handle, make_config(handle, num, timeout_ms), SHARDKV_OK, "", result);
 }
 
 int shardkv_config_async(struct shardkv *handle, uint64_t num, uint32_t timeout_ms,
@@ -26,6 +26,13 @@ int shardkv_config_async(struct shardkv *handle, uint64_t num, uint32_t timeout_
 {
     return kv_submit_async(make_config(handle, num, timeout_ms), 0, callback, context, id);
 }
+
+static const char *const join_rule =
+    "a gid is 1 to 2147483647, and a SPEC is ID=URL,ID=URL,... of 1 to 9 replicas";
+static const char *const gid_rule = "a gid is 1 to 2147483647, and there are 1 to 64 of them";
+static const char *const move_rule = "a shard is 0 to 16383, and a gid 1 to 2147483647";
+static const char *const transfer_rule = "a gid is 0 to 2147483647, and a replica 0 to 255";
+static const char *const url_rule = "a URL is tcp://host:port, tls+tcp://host:port or ipc:///path";
 
 /* ---- join, leave, move ---- */
 
@@ -64,7 +71,7 @@ int shardkv_join(struct shardkv *handle, const struct shardkv_join *groups, size
     struct kv_request *request;
     int early = make_join(handle, groups, n, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, join_rule, result);
 }
 
 int shardkv_join_async(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
@@ -100,7 +107,7 @@ int shardkv_leave(struct shardkv *handle, const uint32_t *gids, size_t n, uint32
     struct kv_request *request;
     int early = make_leave(handle, gids, n, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, gid_rule, result);
 }
 
 int shardkv_leave_async(struct shardkv *handle, const uint32_t *gids, size_t n, uint32_t timeout_ms,
@@ -131,7 +138,7 @@ int shardkv_move(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t 
     struct kv_request *request;
     int early = make_move(handle, shard, gid, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, move_rule, result);
 }
 
 int shardkv_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t timeout_ms,
@@ -163,7 +170,7 @@ int shardkv_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
     struct kv_request *request;
     int early = make_status(handle, url, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, url_rule, result);
 }
 
 int shardkv_status_async(struct shardkv *handle, const char *url, uint32_t timeout_ms,
@@ -194,7 +201,7 @@ int shardkv_transfer(struct shardkv *handle, uint32_t gid, uint32_t to, uint32_t
     struct kv_request *request;
     int early = make_transfer(handle, gid, to, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, transfer_rule, result);
 }
 
 int shardkv_transfer_async(struct shardkv *handle, uint32_t gid, uint32_t to, uint32_t timeout_ms,

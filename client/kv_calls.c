@@ -13,6 +13,12 @@ static struct slice copy_in(uint8_t **at, struct shardkv_bytes bytes)
     return copy;
 }
 
+static const char *const key_rule = "a key has 1 to 4096 bytes";
+static const char *const write_rule =
+    "a key has 1 to 4096 bytes, a value at most 16 MiB, a write 40 MiB in all";
+static const char *const scan_rule =
+    "a page has 1 to 10000 records, a prefix and a key at most 4096 bytes";
+
 /* What is past a limit is refused before it is copied. */
 static int check_key(struct shardkv_bytes key)
 {
@@ -52,7 +58,7 @@ int shardkv_get(struct shardkv *handle, struct shardkv_bytes key, uint32_t timeo
     struct kv_request *request;
     int early = make_get(handle, key, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, key_rule, result);
 }
 
 int shardkv_get_async(struct shardkv *handle, struct shardkv_bytes key, uint32_t timeout_ms,
@@ -147,7 +153,7 @@ int shardkv_write(struct shardkv *handle, const struct shardkv_condition *condit
     int early = make_write(handle, conditions, n_conditions, operations, n_operations, timeout_ms,
                            &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, write_rule, result);
 }
 
 int shardkv_write_async(struct shardkv *handle, const struct shardkv_condition *conditions,
@@ -271,7 +277,7 @@ int shardkv_scan(struct shardkv *handle, struct shardkv_bytes prefix, struct sha
     struct kv_request *request;
     int early = make_scan(handle, prefix, after, limit, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, result);
+    return kv_wait(handle, request, early, scan_rule, result);
 }
 
 int shardkv_scan_async(struct shardkv *handle, struct shardkv_bytes prefix,

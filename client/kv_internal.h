@@ -94,8 +94,9 @@ int kv_submit(struct kv_request *request, uint64_t *id);
  * NULL). */
 int kv_submit_async(struct kv_request *request, int early, shardkv_callback callback, void *context,
                     uint64_t *id);
-/* Submits and waits for the end; `early` is an end found before that (then request is NULL). */
-int kv_wait(struct shardkv *handle, struct kv_request *request, int early,
+/* Submits and waits for the end; `early` is an end found before that (then request is NULL): the
+ * arguments are not as `rule` says. */
+int kv_wait(struct shardkv *handle, struct kv_request *request, int early, const char *rule,
             struct shardkv_result **result);
 /* The callback is called and the request counts no more; it is not released. */
 void kv_request_answer(struct kv_request *request, struct shardkv_result *result);

@@ -2,7 +2,7 @@
 # Installs what building and testing need, from Debian's packages. Does nothing when all is there.
 set -euo pipefail
 packages="build-essential cmake ninja-build pkg-config clang-format iproute2
-    libnng-dev libleveldb-dev libcmocka-dev libjansson-dev libedit-dev libinih-dev libbsd-dev uthash-dev libxxhash-dev libmbedtls-dev"
+    libnng-dev libleveldb-dev libcmocka-dev libjansson-dev libedit-dev libbsd-dev uthash-dev libxxhash-dev libmbedtls-dev"
 missing=
 for package in $packages; do
     [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing="$missing $package"

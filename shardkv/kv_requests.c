@@ -79,17 +79,62 @@ static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticke
     return false;
 }
 
-/* ---- Reads ---- */
+/* ---- Reads ----
+ *
+ * A client can ask in one packet for gigabytes of values. So that no turn takes long, what one
+ * reads for clients is bounded; confirmed reads beyond wait for the next turn. They stay
+ * linearizable: the state only becomes newer, and that the shard is served is checked when it is
+ * read. */
 
-/* The group confirmed: the state is current. False: the request was answered. */
-static bool may_read(struct kv_request *request, enum status status)
+#define TURN_BYTES (16u << 20)
+
+static void read_confirmed(void *context, enum status status)
 {
-    uint32_t gid_hint;
+    struct kv_request *request = context;
+    struct kv_server *server = request->server;
 
     if (status != ST_OK) {
         kv_request_refuse(request, status, NULL);
-        return false;
+    } else if (server->turn_bytes >= TURN_BYTES || !TAILQ_EMPTY(&server->later_reads)) {
+        TAILQ_INSERT_TAIL(&server->later_reads, request, in_later_reads);
+    } else {
+        request->read(request);
     }
+}
+
+void kv_server_read_later_ones(struct kv_server *server)
+{
+    struct kv_request *request;
+
+    while (server->turn_bytes < TURN_BYTES &&
+           (request = TAILQ_FIRST(&server->later_reads)) != NULL) {
+        TAILQ_REMOVE(&server->later_reads, request, in_later_reads);
+        if (request->ticket.deadline_ms <= server->context.now_ms) {
+            kv_request_refuse(request, ST_TIMEOUT, NULL);
+        } else {
+            request->read(request);
+        }
+    }
+}
+
+void kv_server_drop_later_reads(struct kv_server *server, io_conn conn)
+{
+    struct kv_request *request = TAILQ_FIRST(&server->later_reads), *next;
+
+    for (; request != NULL; request = next) {
+        next = TAILQ_NEXT(request, in_later_reads);
+        if (conn == 0 || request->ticket.conn == conn) {
+            TAILQ_REMOVE(&server->later_reads, request, in_later_reads);
+            kv_request_refuse(request, ST_SHUTDOWN, NULL);
+        }
+    }
+}
+
+/* Whether this group still serves the shard; if not, the request was answered. */
+static bool may_read(struct kv_request *request)
+{
+    uint32_t gid_hint;
+
     if (!kv_sm_serves(request->server->sm, request->shard, &gid_hint)) {
         kv_request_wrong_group(request, gid_hint);
         return false;
@@ -106,21 +151,22 @@ static void halt_on(struct kv_request *request, enum status status)
     world->halt(world->halt_context, status, "the state can't be read");
 }
 
-static void get_confirmed(void *context, enum status status)
+static void read_value(struct kv_request *request)
 {
-    struct kv_request *request = context;
     struct proto_response response = {.status = ST_OK};
     struct buf memory = {0};
     struct kv_record record;
+    enum status status;
     uint64_t range;
 
-    if (!may_read(request, status)) {
+    if (!may_read(request)) {
         return;
     }
     range = kv_sm_shard(request->server->sm, request->shard)->range;
     status = kv_ops_read(request->server->world.state, range, buf_slice(&request->bytes), &memory,
                          &record);
     if (status == ST_OK) {
+        request->server->turn_bytes += record.value.len;
         response.get.value = record.value;
         response.get.version = record.version;
         kv_request_respond(request, &response);
@@ -149,7 +195,8 @@ void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
     }
     waiting = kv_request_create(server, ticket, request->get.shard);
     buf_put_slice(&waiting->bytes, request->get.key);
-    group_read(server->group, get_confirmed, waiting);
+    waiting->read = read_value;
+    group_read(server->group, read_confirmed, waiting);
 }
 
 /* ---- Scans ---- */
@@ -234,18 +281,19 @@ static void respond_page(struct kv_request *request, const struct page *page)
     mem_free(records);
 }
 
-static void scan_confirmed(void *context, enum status status)
+static void read_scan(struct kv_request *request)
 {
-    struct kv_request *request = context;
     struct page page = {0};
+    enum status status;
     uint64_t range;
 
-    if (!may_read(request, status)) {
+    if (!may_read(request)) {
         return;
     }
     range = kv_sm_shard(request->server->sm, request->shard)->range;
     status = read_page(request->server->world.state, range, request, &page);
     if (status == ST_OK) {
+        request->server->turn_bytes += page.memory.len;
         respond_page(request, &page);
     } else {
         halt_on(request, status);
@@ -271,7 +319,8 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
     buf_put_slice(&waiting->bytes, request->scan.prefix);
     waiting->split = waiting->bytes.len;
     buf_put_slice(&waiting->bytes, request->scan.after);
-    group_read(server->group, scan_confirmed, waiting);
+    waiting->read = read_scan;
+    group_read(server->group, read_confirmed, waiting);
 }
 
 /* ---- Writes ---- */

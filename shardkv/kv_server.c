@@ -165,6 +165,7 @@ enum status kv_server_create(const struct kv_server_options *options,
     server->world = *world;
     server->context.now_ms = now_ms;
     rng_init(&server->context.rng, options->seed);
+    TAILQ_INIT(&server->later_reads);
     create_sm(server);
     status = group_create(&server->options.group, world, &server->ops, server, log, state_meta,
                           now_ms, &server->group);
@@ -189,6 +190,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     if (server == NULL) {
         return;
     }
+    kv_server_drop_later_reads(server, 0);
     group_destroy(&server->group);
     ctrler_clerk_destroy(&server->clerk);
     caller_destroy(&server->caller);
@@ -259,11 +261,13 @@ static void turn_end(struct kv_server *server, const struct io_event *event)
     uint64_t n_proposals;
 
     server->wake = false;
+    server->turn_bytes = 0;
+    kv_server_read_later_ones(server);
     step_parts(server);
     group_step(server->group, event);
     n_proposals = server->context.n_proposals;
     step_parts(server);
-    server->wake = server->context.n_proposals != n_proposals;
+    server->wake = server->context.n_proposals != n_proposals || !TAILQ_EMPTY(&server->later_reads);
 }
 
 void kv_server_step(struct kv_server *server, const struct io_event *event)
@@ -275,6 +279,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
         client_message(server, event);
         break;
     case IO_EVENT_CLIENT_CLOSED: /* the network drops answers to it */
+        kv_server_drop_later_reads(server, event->client.conn);
         break;
     case IO_EVENT_ENDPOINT_MESSAGE:
         caller_on_message(server->caller, event->now_ms, event->endpoint.message);

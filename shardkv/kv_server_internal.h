@@ -3,6 +3,8 @@
 #ifndef SHARDKV_KV_SERVER_INTERNAL_H
 #define SHARDKV_KV_SERVER_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "shardkv/census.h"
 #include "shardkv/config_watch.h"
 #include "shardkv/confirm.h"
@@ -35,6 +37,8 @@ struct kv_server {
     uint64_t wall_us; /* of the event that is being handled */
     bool wake;        /* something was proposed after the group's turn ended: come back at once */
     struct kv_metrics metrics;
+    uint64_t turn_bytes;                  /* read for clients since the last turn ended */
+    TAILQ_HEAD(, kv_request) later_reads; /* confirmed, but for another turn; oldest first */
 };
 
 /* A request that waits for the group. It owns `bytes`; what it needs of the rest is copied. */
@@ -42,12 +46,14 @@ struct kv_request {
     struct kv_server *server;
     struct serve_ticket ticket;
     shard_id shard;
-    config_num num;   /* PULL, RELEASE */
-    uint32_t to;      /* PULL, RELEASE */
-    uint32_t limit;   /* SCAN: records; PULL: bytes */
-    uint64_t piece;   /* PULL */
-    size_t split;     /* SCAN: bytes = prefix ‖ after, split here */
-    struct buf bytes; /* GET: key; PULL: cursor */
+    config_num num;                           /* PULL, RELEASE */
+    uint32_t to;                              /* PULL, RELEASE */
+    uint32_t limit;                           /* SCAN: records; PULL: bytes */
+    uint64_t piece;                           /* PULL */
+    size_t split;                             /* SCAN: bytes = prefix ‖ after, split here */
+    struct buf bytes;                         /* GET: key; PULL: cursor */
+    void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
+    TAILQ_ENTRY(kv_request) in_later_reads;
 };
 struct kv_request *kv_request_create(struct kv_server *server, const struct serve_ticket *ticket,
                                      shard_id shard);
@@ -68,6 +74,10 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
                     const struct proto_request *request);
 void kv_server_release(struct kv_server *server, const struct serve_ticket *ticket,
                        const struct proto_request *request);
+/* Reads that had to wait for a turn with room. */
+void kv_server_read_later_ones(struct kv_server *server);
+/* Nobody waits for their answers any more: of that connection, or of all (0). */
+void kv_server_drop_later_reads(struct kv_server *server, io_conn conn);
 void kv_server_where(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request);
 

@@ -1,5 +1,6 @@
 /* Settings of a server: one table of flags, read from three places. */
-#include <ini.h>
+#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,14 +8,21 @@
 #include "raft/host.h"
 #include "raft/util/mem.h"
 
-#define MAX_FLAGS 32
+#define MAX_FLAGS            32
+#define MAX_FILE_LINE        4096 /* nine URLs of the greatest length fit */
+#define MAX_ENVIRONMENT_NAME 64
 
 struct flag {
     const char *name;
     unsigned needs; /* HOST_HAS_* of the programs that have it; 0: all */
     const char *argument;
     const char *help;
-    char *value; /* owned; NULL: not given */
+    struct {
+        char *value;   /* owned; NULL: not given */
+        unsigned line; /* of the file that gave the value; 0: it came from elsewhere */
+        bool from_environment;
+        bool in_file; /* a line of it names the flag, whether it counts or not */
+    } given;
 };
 
 struct reading {
@@ -26,27 +34,39 @@ struct reading {
 };
 
 static const struct flag all_flags[] = {
-    {"gid", HOST_HAS_GID, "G", "the replica group, 1 to 2147483647", NULL},
-    {"id", 0, "N", "this replica in its group, 1 to 255", NULL},
-    {"cluster", 0, "SPEC", "all replicas of the group: ID=URL,ID=URL,...", NULL},
-    {"ctrlers", HOST_HAS_CTRLERS, "URLS", "the controllers: URL,URL,...", NULL},
-    {"data", 0, "DIR", "the data directory", NULL},
-    {"shards", HOST_HAS_SHARDS, "N",
-     "shards of a new cluster: a power of two, 16 to 16384 (default 256)", NULL},
-    {"config", 0, "FILE", "read settings from a file of 'name = value' lines", NULL},
-    {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", NULL},
-    {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", NULL},
-    {"metrics", 0, "URL", "serve /metrics, /livez, /readyz at http://host:port", NULL},
-    {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", NULL},
-    {"tls-key", 0, "FILE", "its private key (PEM)", NULL},
-    {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", NULL},
-    {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", NULL},
+    {"gid", HOST_HAS_GID, "G", "the replica group, 1 to 2147483647", {0}},
+    {"id", 0, "N", "this replica in its group, 1 to 255", {0}},
+    {"cluster", 0, "SPEC", "all replicas of the group: ID=URL,ID=URL,...", {0}},
+    {"ctrlers", HOST_HAS_CTRLERS, "URLS", "the controllers: URL,URL,...", {0}},
+    {"data", 0, "DIR", "the data directory", {0}},
+    {"shards",
+     HOST_HAS_SHARDS,
+     "N",
+     "shards of a new cluster: a power of two, 16 to 16384 (default 256)",
+     {0}},
+    {"config", 0, "FILE", "read settings from a file of 'name = value' lines", {0}},
+    {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", {0}},
+    {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", {0}},
+    {"metrics", 0, "URL", "serve /metrics, /livez, /readyz at http://host:port", {0}},
+    {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", {0}},
+    {"tls-key", 0, "FILE", "its private key (PEM)", {0}},
+    {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", {0}},
+    {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", {0}},
 };
 
 static int complain(struct reading *reading, const char *what, const char *name, const char *why)
 {
     fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what, name, why,
             reading->settings->program);
+    reading->failed = true;
+    return HOST_EXIT_REFUSED;
+}
+
+/* The same of a line of the file; `what` is text from it, or empty. */
+static int complain_line(struct reading *reading, unsigned line, const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s:%u: %.40s%s%s (see %s --help)\n", reading->settings->program,
+            reading->file, line, what, *what != '\0' ? ": " : "", why, reading->settings->program);
     reading->failed = true;
     return HOST_EXIT_REFUSED;
 }
@@ -65,15 +85,33 @@ static struct flag *flag_find(struct reading *reading, const char *name, size_t 
 static const char *flag_value(struct reading *reading, const char *name)
 {
     struct flag *flag = flag_find(reading, name, strlen(name));
-    return flag == NULL ? NULL : flag->value;
+    return flag == NULL ? NULL : flag->given.value;
 }
 
-/* Sets a value that no stronger place has set. */
-static void flag_offer(struct flag *flag, const char *value)
+static void environment_name(const struct flag *flag, char name[MAX_ENVIRONMENT_NAME])
 {
-    if (flag->value == NULL) {
-        flag->value = mem_copy_string(value);
+    size_t len = (size_t)snprintf(name, MAX_ENVIRONMENT_NAME, "SHARDKV_");
+
+    for (const char *c = flag->name; *c != '\0' && len + 1 < MAX_ENVIRONMENT_NAME; c++) {
+        name[len++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
     }
+    name[len] = '\0';
+}
+
+/* Says what is wrong with a setting, by the name it has where it was given. */
+static int complain_flag(struct reading *reading, const char *name, const char *why)
+{
+    const struct flag *flag = flag_find(reading, name, strlen(name));
+    char place[MAX_ENVIRONMENT_NAME];
+
+    if (flag != NULL && flag->given.line > 0) {
+        return complain_line(reading, flag->given.line, name, why);
+    }
+    if (flag != NULL && flag->given.from_environment) {
+        environment_name(flag, place);
+        return complain(reading, place, "", why);
+    }
+    return complain(reading, "--", name, why);
 }
 
 static void print_help(const struct reading *reading)
@@ -114,13 +152,13 @@ static int read_arguments(struct reading *reading, int argc, char **argv)
         if (flag == NULL) {
             return complain(reading, "", name, "no such option");
         }
-        if (flag->value != NULL) {
+        if (flag->given.value != NULL) {
             return complain(reading, "", name, "given twice");
         }
         if (equals == NULL && i + 1 == argc) {
             return complain(reading, "", name, "needs a value");
         }
-        flag->value = mem_copy_string(equals != NULL ? equals + 1 : argv[++i]);
+        flag->given.value = mem_copy_string(equals != NULL ? equals + 1 : argv[++i]);
     }
     return -1;
 }
@@ -128,59 +166,96 @@ static int read_arguments(struct reading *reading, int argc, char **argv)
 static void read_environment(struct reading *reading)
 {
     for (size_t i = 0; i < reading->n_flags; i++) {
-        char name[64] = "SHARDKV_";
-        size_t len = strlen(name);
+        struct flag *flag = &reading->flags[i];
+        char name[MAX_ENVIRONMENT_NAME];
 
-        for (const char *c = reading->flags[i].name; *c != '\0'; c++) {
-            name[len++] = *c == '-' ? '_' : (char)(*c >= 'a' && *c <= 'z' ? *c - 32 : *c);
-        }
-        name[len] = '\0';
-        if (getenv(name) != NULL) {
-            flag_offer(&reading->flags[i], getenv(name));
+        environment_name(flag, name);
+        if (flag->given.value == NULL && getenv(name) != NULL) {
+            flag->given.value = mem_copy_string(getenv(name));
+            flag->given.from_environment = true;
         }
     }
 }
 
-static int read_file_line(void *context, const char *section, const char *name, const char *value)
+/* The text without white space around it; the end is cut in place. */
+static char *trim(char *text)
 {
-    struct reading *reading = context;
-    struct flag *flag = flag_find(reading, name, strlen(name));
+    size_t len;
 
-    if (*section != '\0') {
-        complain(reading, reading->file, "", "sections are not used");
-        return 0;
+    while (isspace((unsigned char)*text)) {
+        text++;
     }
-    if (flag == NULL || strcmp(name, "config") == 0) {
-        fprintf(stderr, "%s: %s: no such option: %s\n", reading->settings->program, reading->file,
-                name);
-        reading->failed = true;
-        return 0;
+    len = strlen(text);
+    while (len > 0 && isspace((unsigned char)text[len - 1])) {
+        text[--len] = '\0';
     }
-    flag_offer(flag, value);
-    return 1;
+    return text;
 }
 
+/* One line: "name = value", or empty, or a comment after # or ;. Returns -1 to go on. */
+static int read_file_line(struct reading *reading, char *text, unsigned line)
+{
+    char *name = trim(text);
+    char *equals = strchr(name, '=');
+    struct flag *flag;
+
+    if (*name == '\0' || *name == '#' || *name == ';') {
+        return -1;
+    }
+    if (equals == NULL) {
+        return complain_line(reading, line, "", "expected 'name = value'");
+    }
+    *equals = '\0';
+    name = trim(name);
+    flag = flag_find(reading, name, strlen(name));
+    if (flag == NULL || strcmp(name, "config") == 0) {
+        return complain_line(reading, line, name, "no such option");
+    }
+    if (flag->given.in_file) {
+        return complain_line(reading, line, name, "given twice");
+    }
+    flag->given.in_file = true;
+    if (flag->given.value == NULL) {
+        flag->given.value = mem_copy_string(trim(equals + 1));
+        flag->given.line = line;
+    }
+    return -1;
+}
+
+static int read_file_lines(struct reading *reading, FILE *file)
+{
+    char text[MAX_FILE_LINE];
+    int code = -1;
+
+    for (unsigned line = 1; code < 0 && fgets(text, sizeof(text), file) != NULL; line++) {
+        if (strchr(text, '\n') == NULL && !feof(file)) {
+            return complain_line(reading, line, "", "is too long, or is no text");
+        }
+        code = read_file_line(reading, text, line);
+    }
+    if (code < 0 && ferror(file)) {
+        return complain(reading, "--config ", reading->file, strerror(errno));
+    }
+    return code;
+}
+
+/* Returns -1 to go on. */
 static int read_file(struct reading *reading)
 {
-    int line;
+    FILE *file;
+    int code;
 
     reading->file = flag_value(reading, "config");
     if (reading->file == NULL) {
         return -1;
     }
-    line = ini_parse(reading->file, read_file_line, reading);
-    if (reading->failed) {
-        return HOST_EXIT_REFUSED;
+    file = fopen(reading->file, "re");
+    if (file == NULL) {
+        return complain(reading, "--config ", reading->file, strerror(errno));
     }
-    if (line < 0) {
-        return complain(reading, "--config ", reading->file, "can't be read");
-    }
-    if (line > 0) {
-        fprintf(stderr, "%s: %s:%d: expected 'name = value'\n", reading->settings->program,
-                reading->file, line);
-        return HOST_EXIT_REFUSED;
-    }
-    return -1;
+    code = read_file_lines(reading, file);
+    fclose(file);
+    return code;
 }
 
 /* A decimal number in [low, high] into *out; keeps *out if the flag is not given and not required.
@@ -194,7 +269,7 @@ static bool take_number(struct reading *reading, const char *name, uint32_t low,
 
     if (text == NULL) {
         if (required) {
-            complain(reading, "--", name, "is required");
+            complain_flag(reading, name, "is required");
         }
         return !required;
     }
@@ -204,7 +279,7 @@ static bool take_number(struct reading *reading, const char *name, uint32_t low,
                                                           : UINT64_MAX / 16;
     }
     if (*text == '\0' || number < low || number > high) {
-        complain(reading, "--", name, why);
+        complain_flag(reading, name, why);
         return false;
     }
     *out = (uint32_t)number;
@@ -218,12 +293,12 @@ static bool take_spec(struct reading *reading, const char *name,
     const char *wrong;
 
     if (text == NULL) {
-        complain(reading, "--", name, "is required");
+        complain_flag(reading, name, "is required");
         return false;
     }
     wrong = parse(text, out);
     if (wrong != NULL) {
-        complain(reading, "--", name, wrong);
+        complain_flag(reading, name, wrong);
     }
     return wrong == NULL;
 }
@@ -243,7 +318,7 @@ static bool take_level(struct reading *reading)
             return true;
         }
     }
-    complain(reading, "--", "log-level", "must be error, warn, info or debug");
+    complain_flag(reading, "log-level", "must be error, warn, info or debug");
     return false;
 }
 
@@ -253,22 +328,38 @@ static char *take_text(struct reading *reading, const char *name)
     return text == NULL ? NULL : mem_copy_string(text);
 }
 
+/* "http://host:port", with or without a slash behind it. */
+static bool is_http_url(const char *url)
+{
+    char tcp[SPEC_MAX_URL + 2] = "";
+    int len;
+
+    if (strncmp(url, "http://", 7) != 0) {
+        return false;
+    }
+    len = snprintf(tcp, sizeof(tcp), "tcp://%s", url + 7);
+    if (len > 0 && len < (int)sizeof(tcp) && tcp[len - 1] == '/') {
+        tcp[len - 1] = '\0';
+    }
+    return spec_check_url(tcp) == NULL;
+}
+
 static bool check_together(struct reading *reading)
 {
     struct host_settings *s = reading->settings;
 
     if (spec_find(&s->cluster, s->id) == NULL) {
-        complain(reading, "--", "cluster", "does not name this replica's --id");
+        complain_flag(reading, "cluster", "does not name this replica's --id");
     } else if (s->data == NULL || *s->data == '\0') {
-        complain(reading, "--", "data", "is required");
+        complain_flag(reading, "data", "is required");
     } else if (s->heartbeat_ms * 2 > s->election_timeout_ms) {
-        complain(reading, "--", "heartbeat", "must be at most half the --election-timeout");
+        complain_flag(reading, "heartbeat", "must be at most half the --election-timeout");
     } else if ((s->tls_cert == NULL) != (s->tls_key == NULL)) {
-        complain(reading, "--", "tls-cert", "needs --tls-key, and the reverse");
+        complain_flag(reading, "tls-cert", "needs --tls-key, and the reverse");
     } else if (s->shards != 0 && (s->shards & (s->shards - 1)) != 0) {
-        complain(reading, "--", "shards", "must be a power of two");
-    } else if (s->metrics != NULL && strncmp(s->metrics, "http://", 7) != 0) {
-        complain(reading, "--", "metrics", "must be http://host:port");
+        complain_flag(reading, "shards", "must be a power of two");
+    } else if (s->metrics != NULL && !is_http_url(s->metrics)) {
+        complain_flag(reading, "metrics", "must be http://host:port");
     }
     return !reading->failed;
 }
@@ -321,7 +412,7 @@ int host_settings_read(struct host_settings *settings, int argc, char **argv)
         code = HOST_EXIT_REFUSED;
     }
     for (size_t i = 0; i < reading.n_flags; i++) {
-        mem_free(reading.flags[i].value);
+        mem_free(reading.flags[i].given.value);
     }
     return code;
 }

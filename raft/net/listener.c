@@ -82,6 +82,8 @@ static enum status listener_fail(const char *url, int nng_error, char *error)
     case NNG_EADDRINVAL:
     case NNG_EINVAL:
     case NNG_ENOTSUP:
+    case NNG_ENOENT: /* ipc: no such directory */
+    case NNG_EPERM:
         return ST_INVALID;
     default:
         return ST_IO;

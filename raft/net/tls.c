@@ -22,6 +22,7 @@ static enum status read_pem(const char *path, char **text, char *error)
     struct buf content = {0};
     FILE *file;
     size_t got;
+    bool failed;
 
     *text = NULL;
     if (path == NULL) {
@@ -30,16 +31,17 @@ static enum status read_pem(const char *path, char **text, char *error)
     file = fopen(path, "r");
     if (file == NULL) {
         snprintf(error, 256, "cannot read %s: %s", path, strerror(errno));
-        return ST_IO;
+        return ST_INVALID;
     }
     do {
         buf_reserve(&content, 4096);
         got = fread(content.data + content.len, 1, 4096, file);
         content.len += got;
     } while (got > 0 && content.len <= TLS_MAX_PEM);
+    failed = ferror(file) != 0; /* a directory can be opened */
     fclose(file);
     buf_put_u8(&content, 0);
-    if (content.len > TLS_MAX_PEM || strlen((char *)content.data) + 1 != content.len) {
+    if (failed || content.len > TLS_MAX_PEM || strlen((char *)content.data) + 1 != content.len) {
         snprintf(error, 256, "%s is not a PEM file", path);
         buf_fini(&content);
         return ST_INVALID;

@@ -40,6 +40,15 @@ enum status disk_fail(char *error, const char *what, const char *path, int errnu
     return disk_status_of(errnum);
 }
 
+enum status disk_fail_open(char *error, const char *what, const char *path, int errnum)
+{
+    enum status status = disk_fail(error, what, path, errnum);
+    bool not_ours = errnum == EACCES || errnum == EPERM || errnum == EROFS || errnum == ENOTDIR ||
+                    errnum == ENOENT || errnum == ENAMETOOLONG || errnum == ELOOP;
+
+    return not_ours ? ST_INVALID : status;
+}
+
 char *disk_join(const char *directory, const char *name)
 {
     struct buf path = {0};
@@ -99,12 +108,12 @@ enum status disk_make_dir(const char *path, char *error)
         return status;
     }
     if (errno != EEXIST) {
-        return disk_fail(error, "make directory", path, errno);
+        return disk_fail_open(error, "make directory", path, errno);
     }
     if (stat(path, &found) != 0) {
-        return disk_fail(error, "look at", path, errno);
+        return disk_fail_open(error, "look at", path, errno);
     }
-    return S_ISDIR(found.st_mode) ? ST_OK : disk_fail(error, "open directory", path, ENOTDIR);
+    return S_ISDIR(found.st_mode) ? ST_OK : disk_fail_open(error, "open directory", path, ENOTDIR);
 }
 
 /* Reads to the end or to one byte more than `max`. 0 or an errno. */
@@ -135,7 +144,7 @@ enum status disk_read_file(const char *path, size_t max, struct buf *content, ch
 
     buf_clear(content);
     if (fd < 0) {
-        return errno == ENOENT ? ST_NOT_FOUND : disk_fail(error, "open", path, errno);
+        return errno == ENOENT ? ST_NOT_FOUND : disk_fail_open(error, "open", path, errno);
     }
     errnum = disk_read_all(fd, max, content);
     close(fd);
@@ -211,7 +220,7 @@ enum status disk_list_dir(const char *path, void (*each)(void *arg, const char *
     int errnum;
 
     if (directory == NULL) {
-        return errno == ENOENT ? ST_NOT_FOUND : disk_fail(error, "list", path, errno);
+        return errno == ENOENT ? ST_NOT_FOUND : disk_fail_open(error, "list", path, errno);
     }
     errno = 0;
     while ((entry = readdir(directory)) != NULL) {

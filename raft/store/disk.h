@@ -16,6 +16,10 @@ enum status disk_status_of(int errnum);
 /* Fails with "what path: reason". Returns disk_status_of(errnum). */
 enum status disk_fail(char *error, const char *what, const char *path, int errnum);
 
+/* The same for what could not be opened or made: ST_INVALID if the path is at fault (no permission,
+ * no such directory, not a directory) and not the disk. */
+enum status disk_fail_open(char *error, const char *what, const char *path, int errnum);
+
 /* "a/b" in new memory. */
 char *disk_join(const char *directory, const char *name);
 

@@ -233,7 +233,7 @@ static enum status identity_lock(struct store_dir *dir, char *error)
 
     dir->lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (dir->lock < 0) {
-        status = disk_fail(error, "open", file, errno);
+        status = disk_fail_open(error, "open", file, errno);
     } else if (flock(dir->lock, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK) {
             disk_format_error(error, "%s is in use by another process", dir->path);

@@ -277,7 +277,9 @@ static enum status state_open_new(struct state_opening *opening, char *error)
     enum status status = ST_OK;
 
     if (opening->durable > 0 || opening->durable_index > 0) {
-        disk_format_error(error, "%s/CURRENT is missing, but the log says that there was a state",
+        disk_format_error(error,
+                          "%s/CURRENT is missing, but the log says that there was a state; rebuild "
+                          "this replica from its peers",
                           options->path);
         return ST_CORRUPT;
     }
@@ -292,8 +294,11 @@ static enum status state_open_new(struct state_opening *opening, char *error)
             state_meta_fini(&meta);
             state_db_close(&opening->db);
             if (lost) {
-                disk_format_error(error, "%s/CURRENT is missing, but db-%llu is not empty",
-                                  options->path, (unsigned long long)opening->files.others[i]);
+                disk_format_error(
+                    error,
+                    "%s/CURRENT is missing, but db-%llu is not empty; rebuild this replica "
+                    "from its peers",
+                    options->path, (unsigned long long)opening->files.others[i]);
                 return ST_CORRUPT;
             }
         }

@@ -34,9 +34,15 @@ enum status state_db_status(char *leveldb_error)
 enum status state_db_fail(const struct state_db *db, const char *what, char *leveldb_error,
                           char *error)
 {
+    enum status status;
+    char reason[STORE_ERROR_BYTES];
+
     ASSERT(leveldb_error != NULL);
-    disk_format_error(error, "%s: %s: %s", db->path, what, leveldb_error);
-    return state_db_status(leveldb_error);
+    snprintf(reason, sizeof(reason), "%s", leveldb_error);
+    status = state_db_status(leveldb_error);
+    disk_format_error(error, "%.200s: %s: %.200s%s", db->path, what, reason,
+                      status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
+    return status;
 }
 
 static char *state_db_name(const char *directory, uint64_t number)
@@ -89,7 +95,11 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
         bool missing = reason != NULL && strncmp(reason, "Invalid argument", 16) == 0;
 
         status = state_db_fail(self, "open", reason, error);
-        status = missing ? ST_CORRUPT : status;
+        if (missing) {
+            disk_format_error(error, "%.300s is missing; rebuild this replica from its peers",
+                              self->path);
+            status = ST_CORRUPT;
+        }
         state_db_close(&self);
     }
     *db = self;

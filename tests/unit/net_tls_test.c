@@ -192,7 +192,7 @@ static void unusable_files_are_said_in_one_line(void **state)
     (void)state;
     stage_init(&stage);
     stage.one.options.tls_cert = "/nonexistent.pem";
-    expect_no_net(&stage, ST_IO, "/nonexistent.pem");
+    expect_no_net(&stage, ST_INVALID, "/nonexistent.pem");
     stage.one.options.tls_cert = stage.files.garbage;
     expect_no_net(&stage, ST_INVALID, "not usable");
     stage.one.options.tls_cert = NULL;

@@ -478,6 +478,12 @@ uint64_t world_state_bytes(const struct world *world, size_t node)
     return state->ops->disk_bytes(state);
 }
 
+const struct mem_state *world_state(const struct world *world, size_t node)
+{
+    ASSERT(node < world->n_nodes);
+    return world->nodes[node]->state;
+}
+
 const char *world_halted(const struct world *world, size_t node)
 {
     return world->nodes[node]->halted ? world->nodes[node]->halt_reason : NULL;

@@ -20,6 +20,7 @@
 
 struct world;
 struct world_node;
+struct mem_state;
 
 /* What a running server needs; like the host in production. */
 struct world_parts {
@@ -84,6 +85,8 @@ size_t world_node_count(const struct world *world);
 /* Bytes of the Raft log and of the whole state that the node's disk holds. */
 uint64_t world_log_bytes(const struct world *world, size_t node);
 uint64_t world_state_bytes(const struct world *world, size_t node);
+/* The node's state, for checkers. */
+const struct mem_state *world_state(const struct world *world, size_t node);
 /* Why the node halted; NULL if it did not. */
 const char *world_halted(const struct world *world, size_t node);
 

@@ -130,6 +130,35 @@ static void a_group_on_fresh_disks_under_a_known_gid_does_not_serve(void **state
     fixture_fini(&f);
 }
 
+/* The configuration before its join still lists its old self, as whom its shards came from: it is
+ * not that group, and begins at its own join. */
+static void a_group_that_left_may_come_back_at_once_on_fresh_disks(void **state)
+{
+    struct fixture f;
+    struct spec fresh;
+
+    (void)state;
+    fixture_init(&f, 2, 1, 8);
+    fixture_start(&f);
+    fixture_join(&f, 0);
+    fixture_settle(&f, fixture_join(&f, 1), 3);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), "value");
+    }
+    fixture_settle(&f, fixture_leave(&f, 1), 3);
+    world_run_ms(f.world, 3000); /* the controller hears who has the shards now */
+    fixture_crash_group(&f, 1);
+    world_make_spec(f.world, 999, 1, &fresh);
+    fixture_add(&f, fixture_gid(1), &fresh, &fixture_kv_ops);
+    f.groups[1] = fresh;
+    fixture_settle(&f, fixture_join(&f, 1), 1); /* whatever it was to give away, it did */
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_append(&f, fixture_key(&f, shard, 0), "+more");
+        fixture_check(&f, fixture_key(&f, shard, 0), "value+more");
+    }
+    fixture_fini(&f);
+}
+
 /* ---- What is refused ---- */
 
 static void requests_out_of_bounds_are_invalid(void **state)
@@ -454,6 +483,7 @@ int main(void)
         cmocka_unit_test(only_the_leader_answers_and_the_others_point_to_it),
         cmocka_unit_test(a_group_refuses_what_it_does_not_own_and_names_the_owner),
         cmocka_unit_test(a_group_on_fresh_disks_under_a_known_gid_does_not_serve),
+        cmocka_unit_test(a_group_that_left_may_come_back_at_once_on_fresh_disks),
         cmocka_unit_test(requests_out_of_bounds_are_invalid),
         cmocka_unit_test(bytes_that_are_no_request_do_no_harm),
         cmocka_unit_test(a_retry_is_answered_from_the_session),

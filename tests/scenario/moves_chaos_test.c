@@ -297,11 +297,28 @@ static void change_configuration(struct chaos *chaos)
     }
 }
 
+/* A node's clock jumps, by up to ten minutes. */
+static void jump_clock(struct chaos *chaos)
+{
+    struct rng *rng = world_rng(chaos->world);
+    int64_t skew_us = (int64_t)rng_below(rng, 1200000000) - 600000000;
+
+    world_set_clock_skew(chaos->world, rng_below(rng, n_nodes(chaos)), skew_us);
+}
+
+static void cut_or_heal_client(struct chaos *chaos)
+{
+    struct rng *rng = world_rng(chaos->world);
+    size_t client = kv_client_number(chaos->workers[rng_below(rng, N_WORKERS)].client);
+
+    world_cut_client(chaos->world, client, rng_below(rng, n_nodes(chaos)), rng_below(rng, 2) == 0);
+}
+
 static void step(struct chaos *chaos)
 {
     struct rng *rng = world_rng(chaos->world);
 
-    switch (rng_below(rng, 10)) {
+    switch (rng_below(rng, 12)) {
     case 0:
     case 1:
     case 2:
@@ -321,6 +338,12 @@ static void step(struct chaos *chaos)
     case 8:
         kv_cluster_set_unreliable(chaos->c, rng_below(rng, 2) == 0);
         break;
+    case 9:
+        jump_clock(chaos);
+        break;
+    case 10:
+        cut_or_heal_client(chaos);
+        break;
     default:
         if (rng_below(rng, 3) == 0) {
             restart_all(chaos);
@@ -336,6 +359,9 @@ static void end_faults(struct chaos *chaos)
     for (size_t i = 0; i < n_nodes(chaos); i++) {
         for (size_t j = i + 1; j < n_nodes(chaos); j++) {
             world_cut_pair(chaos->world, i, j, false);
+        }
+        for (size_t j = 0; j < N_WORKERS; j++) {
+            world_cut_client(chaos->world, kv_client_number(chaos->workers[j].client), i, false);
         }
     }
     for (size_t i = 0; i < n_nodes(chaos); i++) {

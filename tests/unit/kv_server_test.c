@@ -1,6 +1,7 @@
 /* Whole shard servers, with a controller, in a simulated world: what clients and other groups get
  * to see. */
 #include "shardkv/kv_ops.h"
+#include "tests/sim/mem_state.h"
 #include "tests/unit/kv_fixture.h"
 
 static void a_group_serves_all_shards_once_it_has_joined(void **state)
@@ -475,6 +476,42 @@ static void status_estimates_keys_and_bytes(void **state)
     fixture_fini(&f);
 }
 
+/* The log that it misses is gone, so it takes a snapshot, and then can't read what it installed: it
+ * stops by itself, in good order, and the others go on. */
+static void a_replica_that_cannot_read_what_it_installed_stops(void **state)
+{
+    struct fixture f;
+    size_t behind, node;
+
+    (void)state;
+    fixture_init(&f, 1, 3, 17);
+    f.checkpoints = true;
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    for (unsigned i = 0; i < 100; i++) {
+        fixture_put(&f, fixture_key(&f, 0, i), "some bytes");
+    }
+    behind = (fixture_leader(&f, 0) + 1) % 3;
+    node = fixture_node(&f, 0, behind);
+    world_crash(f.world, node);
+    for (unsigned i = 0; i < 200; i++) {
+        fixture_put(&f, fixture_key(&f, 0, i), "other bytes");
+    }
+    world_start(f.world, node);
+    world_run_ms(f.world, 1);
+    assert_non_null(kv_sm_shard(kv_server_sm(fixture_server(&f, 0, behind)), 0));
+    mem_state_fail((struct mem_state *)(uintptr_t)world_state(f.world, node), MEM_STATE_FAIL_GET,
+                   ST_CORRUPT, 1);
+    world_run_ms(f.world, 3000);
+    assert_non_null(world_halted(f.world, node));
+    fixture_check(&f, fixture_key(&f, 0, 7), "other bytes");
+    world_crash(f.world, node);
+    world_start(f.world, node);
+    world_run_ms(f.world, 3000);
+    assert_non_null(kv_sm_shard(kv_server_sm(fixture_server(&f, 0, behind)), 0));
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -494,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_page_is_bounded_in_bytes),
         cmocka_unit_test(status_shows_the_shards_and_their_moves),
         cmocka_unit_test(status_estimates_keys_and_bytes),
+        cmocka_unit_test(a_replica_that_cannot_read_what_it_installed_stops),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,7 +216,7 @@ static void end_change(struct ctrler_operation *operation, const struct caller_e
                        answered ? text : end->reason);
 }
 
-/* SESSION_EXPIRED, and no try of unknown end: nothing was applied, and may be under a newer time.
+/* SESSION_EXPIRED, and no try of unknown end: nothing was applied, and may be under the time told.
  */
 static bool reissue(struct ctrler_operation *operation, const struct caller_end *end)
 {
@@ -224,7 +224,9 @@ static bool reissue(struct ctrler_operation *operation, const struct caller_end 
         ++operation->reissues > MAX_REISSUES) {
         return false;
     }
-    if (end->response->cluster_time <= operation->session->issued_at) {
+    /* It may be lower: what was heard from a group whose clock is wrong. */
+    if (end->response->cluster_time == 0 ||
+        end->response->cluster_time == operation->session->issued_at) {
         operation->session->issued_at++;
     } else {
         operation->session->issued_at = end->response->cluster_time;

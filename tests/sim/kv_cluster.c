@@ -189,6 +189,11 @@ void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable)
     world_set_faults(cluster->world, &faults);
 }
 
+const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
+{
+    return &cluster->ctrlers;
+}
+
 uint32_t kv_cluster_gid(size_t group)
 {
     return 100 + (uint32_t)group;

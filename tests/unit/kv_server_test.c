@@ -180,7 +180,7 @@ static void requests_out_of_bounds_are_invalid(void **state)
     assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
     request = fixture_write_request(&f, KV_PUT, "key", "value");
     request.write.session.issued_at = (world_now_us(f.world) + 1700000000000000u) * 2;
-    assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
+    assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_SESSION_EXPIRED);
     request = (struct proto_request){.op = PROTO_JOIN};
     assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
     fixture_check(&f, "key", NULL);

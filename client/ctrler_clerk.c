@@ -17,7 +17,7 @@ struct ctrler_clerk {
     uint64_t next_seq;
     uint64_t time; /* the highest that an answer told */
     const char *reason;
-    struct ctrler_operation *first, *last; /* outstanding, oldest first: changes by seq */
+    struct ctrler_operation *first, *last; /* outstanding, oldest first */
 };
 
 struct ctrler_operation {
@@ -110,15 +110,18 @@ static void operation_destroy(struct ctrler_operation *operation)
     mem_free(operation);
 }
 
-/* All sequence numbers below the lowest outstanding one are answered or given up. */
+/* All sequence numbers below the lowest outstanding one are answered or given up. Changes that had
+ * to ask for the time first have theirs in the order of the answers, not of the list. */
 static uint64_t acked_seq(const struct ctrler_clerk *clerk)
 {
+    uint64_t lowest = clerk->next_seq;
+
     for (const struct ctrler_operation *at = clerk->first; at != NULL; at = at->next) {
-        if (at->session != NULL && at->session->seq != 0) {
-            return at->session->seq - 1;
+        if (at->session != NULL && at->session->seq != 0 && at->session->seq < lowest) {
+            lowest = at->session->seq;
         }
     }
-    return clerk->next_seq - 1;
+    return lowest - 1;
 }
 
 static void operation_done(void *context, const struct caller_end *end);

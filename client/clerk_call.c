@@ -207,8 +207,10 @@ static void go_to_another_group(struct operation *operation, const struct proto_
     wait_for_config(operation, now_ms);
 }
 
-/* The record of this client was forgotten by the shard, and nothing was applied by the try that was
- * answered so. If no other try can have been, the write is issued anew under a newer time. */
+/* The record of this client was forgotten by the shard, or the time under which the write was
+ * issued is far ahead of the group's (another group's clock was wrong); nothing was applied by the
+ * try that was answered so. If no other try can have been, the write is issued anew under the
+ * group's time. */
 static void session_expired(struct operation *operation, const struct proto_response *response,
                             uint64_t now_ms)
 {
@@ -218,8 +220,9 @@ static void session_expired(struct operation *operation, const struct proto_resp
         clerk_operation_end(operation, ST_SESSION_EXPIRED, response);
         return;
     }
-    session->issued_at = response->cluster_time > session->issued_at ? response->cluster_time
-                                                                     : session->issued_at + 1;
+    session->issued_at = response->cluster_time != 0 && response->cluster_time != session->issued_at
+                             ? response->cluster_time
+                             : session->issued_at + 1;
     operation->hint_gid = operation->gid;
     clerk_call_dispatch(operation, now_ms);
 }

@@ -17,7 +17,7 @@ struct ctrler_clerk {
     uint64_t next_seq;
     uint64_t time; /* the highest that an answer told */
     const char *reason;
-    struct ctrler_operation *first, *last; /* outstanding, oldest first: changes by seq */
+    struct ctrler_operation *first, *last; /* outstanding, oldest first */
 };
 
 struct ctrler_operation {
@@ -110,15 +110,18 @@ static void operation_destroy(struct ctrler_operation *operation)
     mem_free(operation);
 }
 
-/* All sequence numbers below the lowest outstanding one are answered or given up. */
+/* All sequence numbers below the lowest outstanding one are answered or given up. Changes that had
+ * to ask for the time first have theirs in the order of the answers, not of the list. */
 static uint64_t acked_seq(const struct ctrler_clerk *clerk)
 {
+    uint64_t lowest = clerk->next_seq;
+
     for (const struct ctrler_operation *at = clerk->first; at != NULL; at = at->next) {
-        if (at->session != NULL && at->session->seq != 0) {
-            return at->session->seq - 1;
+        if (at->session != NULL && at->session->seq != 0 && at->session->seq < lowest) {
+            lowest = at->session->seq;
         }
     }
-    return clerk->next_seq - 1;
+    return lowest - 1;
 }
 
 static void operation_done(void *context, const struct caller_end *end);
@@ -216,7 +219,7 @@ static void end_change(struct ctrler_operation *operation, const struct caller_e
                        answered ? text : end->reason);
 }
 
-/* SESSION_EXPIRED, and no try of unknown end: nothing was applied, and may be under a newer time.
+/* SESSION_EXPIRED, and no try of unknown end: nothing was applied, and may be under the time told.
  */
 static bool reissue(struct ctrler_operation *operation, const struct caller_end *end)
 {
@@ -224,7 +227,9 @@ static bool reissue(struct ctrler_operation *operation, const struct caller_end 
         ++operation->reissues > MAX_REISSUES) {
         return false;
     }
-    if (end->response->cluster_time <= operation->session->issued_at) {
+    /* It may be lower: what was heard from a group whose clock is wrong. */
+    if (end->response->cluster_time == 0 ||
+        end->response->cluster_time == operation->session->issued_at) {
         operation->session->issued_at++;
     } else {
         operation->session->issued_at = end->response->cluster_time;

@@ -134,6 +134,7 @@ bool group_is_leader(const struct group *group);
  * to act on (start migrations, propose INIT). Not a licence to serve reads. */
 bool group_is_ready(const struct group *group);
 bool group_is_read_only(const struct group *group); /* the disk is nearly full */
+bool group_is_halted(const struct group *group);    /* it told world.halt: the end */
 
 struct group_stats {
     uint64_t proposals_ok, proposals_refused, proposals_unknown;

@@ -39,6 +39,7 @@ struct ctrler_server {
     struct pending_list open;    /* all open requests but those to be proposed */
     struct pending_list to_bind; /* CONFIG requests whose BIND is to be proposed */
     bool init_proposed;          /* and its end not known yet */
+    uint64_t wall_us;            /* of the event that is being handled */
     bool halted;
     bool closing;     /* everybody was answered */
     char reason[128]; /* why it halted, when it was by itself */
@@ -196,8 +197,8 @@ static void on_applied(void *context, enum status status, struct slice bytes)
     if (pending_is_answered(pending)) {
         return;
     }
-    if (status != ST_OK) {
-        finish_refused(pending, status, NULL);
+    if (status != ST_OK) { /* INVALID: its issued_at was too far ahead after all */
+        finish_refused(pending, status == ST_INVALID ? ST_SESSION_EXPIRED : status, NULL);
         return;
     }
     decode_result(bytes, &result);
@@ -340,6 +341,8 @@ static bool command_of(const struct proto_request *request, struct ctrler_comman
 static bool refuse_command(struct ctrler_server *server, const struct serve_ticket *ticket,
                            const struct ctrler_command *command)
 {
+    uint64_t now_us;
+
     /* Only a leader can say more than where the leader is. */
     if (!group_is_leader(server->group)) {
         serve_refuse(server->serve, ticket, ST_NOT_LEADER, NULL);
@@ -356,12 +359,17 @@ static bool refuse_command(struct ctrler_server *server, const struct serve_tick
         serve_refuse(server->serve, ticket, ST_INVALID, "sequence numbers begin at 1");
         return true;
     }
-    /* Cluster time would jump to it, and every other session would look old (rsm.h). What a leader
-     * that has not applied everything yet takes for the present may itself be old. */
-    if (command->session.issued_at > group_last_stamp(server->group) + SESSION_MAX_AHEAD_US) {
+    /* Cluster time would jump to it, and every other session would look old (rsm.h): the client is
+     * told the time here. The last stamp alone is not the present: there may be no command for
+     * days. What a leader that has not applied everything yet takes for the present may itself be
+     * old. */
+    now_us = group_last_stamp(server->group);
+    now_us = server->wall_us > now_us ? server->wall_us : now_us;
+    if (command->session.issued_at > now_us &&
+        command->session.issued_at - now_us > SESSION_MAX_AHEAD_US) {
         bool ready = group_is_ready(server->group);
 
-        serve_refuse(server->serve, ticket, ready ? ST_INVALID : ST_NOT_READY,
+        serve_refuse(server->serve, ticket, ready ? ST_SESSION_EXPIRED : ST_NOT_READY,
                      "issued_at is more than 24 hours ahead of the cluster's time");
         return true;
     }
@@ -534,6 +542,7 @@ void ctrler_server_step(struct ctrler_server *server, const struct io_event *eve
     if (server->halted) {
         return;
     }
+    server->wall_us = event->wall_us;
     if (event->type == IO_EVENT_CLIENT_MESSAGE) {
         take_message(server, event);
         return;

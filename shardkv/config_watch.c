@@ -124,9 +124,18 @@ static void found_join(struct config_watch *watch, const struct config_group *se
     ask_on(watch);
 }
 
+/* An earlier group under this gid, on other disks, is another group: what it was to do is not ours,
+ * and the controller let the gid go only when nobody waited for it any more. */
+static bool is_this_group(const struct config_watch *watch, const struct config_group *self)
+{
+    return self->incarnation == 0 ||
+           self->incarnation == kv_sm_meta(watch->context->sm)->incarnation;
+}
+
 static void looked_behind(struct config_watch *watch, const struct config_group *self)
 {
-    if (self != NULL && self->joined_at != 0 && self->joined_at < watch->begin) {
+    if (self != NULL && self->joined_at != 0 && self->joined_at < watch->begin &&
+        is_this_group(watch, self)) {
         watch->begin = self->joined_at;
         watch->looked_behind = self->joined_at == 1;
     } else {

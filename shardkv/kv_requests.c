@@ -342,8 +342,8 @@ static void write_applied(void *context, enum status status, struct slice result
     struct kv_request *request = context;
     struct kv_command_result outcome;
 
-    if (status != ST_OK) {
-        kv_request_refuse(request, status, NULL);
+    if (status != ST_OK) { /* INVALID: its issued_at was too far ahead after all */
+        kv_request_refuse(request, status == ST_INVALID ? ST_SESSION_EXPIRED : status, NULL);
         return;
     }
     if (!kv_command_result_decode(result, &outcome)) {
@@ -366,7 +366,8 @@ static void write_applied(void *context, enum status status, struct slice result
     kv_request_refuse(request, outcome.status, NULL);
 }
 
-/* An issued_at far ahead would drag the cluster's time along (design 6). */
+/* An issued_at far ahead would drag the cluster's time along (design 6). An honest client has it
+ * from another group, whose clock was wrong: it is told the time here, as one that is behind is. */
 static bool is_too_far_ahead(const struct kv_server *server, uint64_t issued_at)
 {
     uint64_t now_us = group_last_stamp(server->group);
@@ -400,7 +401,8 @@ void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket
     if (!kv_ops_keys_fit(&request->write, kv_sm_meta(server->sm)->n_shards)) {
         serve_refuse(server->serve, ticket, ST_INVALID, "a key does not lie in that shard");
     } else if (is_too_far_ahead(server, request->write.session.issued_at)) {
-        serve_refuse(server->serve, ticket, ST_INVALID, "issued_at is too far ahead");
+        server->metrics.session_refused++;
+        serve_refuse(server->serve, ticket, ST_SESSION_EXPIRED, "issued_at is too far ahead");
     } else {
         propose_write(server, ticket, request);
     }

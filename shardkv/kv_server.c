@@ -247,8 +247,13 @@ static void client_message(struct kv_server *server, const struct io_event *even
     }
 }
 
+/* The parts act for a leader that is ready, and count on a state machine that was read in full: not
+ * so when the replica halted because it could not. */
 static void step_parts(struct kv_server *server)
 {
+    if (group_is_halted(server->group)) {
+        return;
+    }
     config_watch_step(server->watch);
     migrate_step(server->migrate);
     release_step(server->release);

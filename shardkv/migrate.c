@@ -6,8 +6,9 @@
 #include "raft/util/mem.h"
 #include "shardkv/backoff.h"
 
-#define PULL_TIMEOUT_MS 2000 /* without a piece for so long, the slot is given back */
-#define MAX_PROPOSALS   2    /* pieces proposed and not applied: one ahead */
+#define PULL_TIMEOUT_MS       2000 /* without a piece for so long, the slot is given back */
+#define MAX_TIMEOUT_DOUBLINGS 5
+#define MAX_PROPOSALS         2 /* pieces proposed and not applied: one ahead */
 
 struct job {
     struct migrate *migrate;
@@ -269,6 +270,16 @@ static void on_piece(void *context, const struct caller_end *end)
     }
 }
 
+/* Longer after each failure: a piece is as large as its largest record, and if the network can't
+ * carry that in time it would never arrive, while the shard is frozen. */
+static uint64_t pull_timeout_ms(const struct job *job)
+{
+    uint32_t failures = job->migrate->backoffs[job->shard].failures;
+
+    return (uint64_t)PULL_TIMEOUT_MS
+           << (failures < MAX_TIMEOUT_DOUBLINGS ? failures : MAX_TIMEOUT_DOUBLINGS);
+}
+
 static void job_pull(struct job *job, const struct spec *replicas)
 {
     struct kv_context *context = job->migrate->context;
@@ -284,7 +295,7 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.max_bytes = job->migrate->piece_bytes;
     job->is_pulling = true;
     job->call = caller_start(context->caller, &target, &request, true, context->now_ms,
-                             context->now_ms + PULL_TIMEOUT_MS, on_piece, job);
+                             context->now_ms + pull_timeout_ms(job), on_piece, job);
 }
 
 /* Frees the slot of a job that is over, or asks for its next piece. */

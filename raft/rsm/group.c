@@ -364,6 +364,11 @@ bool group_is_read_only(const struct group *group)
     return group->disk_low || group->checkpoint.no_space;
 }
 
+bool group_is_halted(const struct group *group)
+{
+    return group->halted;
+}
+
 const struct group_stats *group_statistics(const struct group *group)
 {
     return &group->stats;

@@ -76,6 +76,12 @@ static void *kv_create(void *context, const struct world_parts *parts)
     options.ctrlers = cluster->ctrlers;
     options.incarnation = parts->node + 1;
     options.version = "sim";
+    if (cluster->options.max_sessions != 0) {
+        options.max_sessions = cluster->options.max_sessions;
+    }
+    if (cluster->options.piece_bytes != 0) {
+        options.piece_bytes = cluster->options.piece_bytes;
+    }
     ASSERT(kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
                             parts->now_ms, &server) == ST_OK);
     return server;
@@ -183,6 +189,11 @@ void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable)
     world_set_faults(cluster->world, &faults);
 }
 
+const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
+{
+    return &cluster->ctrlers;
+}
+
 uint32_t kv_cluster_gid(size_t group)
 {
     return 100 + (uint32_t)group;
@@ -266,6 +277,14 @@ void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i)
     for (size_t group = 0; group < cluster->options.n_groups; group++) {
         start_node(cluster, kv_cluster_node(cluster, group, i));
     }
+}
+
+const struct kv_sm *kv_cluster_sm(const struct kv_cluster *cluster, size_t group, size_t i)
+{
+    const struct kv_server *server =
+        world_server(cluster->world, kv_cluster_node(cluster, group, i));
+
+    return server != NULL ? kv_server_sm(server) : NULL;
 }
 
 /* ---- Administration ---- */

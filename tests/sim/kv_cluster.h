@@ -9,6 +9,7 @@
 
 #include "client/clerk.h"
 #include "client/ctrler_clerk.h"
+#include "shardkv/kv_sm.h"
 #include "tests/sim/world.h"
 
 #define KV_CLUSTER_MAX_GROUPS 10
@@ -24,6 +25,8 @@ struct kv_cluster_options {
     bool unreliable;
     bool snapshots; /* small checkpoints, compacted logs */
     bool ctrlers_only;
+    uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
+    uint32_t piece_bytes;
     uint64_t seed;
 };
 
@@ -36,6 +39,7 @@ struct world *kv_cluster_world(struct kv_cluster *cluster);
 void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
 void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
 uint32_t kv_cluster_gid(size_t group);
+const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster);
 
 /* The world's number of replica i (from 0) of a group, or of a controller. */
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i);
@@ -49,6 +53,9 @@ void kv_cluster_start_group(struct kv_cluster *cluster, size_t group);
 /* Crashes and starts replica i of every group at once. */
 void kv_cluster_stop_replica(struct kv_cluster *cluster, size_t i);
 void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i);
+
+/* The state machine of replica i; NULL if it does not run. */
+const struct kv_sm *kv_cluster_sm(const struct kv_cluster *cluster, size_t group, size_t i);
 
 /* ---- Administration ---- */
 

@@ -481,6 +481,20 @@ uint64_t mem_state_sum(const struct mem_state *state, const uint64_t *ranges, si
     return count << 32 | low;
 }
 
+size_t mem_state_foreign_keys(const struct mem_state *state, const uint64_t *ranges, size_t n)
+{
+    struct mem_image wanted = {.ranges = (uint64_t *)(uintptr_t)ranges, .n_ranges = n};
+    struct slice key = slice_of(NULL, 0), value;
+    bool after = false;
+    size_t count = 0;
+
+    while (mem_map_seek(&state->live, key, after, &key, &value)) {
+        count += !mem_image_has_range(&wanted, mem_key_range(key));
+        after = true;
+    }
+    return count;
+}
+
 size_t mem_state_n_snapshots(const struct mem_state *state)
 {
     size_t n = 0;

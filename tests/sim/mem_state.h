@@ -54,6 +54,9 @@ void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum st
 /* An order-dependent sum over all live keys of range 0 and of `ranges`, and their number: replicas
  * that applied the same entries agree on it. */
 uint64_t mem_state_sum(const struct mem_state *state, const uint64_t *ranges, size_t n);
+/* Live keys that lie in none of `ranges` nor in range 0: what a service let go of without dropping
+ * it. */
+size_t mem_state_foreign_keys(const struct mem_state *state, const uint64_t *ranges, size_t n);
 size_t mem_state_n_snapshots(const struct mem_state *state);    /* open ones */
 uint64_t mem_state_staged_bytes(const struct mem_state *state); /* of a half received snapshot */
 size_t mem_state_range_keys(const struct mem_state *state, uint64_t range); /* live */

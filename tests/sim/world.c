@@ -129,7 +129,8 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
     ASSERT(node->server != NULL);
     world->counts.events++;
     event->now_ms = end.now_ms = world->now_us / 1000;
-    event->wall_us = end.wall_us = 1700000000000000u + world->now_us;
+    event->wall_us = end.wall_us =
+        (uint64_t)((int64_t)(1700000000000000u + world->now_us) + node->clock_skew_us);
     node->ops->step(node->server, event);
     if (node->life == life && event->type != IO_EVENT_TURN_END) {
         node->ops->step(node->server, &end);
@@ -476,6 +477,18 @@ uint64_t world_state_bytes(const struct world *world, size_t node)
 {
     struct io_state *state = mem_state_io(world->nodes[node]->state);
     return state->ops->disk_bytes(state);
+}
+
+void world_set_clock_skew(struct world *world, size_t node, int64_t skew_us)
+{
+    ASSERT(node < world->n_nodes);
+    world->nodes[node]->clock_skew_us = skew_us;
+}
+
+const struct mem_state *world_state(const struct world *world, size_t node)
+{
+    ASSERT(node < world->n_nodes);
+    return world->nodes[node]->state;
 }
 
 const char *world_halted(const struct world *world, size_t node)

@@ -20,6 +20,7 @@
 
 struct world;
 struct world_node;
+struct mem_state;
 
 /* What a running server needs; like the host in production. */
 struct world_parts {
@@ -51,6 +52,8 @@ struct world_node_ops {
 struct world_faults {
     bool unreliable;      /* 0..26 ms delay, 10 % of requests and 10 % of replies are lost */
     bool long_reordering; /* 2/3 of the replies are held back 200..2200 ms */
+    uint32_t answer_bytes_per_ms; /* how fast answers come to clients and to servers as clients; 0:
+                                     at once */
 };
 
 struct world_counts {
@@ -84,8 +87,13 @@ size_t world_node_count(const struct world *world);
 /* Bytes of the Raft log and of the whole state that the node's disk holds. */
 uint64_t world_log_bytes(const struct world *world, size_t node);
 uint64_t world_state_bytes(const struct world *world, size_t node);
+/* The node's state, for checkers. */
+const struct mem_state *world_state(const struct world *world, size_t node);
 /* Why the node halted; NULL if it did not. */
 const char *world_halted(const struct world *world, size_t node);
+
+/* The node's wall clock is so far from the world's; it may jump. */
+void world_set_clock_skew(struct world *world, size_t node, int64_t skew_us);
 
 /* ---- Network ---- */
 

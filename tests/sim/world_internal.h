@@ -53,6 +53,7 @@ struct world_node {
     void *context;
     struct mem_log *log;
     struct mem_state *state;
+    int64_t clock_skew_us;
     void *server;  /* NULL: not running */
     uint64_t life; /* grows with every start and crash */
     bool connected;

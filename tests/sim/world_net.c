@@ -305,6 +305,9 @@ static void net_reply(struct io_net *net, io_conn conn, struct buf *message)
         return;
     }
     item.bytes = buf_take(message);
+    if (world->faults.answer_bytes_per_ms != 0) {
+        delay_us += 1000ull * item.bytes.len / world->faults.answer_bytes_per_ms;
+    }
     world_schedule(world, in_order(world, &stream->last_response_us, delay_us), &item);
 }
 

@@ -168,7 +168,7 @@ static void times_far_ahead_are_refused_before_they_are_proposed(void **state)
     request = trio_join_request(&trio, &group, 1);
     request.join.session.issued_at =
         group_last_stamp(world_group(trio.world, node)) + 25ull * 3600 * 1000000;
-    assert_int_equal(trio_ask(&trio, node, &request)->status, ST_INVALID);
+    assert_int_equal(trio_ask(&trio, node, &request)->status, ST_SESSION_EXPIRED);
     request.join.session.issued_at = 1;
     request.join.session.seq = 0;
     request.join.session.acked_seq = 0;

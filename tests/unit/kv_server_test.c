@@ -1,6 +1,7 @@
 /* Whole shard servers, with a controller, in a simulated world: what clients and other groups get
  * to see. */
 #include "shardkv/kv_ops.h"
+#include "tests/sim/mem_state.h"
 #include "tests/unit/kv_fixture.h"
 
 static void a_group_serves_all_shards_once_it_has_joined(void **state)
@@ -168,6 +169,35 @@ static void a_lost_server_is_remembered_while_calls_go_on_elsewhere(void **state
     }
 }
 
+/* The configuration before its join still lists its old self, as whom its shards came from: it is
+ * not that group, and begins at its own join. */
+static void a_group_that_left_may_come_back_at_once_on_fresh_disks(void **state)
+{
+    struct fixture f;
+    struct spec fresh;
+
+    (void)state;
+    fixture_init(&f, 2, 1, 8);
+    fixture_start(&f);
+    fixture_join(&f, 0);
+    fixture_settle(&f, fixture_join(&f, 1), 3);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), "value");
+    }
+    fixture_settle(&f, fixture_leave(&f, 1), 3);
+    world_run_ms(f.world, 3000); /* the controller hears who has the shards now */
+    fixture_crash_group(&f, 1);
+    world_make_spec(f.world, 999, 1, &fresh);
+    fixture_add(&f, fixture_gid(1), &fresh, &fixture_kv_ops);
+    f.groups[1] = fresh;
+    fixture_settle(&f, fixture_join(&f, 1), 1); /* whatever it was to give away, it did */
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_append(&f, fixture_key(&f, shard, 0), "+more");
+        fixture_check(&f, fixture_key(&f, shard, 0), "value+more");
+    }
+    fixture_fini(&f);
+}
+
 /* ---- What is refused ---- */
 
 static void requests_out_of_bounds_are_invalid(void **state)
@@ -188,7 +218,7 @@ static void requests_out_of_bounds_are_invalid(void **state)
     assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
     request = fixture_write_request(&f, KV_PUT, "key", "value");
     request.write.session.issued_at = (world_now_us(f.world) + 1700000000000000u) * 2;
-    assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
+    assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_SESSION_EXPIRED);
     request = (struct proto_request){.op = PROTO_JOIN};
     assert_int_equal(fixture_ask(&f, 0, &request, 2000, &answer), ST_INVALID);
     fixture_check(&f, "key", NULL);
@@ -484,6 +514,42 @@ static void status_estimates_keys_and_bytes(void **state)
     fixture_fini(&f);
 }
 
+/* The log that it misses is gone, so it takes a snapshot, and then can't read what it installed: it
+ * stops by itself, in good order, and the others go on. */
+static void a_replica_that_cannot_read_what_it_installed_stops(void **state)
+{
+    struct fixture f;
+    size_t behind, node;
+
+    (void)state;
+    fixture_init(&f, 1, 3, 17);
+    f.checkpoints = true;
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    for (unsigned i = 0; i < 100; i++) {
+        fixture_put(&f, fixture_key(&f, 0, i), "some bytes");
+    }
+    behind = (fixture_leader(&f, 0) + 1) % 3;
+    node = fixture_node(&f, 0, behind);
+    world_crash(f.world, node);
+    for (unsigned i = 0; i < 200; i++) {
+        fixture_put(&f, fixture_key(&f, 0, i), "other bytes");
+    }
+    world_start(f.world, node);
+    world_run_ms(f.world, 1);
+    assert_non_null(kv_sm_shard(kv_server_sm(fixture_server(&f, 0, behind)), 0));
+    mem_state_fail((struct mem_state *)(uintptr_t)world_state(f.world, node), MEM_STATE_FAIL_GET,
+                   ST_CORRUPT, 1);
+    world_run_ms(f.world, 3000);
+    assert_non_null(world_halted(f.world, node));
+    fixture_check(&f, fixture_key(&f, 0, 7), "other bytes");
+    world_crash(f.world, node);
+    world_start(f.world, node);
+    world_run_ms(f.world, 3000);
+    assert_non_null(kv_sm_shard(kv_server_sm(fixture_server(&f, 0, behind)), 0));
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -493,6 +559,7 @@ int main(void)
         cmocka_unit_test(a_group_refuses_what_it_does_not_own_and_names_the_owner),
         cmocka_unit_test(a_group_on_fresh_disks_under_a_known_gid_does_not_serve),
         cmocka_unit_test(a_lost_server_is_remembered_while_calls_go_on_elsewhere),
+        cmocka_unit_test(a_group_that_left_may_come_back_at_once_on_fresh_disks),
         cmocka_unit_test(requests_out_of_bounds_are_invalid),
         cmocka_unit_test(bytes_that_are_no_request_do_no_harm),
         cmocka_unit_test(a_retry_is_answered_from_the_session),
@@ -503,6 +570,7 @@ int main(void)
         cmocka_unit_test(a_page_is_bounded_in_bytes),
         cmocka_unit_test(status_shows_the_shards_and_their_moves),
         cmocka_unit_test(status_estimates_keys_and_bytes),
+        cmocka_unit_test(a_replica_that_cannot_read_what_it_installed_stops),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

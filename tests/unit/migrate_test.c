@@ -465,6 +465,32 @@ static void large_values_travel_alone(void **state)
     fixture_fini(&f);
 }
 
+/* However long the largest record takes: its shard is frozen and waits for it. */
+static void a_large_value_arrives_over_a_slow_network(void **state)
+{
+    struct world_faults slow = {.answer_bytes_per_ms = 1000};
+    struct world_faults none = {0};
+    struct fixture f;
+    config_num num;
+    char *large = mem_alloc(3000001);
+
+    (void)state;
+    memset(large, 'x', 3000000);
+    large[3000000] = '\0';
+    fixture_init(&f, 2, 1, 11);
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    fixture_put(&f, fixture_key(&f, 0, 0), large);
+    fixture_settle(&f, fixture_join(&f, 1), 3);
+    world_set_faults(f.world, &slow);
+    num = fixture_move(&f, 0, kv_sm_config(fixture_sm(&f, 0))->shards[0] == fixture_gid(0));
+    fixture_settle(&f, num, 3);
+    world_set_faults(f.world, &none);
+    fixture_check(&f, fixture_key(&f, 0, 0), large);
+    mem_free(large);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_retry_after_the_move_is_not_applied_twice),
         cmocka_unit_test(shards_move_while_the_network_loses_messages_and_clients_write),
         cmocka_unit_test(large_values_travel_alone),
+        cmocka_unit_test(a_large_value_arrives_over_a_slow_network),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

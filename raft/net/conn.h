@@ -1,4 +1,4 @@
-/* conn: one connection that speaks frames, dialled or accepted: hello, keep-alive, sending from an
+/* conn: one connection that speaks frames, dialled or accepted: hello, keep-alive, sending from a
  * send queue, putting messages together.
  *
  * The life of a connection:

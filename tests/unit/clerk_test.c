@@ -1,12 +1,6 @@
 /* Unit tests of client/clerk: operations against a fake cluster in virtual time, told as stories.
  * Scans and the random test have files of their own. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/clerk_story.h"
 
 /* ---- The plain course ---- */

@@ -10,12 +10,6 @@
 #ifndef TESTS_UNIT_CORE_HARNESS_H
 #define TESTS_UNIT_CORE_HARNESS_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,6 +17,7 @@
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
 #include "raft/wire.h"
+#include "tests/cmocka.h"
 
 #define WORLD_NODES    7 /* ids 1..7 at most */
 #define WORLD_INDEXES  20000

@@ -1,12 +1,6 @@
 /* Unit tests of client/ctrler_clerk: the controller's verbs against the fake cluster's controllers,
  * and against controllers that answer as the test says. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/fake_world.h"
 
 struct ended {

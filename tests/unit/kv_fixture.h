@@ -4,12 +4,6 @@
 #ifndef TESTS_UNIT_KV_FIXTURE_H
 #define TESTS_UNIT_KV_FIXTURE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 
 #include "client/ctrler_clerk.h"
@@ -17,6 +11,7 @@
 #include "shardctrler/ctrler_server.h"
 #include "shardkv/kv_server.h"
 #include "shardkv/kv_sm.h"
+#include "tests/cmocka.h"
 #include "tests/sim/world.h"
 
 #define FIXTURE_SHARDS     16

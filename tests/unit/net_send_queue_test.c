@@ -1,17 +1,11 @@
 /* The pure parts of raft/net: how waiting messages become frames (send_queue), how fragments become
  * messages again (inbox), and which timer is due (timers). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/net/inbox.h"
 #include "raft/net/send_queue.h"
 #include "raft/util/timers.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 
 /* A message of len bytes, all of them `fill`. */
 static void put(struct send_queue *queue, enum io_class class, char fill, size_t len)

@@ -1,14 +1,8 @@
 /* Unit tests of a group in trouble: failing disks, full disks, stopping, and a storm of faults. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/rsm/codec.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 #define GROUP 5 /* of the bench */

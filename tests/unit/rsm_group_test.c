@@ -1,13 +1,7 @@
 /* Unit tests of a group: proposals and how they end, reads, durability, limits. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "raft/wire.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 static struct bench *started(size_t n, uint64_t seed)

@@ -1,15 +1,9 @@
 /* Unit tests of what a group does with its disk: checkpoints, compaction, restarts, log and state
  * that a crash left apart. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/rsm/codec.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 #define GROUP 5 /* of the bench */

@@ -1,13 +1,8 @@
 /* The public rsm scenarios (MIT 6.5840, 2025: three servers, a reliable network, a counter), with
  * their numbers. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdlib.h>
 
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 static struct bench *started(uint64_t seed)

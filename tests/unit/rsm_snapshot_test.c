@@ -1,12 +1,6 @@
 /* Unit tests of snapshots between replicas: sending, receiving, crashes in between. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 /* Three replicas of which one missed so much that the others' logs no longer hold it. */

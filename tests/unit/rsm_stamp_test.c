@@ -1,13 +1,7 @@
 /* Unit tests of cluster time: stamps grow whatever clocks, leaders and crashes do. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "raft/wire.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
 #define HOUR_US (3600ll * 1000000)

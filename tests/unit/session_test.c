@@ -1,17 +1,12 @@
 /* Unit tests of sessions: the rule in every branch, eviction, what is written through. Moving is in
  * rsm_session_model_test.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 
 #include "raft/rsm.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 #include "tests/sim/mem_state.h"
 
 #define RANGE 7

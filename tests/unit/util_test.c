@@ -1,16 +1,10 @@
 /* Unit tests of raft/util: bytes, blobs, checksums, SPECs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/blob.h"
 #include "raft/util/crc32c.h"
 #include "raft/util/rng.h"
 #include "raft/util/spec.h"
 #include "raft/util/status.h"
+#include "tests/cmocka.h"
 
 static void reader_reads_what_was_put(void **state)
 {

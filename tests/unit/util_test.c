@@ -103,6 +103,7 @@ static void spec_parses_sorts_and_formats(void **state)
     reader = reader_of(buf_slice(&bytes));
     assert_true(spec_decode(&reader, &again));
     assert_true(spec_fingerprint(&spec) == spec_fingerprint(&again));
+    assert_true(spec_equal(&spec, &again));
     assert_string_equal(spec_find(&again, 3)->url, "tcp://c:3");
     assert_null(spec_find(&again, 4));
     buf_fini(&text);

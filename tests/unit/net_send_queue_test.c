@@ -2,9 +2,9 @@
  * messages again (inbox), and which timer is due (timers). */
 #include "raft/net/inbox.h"
 #include "raft/net/send_queue.h"
-#include "raft/util/timers.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "raft/util/timers.h"
 #include "tests/cmocka.h"
 
 /* A message of len bytes, all of them `fill`. */

@@ -1,4 +1,6 @@
 /* Unit tests of client/clerk: scans over all shards. */
+#include <stdlib.h>
+
 #include "tests/cmocka.h"
 #include "tests/unit/clerk_story.h"
 

@@ -1,7 +1,10 @@
 /* Unit tests of client/ctrler_clerk: the controller's verbs against the fake cluster's controllers,
  * and against controllers that answer as the test says. */
+#include <stdio.h>
+
+#include "raft/util/mem.h"
 #include "tests/cmocka.h"
-#include "tests/unit/fake_world.h"
+#include "tests/sim/fake_cluster.h"
 
 struct ended {
     int times;

@@ -2,26 +2,7 @@
 #include "raft/rsm/codec.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/cmocka.h"
-#include "tests/sim/rsm_bench.h"
-
-#define GROUP 5 /* of the bench */
-
-static struct bench *checkpointing(size_t n, uint64_t seed, uint64_t log_bytes)
-{
-    struct bench *bench = bench_create(n, seed);
-
-    bench_options(bench)->checkpoint_log_bytes = log_bytes;
-    bench_options(bench)->log_keep_bytes = 0;
-    bench_start_all(bench);
-    bench_leader(bench);
-    return bench;
-}
-
-static const struct group_stats *stats(struct bench *bench, raft_id id)
-{
-    return group_statistics(bench_replica(bench, id)->group);
-}
+#include "tests/unit/rsm_story.h"
 
 /* ---- Failures ---- */
 

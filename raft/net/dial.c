@@ -58,6 +58,15 @@ static void dial_on_timeout(void *owner)
     }
 }
 
+/* Small frames leave at once: with Nagle's algorithm the second one would wait for the other side's
+ * delayed acknowledgement, 40 ms. ipc has no such option. */
+static int dial_set_nodelay(nng_stream_dialer *dialer)
+{
+    int failed = nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true);
+
+    return failed == NNG_ENOTSUP ? 0 : failed;
+}
+
 struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
                         uint32_t timeout_ms, dial_done done, void *owner)
 {
@@ -73,6 +82,9 @@ struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
     dial->error = nng_stream_dialer_alloc(&dial->dialer, url);
     if (dial->error == 0 && tls != NULL) {
         dial->error = nng_stream_dialer_set_ptr(dial->dialer, NNG_OPT_TLS_CONFIG, tls);
+    }
+    if (dial->error == 0) {
+        dial->error = dial_set_nodelay(dial->dialer);
     }
     if (dial->error != 0) {
         mailbox_post(&loop->mailbox, &dial->mail);

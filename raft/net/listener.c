@@ -103,6 +103,11 @@ enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tl
         failed = nng_stream_listener_set_ptr(nng, NNG_OPT_TLS_CONFIG, tls);
     }
     if (failed == 0) {
+        /* As in dial.c, for what is sent on accepted connections. */
+        failed = nng_stream_listener_set_bool(nng, NNG_OPT_TCP_NODELAY, true);
+        failed = failed == NNG_ENOTSUP ? 0 : failed;
+    }
+    if (failed == 0) {
         failed = nng_stream_listener_listen(nng);
     }
     if (failed != 0) {

@@ -210,3 +210,12 @@ struct shard_config trio_query(struct trio *trio, config_num num)
 
     return trio_config_in(trio_ask(trio, trio_leader(trio), &request));
 }
+
+void trio_cut_off(struct trio *trio, size_t node, bool cut)
+{
+    for (size_t other = 0; other < TRIO_N; other++) {
+        if (other != node) {
+            world_cut_pair(trio->world, node, other, cut);
+        }
+    }
+}

@@ -18,19 +18,6 @@ static void confirm_all(struct ctrler_machine *machine, uint64_t incarnation)
     }
 }
 
-/* Joins group `gid` at the URLs of group `like`. */
-static struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t gid, uint32_t like)
-{
-    struct proto_join_group groups[2] = {
-        {.gid = 77, .replicas = ctrler_machine_spec(77)},
-        {.gid = gid, .replicas = ctrler_machine_spec(like)},
-    };
-    struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 2, .groups = groups};
-
-    command.session = ctrler_machine_session(1, ++machine->seq);
-    return ctrler_machine_apply(machine, &command);
-}
-
 /* ---- Groups that leave and come back ---- */
 
 static void a_group_that_left_stays_listed_while_it_may_hold_shards(void **state)
@@ -197,32 +184,6 @@ static void confirmations_are_recorded_once_and_only_go_forward(void **state)
     assert_owner(machine, 0, 1, latest(machine)->num);
     assert_int_equal(ctrler_machine_restart(machine), ST_OK);
     assert_owner(machine, 0, 1, latest(machine)->num);
-}
-
-/* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
- * them as they are. */
-struct refusal {
-    struct ctrler_machine machine;
-    uint64_t sum;
-    config_num num;
-};
-
-static void refusal_begin(struct refusal *refusal)
-{
-    ctrler_machine_init(&refusal->machine, SHARDS);
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 10, 7));
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 20, 7));
-    refusal->sum = ctrler_machine_sum_without_sessions(&refusal->machine);
-    refusal->num = latest(&refusal->machine)->num;
-}
-
-static void refusal_check(struct refusal *refusal, struct ctrler_result result, enum status status,
-                          enum ctrler_reason reason)
-{
-    assert_refused(result, status, reason);
-    assert_int_equal(result.num, refusal->num);
-    assert_int_equal(latest(&refusal->machine)->num, refusal->num);
-    assert_true(ctrler_machine_sum_without_sessions(&refusal->machine) == refusal->sum);
 }
 
 static void impossible_confirmations_are_refused_whole(void **state)

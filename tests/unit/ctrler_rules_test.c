@@ -79,45 +79,6 @@ static void an_unknown_command_halts_and_is_never_skipped(void **state)
 
 /* ---- Refusals ---- */
 
-/* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
- * them as they are. */
-struct refusal {
-    struct ctrler_machine machine;
-    uint64_t sum;
-    config_num num;
-};
-
-static void refusal_begin(struct refusal *refusal)
-{
-    ctrler_machine_init(&refusal->machine, SHARDS);
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 10, 7));
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 20, 7));
-    refusal->sum = ctrler_machine_sum_without_sessions(&refusal->machine);
-    refusal->num = latest(&refusal->machine)->num;
-}
-
-static void refusal_check(struct refusal *refusal, struct ctrler_result result, enum status status,
-                          enum ctrler_reason reason)
-{
-    assert_refused(result, status, reason);
-    assert_int_equal(result.num, refusal->num);
-    assert_int_equal(latest(&refusal->machine)->num, refusal->num);
-    assert_true(ctrler_machine_sum_without_sessions(&refusal->machine) == refusal->sum);
-}
-
-/* Joins group `gid` at the URLs of group `like`. */
-static struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t gid, uint32_t like)
-{
-    struct proto_join_group groups[2] = {
-        {.gid = 77, .replicas = ctrler_machine_spec(77)},
-        {.gid = gid, .replicas = ctrler_machine_spec(like)},
-    };
-    struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 2, .groups = groups};
-
-    command.session = ctrler_machine_session(1, ++machine->seq);
-    return ctrler_machine_apply(machine, &command);
-}
-
 static void refused_joins_change_nothing(void **state)
 {
     struct refusal r;

@@ -37,6 +37,46 @@ static inline void assert_refused(struct ctrler_result result, enum status statu
     assert_int_equal(result.reason, reason);
 }
 
+/* Joins group `gid` at the URLs of group `like`. */
+static inline struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t gid,
+                                             uint32_t like)
+{
+    struct proto_join_group groups[2] = {
+        {.gid = 77, .replicas = ctrler_machine_spec(77)},
+        {.gid = gid, .replicas = ctrler_machine_spec(like)},
+    };
+    struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 2, .groups = groups};
+
+    command.session = ctrler_machine_session(1, ++machine->seq);
+    return ctrler_machine_apply(machine, &command);
+}
+
+/* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
+ * them as they are. */
+struct refusal {
+    struct ctrler_machine machine;
+    uint64_t sum;
+    config_num num;
+};
+
+static inline void refusal_begin(struct refusal *refusal)
+{
+    ctrler_machine_init(&refusal->machine, SHARDS);
+    assert_ok(ctrler_machine_join_one(&refusal->machine, 10, 7));
+    assert_ok(ctrler_machine_join_one(&refusal->machine, 20, 7));
+    refusal->sum = ctrler_machine_sum_without_sessions(&refusal->machine);
+    refusal->num = latest(&refusal->machine)->num;
+}
+
+static inline void refusal_check(struct refusal *refusal, struct ctrler_result result,
+                                 enum status status, enum ctrler_reason reason)
+{
+    assert_refused(result, status, reason);
+    assert_int_equal(result.num, refusal->num);
+    assert_int_equal(latest(&refusal->machine)->num, refusal->num);
+    assert_true(ctrler_machine_sum_without_sessions(&refusal->machine) == refusal->sum);
+}
+
 /* A story begins with a machine of SHARDS shards and ends with its end. */
 static inline int story_begin(void **state)
 {

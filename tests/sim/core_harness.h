@@ -156,6 +156,8 @@ void cores_start(struct cores *cores, raft_id id);
 void cores_crash(struct cores *cores, raft_id id);
 /* n voters, none started. */
 struct cores *cores_create_empty(size_t n, uint64_t seed);
+/* Starts all; what they write at once is durable. */
+void cores_start_all(struct cores *cores);
 struct cores *cores_create(size_t n, uint64_t seed);
 void cores_destroy(struct cores *cores);
 

@@ -78,16 +78,21 @@ struct cores *cores_create_empty(size_t n, uint64_t seed)
     return cores;
 }
 
+void cores_start_all(struct cores *cores)
+{
+    for (raft_id id = 1; id <= cores->n; id++) {
+        cores_start(cores, id);
+    }
+    for (raft_id id = 1; id <= cores->n; id++) {
+        cores_persist(cores, id);
+    }
+}
+
 struct cores *cores_create(size_t n, uint64_t seed)
 {
     struct cores *cores = cores_create_empty(n, seed);
 
-    for (raft_id id = 1; id <= n; id++) {
-        cores_start(cores, id);
-    }
-    for (raft_id id = 1; id <= n; id++) {
-        cores_persist(cores, id);
-    }
+    cores_start_all(cores);
     return cores;
 }
 

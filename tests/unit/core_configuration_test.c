@@ -345,10 +345,7 @@ static struct cores *cores_with(const char *text, size_t n)
 
     cores->bootstrap = configuration_of_text(text);
     cores->static_members = false;
-    for (raft_id id = 1; id <= n; id++) {
-        cores_start(cores, id);
-        cores_persist(cores, id);
-    }
+    cores_start_all(cores);
     return cores;
 }
 

@@ -79,10 +79,7 @@ static void appends_are_split_by_bytes_and_bounded_in_flight(void **state)
     cores->options.max_message_bytes = 4 * (RAFT_MESSAGE_APPEND + 1000);
     cores->options.max_inflight_messages = 5;
     cores->options.max_inflight_bytes = 1u << 20;
-    for (raft_id id = 1; id <= 3; id++) {
-        cores_start(cores, id);
-        cores_persist(cores, id);
-    }
+    cores_start_all(cores);
     cores_elect(cores, 1);
     assert_int_equal(cores_propose_sized(cores, 1, 30, 1000), ST_OK); /* 3 fit in one Append */
     assert_int_equal(cores_count(cores, RAFT_MESSAGE_APPEND, 1, 2), 5);
@@ -123,10 +120,7 @@ static void proposals_beyond_the_uncommitted_limit_are_refused(void **state)
 
     (void)state;
     cores->options.max_uncommitted_bytes = 10000;
-    for (raft_id id = 1; id <= 3; id++) {
-        cores_start(cores, id);
-        cores_persist(cores, id);
-    }
+    cores_start_all(cores);
     cores_elect(cores, 1);
     assert_int_equal(cores_propose_sized(cores, 1, 9, 1000), ST_OK);
     assert_int_equal(cores_propose_sized(cores, 1, 1, 1000), ST_BUSY);

@@ -36,7 +36,7 @@ void caller_destroy(struct caller **caller)
         }
     }
     ASSERT(self->n_calls == 0);
-    caller_timers_fini(&self->timers);
+    timers_fini(&self->timers);
     caller_group_fini(self);
     mem_free(self->slots);
     mem_free(self->free_slots);
@@ -73,7 +73,7 @@ static void release_call(struct call *call)
     caller->n_calls--;
     MEM_GROW(caller->free_slots, caller->free_capacity, caller->n_free + 1);
     caller->free_slots[caller->n_free++] = slot;
-    caller_timers_remove(&caller->timers, &call->timer);
+    timers_cancel(&caller->timers, &call->timer);
     ASSERT(call->group->n_calls > 0);
     call->group->n_calls--;
     buf_fini(&call->message);
@@ -171,6 +171,7 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
     call->context = context;
     call->id = caller->serial << CALL_SLOT_BITS | take_slot(caller, call);
     call->timer.order = call->id;
+    call->timer.owner = call;
     proto_request_encode(request, &call->message);
     call->rotation = first_replica(call, now_ms);
     caller_try_start(call, now_ms, call->rotation);
@@ -272,18 +273,18 @@ void caller_tick(struct caller *caller, uint64_t now_ms)
     caller->now_ms = now_ms;
     /* Bounded: what done starts with a deadline that is past already waits for the next tick. */
     for (size_t budget = caller->timers.n; budget > 0; budget--) {
-        struct caller_timer *timer = caller_timers_first(&caller->timers);
+        struct timer *timer = timers_first_due(&caller->timers, now_ms);
 
-        if (timer == NULL || timer->at > now_ms) {
+        if (timer == NULL) {
             return;
         }
-        caller_try_timer((struct call *)((char *)timer - offsetof(struct call, timer)), now_ms);
+        caller_try_timer(timer->owner, now_ms);
     }
 }
 
 uint64_t caller_next_deadline_ms(const struct caller *caller)
 {
-    return caller_timers_next(&caller->timers);
+    return timers_next_ms(&caller->timers);
 }
 
 size_t caller_outstanding(const struct caller *caller)

@@ -20,20 +20,6 @@ static uint64_t hash_of(const struct spec *replicas)
     return hash;
 }
 
-static bool is_same(const struct spec *a, const struct spec *b)
-{
-    if (a->n != b->n) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        if (a->replicas[i].id != b->replicas[i].id ||
-            strcmp(a->replicas[i].url, b->replicas[i].url) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Makes room when there are too many: groups come and go over a long life. */
 static void forget_one(struct caller *caller)
 {
@@ -60,12 +46,12 @@ struct caller_group *caller_group_get(struct caller *caller, const struct spec *
     struct caller_group *group = *recent;
 
     ASSERT(replicas->n >= 1 && replicas->n <= SPEC_MAX_REPLICAS);
-    if (group != NULL && group->hash == hash && is_same(&group->replicas, replicas)) {
+    if (group != NULL && group->hash == hash && spec_equal(&group->replicas, replicas)) {
         return group;
     }
     for (size_t i = 0; i < caller->n_groups; i++) {
         group = caller->groups[i];
-        if (group->hash == hash && is_same(&group->replicas, replicas)) {
+        if (group->hash == hash && spec_equal(&group->replicas, replicas)) {
             *recent = group;
             return group;
         }

@@ -12,8 +12,8 @@
 #define CLIENT_CALLER_PRIVATE_H
 
 #include "client/caller.h"
-#include "client/caller_timers.h"
 #include "raft/util/rng.h"
+#include "raft/util/timers.h"
 
 #define CALL_MAX_TRIES       8
 #define CALL_SLOT_BITS       20
@@ -55,7 +55,7 @@ struct call {
     caller_done done;
     void *context;
 
-    struct caller_timer timer;
+    struct timer timer;
     struct try tries[CALL_MAX_TRIES]; /* oldest first */
     size_t n_tries;
     bool lost; /* a try's end is unknown for good */
@@ -82,7 +82,7 @@ struct caller {
     uint32_t *free_slots;
     size_t n_free, free_capacity;
     size_t n_calls;
-    struct caller_timers timers;
+    struct timers timers;
     struct caller_group **groups;
     size_t n_groups, groups_capacity;
     struct caller_group *recent[CALLER_RECENT_GROUPS]; /* by hash: a shortcut into groups */

@@ -25,7 +25,7 @@ static void check_call(const struct call *call)
     ASSERT(call->current_id == 0 || call->n_tries > 0);
     ASSERT(call->current_id == 0 || call->tries[call->n_tries - 1].request_id == call->current_id);
     ASSERT(!call->is_read || !call->lost);
-    ASSERT(call->timer.position != 0 && call->timer.at <= call->deadline_ms);
+    ASSERT(call->timer.place != 0 && call->timer.at_ms <= call->deadline_ms);
     ASSERT(call->rotation < call->group->replicas.n);
     ASSERT(call->quick <= call->group->replicas.n);
 }
@@ -79,8 +79,8 @@ bool caller_try_maybe_applied(const struct call *call)
 static void set_timer(struct call *call, uint64_t at, uint64_t now_ms)
 {
     at = at > now_ms ? at : now_ms + 1;
-    caller_timers_set(&call->caller->timers, &call->timer,
-                      at < call->deadline_ms ? at : call->deadline_ms);
+    timers_set(&call->caller->timers, &call->timer,
+               at < call->deadline_ms ? at : call->deadline_ms);
 }
 
 static uint32_t remaining_ms(const struct call *call, uint64_t now_ms)

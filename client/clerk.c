@@ -44,7 +44,7 @@ void clerk_destroy(struct clerk **clerk)
     ctrler_clerk_destroy(&self->ctrler);
     caller_destroy(&self->caller);
     clerk_session_fini(self);
-    caller_timers_fini(&self->timers);
+    timers_fini(&self->timers);
     shard_config_fini(&self->config);
     mem_free(self->held_by);
     mem_free(self->slots);
@@ -75,6 +75,7 @@ struct operation *clerk_operation_create(struct clerk *clerk, enum operation_typ
     operation->clerk = clerk;
     operation->id = ++clerk->serial << SLOT_BITS | slot;
     operation->timer.order = operation->id;
+    operation->timer.owner = operation;
     operation->type = type;
     operation->state = OPERATION_REFUSED;
     operation->deadline_ms = deadline_ms;
@@ -108,13 +109,13 @@ static void forget_operation(struct operation *operation)
     MEM_GROW(clerk->free_slots, clerk->free_capacity, clerk->n_free + 1);
     clerk->free_slots[clerk->n_free++] = slot;
     clerk->n_operations -= operation->type != OPERATION_PAGE;
-    caller_timers_remove(&clerk->timers, &operation->timer);
+    timers_cancel(&clerk->timers, &operation->timer);
     clerk_session_end(operation);
 }
 
 static void free_operation(struct operation *operation)
 {
-    ASSERT(operation->timer.position == 0);
+    ASSERT(operation->timer.place == 0);
     mem_free(operation->write);
     mem_free(operation->bytes);
     mem_free(operation->reason);
@@ -246,7 +247,7 @@ static uint64_t refuse(struct operation *operation, uint64_t now_ms, enum status
     operation->state = OPERATION_REFUSED;
     operation->refusal = status;
     clerk_operation_set_reason(operation, "%s", reason);
-    caller_timers_set(&operation->clerk->timers, &operation->timer, now_ms);
+    timers_set(&operation->clerk->timers, &operation->timer, now_ms);
     return operation->id;
 }
 
@@ -381,7 +382,7 @@ uint64_t clerk_write(struct clerk *clerk, const struct kv_write *write, uint64_t
     }
     operation->state = OPERATION_QUEUED;
     TAILQ_INSERT_TAIL(&clerk->queue, operation, in_queue);
-    caller_timers_set(&clerk->timers, &operation->timer, deadline_ms);
+    timers_set(&clerk->timers, &operation->timer, deadline_ms);
     return operation->id;
 }
 
@@ -450,13 +451,12 @@ void clerk_tick(struct clerk *clerk, uint64_t now_ms)
     caller_tick(clerk->caller, now_ms);
     /* Bounded: what ends may start operations whose deadline is past already. */
     for (size_t budget = clerk->timers.n; budget > 0; budget--) {
-        struct caller_timer *timer = caller_timers_first(&clerk->timers);
+        struct timer *timer = timers_first_due(&clerk->timers, now_ms);
 
-        if (timer == NULL || timer->at > now_ms) {
+        if (timer == NULL) {
             break;
         }
-        operation_timer((struct operation *)((char *)timer - offsetof(struct operation, timer)),
-                        now_ms);
+        operation_timer(timer->owner, now_ms);
     }
     clerk_config_tick(clerk, now_ms);
 }
@@ -464,7 +464,7 @@ void clerk_tick(struct clerk *clerk, uint64_t now_ms)
 uint64_t clerk_next_deadline_ms(const struct clerk *clerk)
 {
     uint64_t next = caller_next_deadline_ms(clerk->caller);
-    uint64_t own = caller_timers_next(&clerk->timers);
+    uint64_t own = timers_next_ms(&clerk->timers);
     uint64_t config = clerk_config_next_ms(clerk);
 
     next = own < next ? own : next;

@@ -19,8 +19,8 @@
 
 static void set_timer(struct operation *operation, uint64_t at)
 {
-    caller_timers_set(&operation->clerk->timers, &operation->timer,
-                      at < operation->deadline_ms ? at : operation->deadline_ms);
+    timers_set(&operation->clerk->timers, &operation->timer,
+               at < operation->deadline_ms ? at : operation->deadline_ms);
 }
 
 /* The invariants of clerk_private.h, after each step that leaves the operation outstanding. */
@@ -33,7 +33,7 @@ static void check_operation(const struct operation *operation)
     ASSERT(calling == (operation->call != 0));
     ASSERT(!calling || (operation->gid != 0 && operation->hint_gid == 0));
     ASSERT(!calling || operation->type != OPERATION_WRITE || operation->session != NULL);
-    ASSERT(operation->timer.position != 0 && operation->timer.at <= operation->deadline_ms);
+    ASSERT(operation->timer.place != 0 && operation->timer.at_ms <= operation->deadline_ms);
     ASSERT(operation->hops <= MAX_HOPS);
     ASSERT(operation->type == OPERATION_WRITE || !operation->maybe_applied);
 }

@@ -15,10 +15,10 @@
 
 #include <sys/queue.h>
 
-#include "client/caller_timers.h"
 #include "client/clerk.h"
 #include "client/ctrler_clerk.h"
 #include "raft/util/rng.h"
+#include "raft/util/timers.h"
 
 #define CLERK_SCAN_IN_FLIGHT 32
 #define CLERK_REASON_SIZE    512
@@ -57,7 +57,7 @@ struct operation {
     uint64_t deadline_ms;
     clerk_done done; /* NULL for pages */
     void *context;
-    struct caller_timer timer;
+    struct timer timer;
     enum status refusal;
     char *reason; /* CLERK_REASON_SIZE bytes, or NULL */
 
@@ -98,7 +98,7 @@ struct clerk {
     uint32_t *free_slots;
     size_t n_free, free_capacity;
     size_t n_operations; /* without pages */
-    struct caller_timers timers;
+    struct timers timers;
 
     struct shard_config config; /* n_shards == 0: none yet */
     uint32_t *held_by; /* per shard: who served it last though the configuration says otherwise */

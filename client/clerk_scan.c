@@ -220,7 +220,7 @@ void clerk_scan_start(struct operation *operation, uint64_t now_ms)
     scan->operation = operation;
     operation->scan = scan;
     operation->state = OPERATION_SCANNING;
-    caller_timers_remove(&operation->clerk->timers, &operation->timer);
+    timers_cancel(&operation->clerk->timers, &operation->timer);
     go_on(scan, now_ms);
 }
 

@@ -22,24 +22,10 @@ void config_present_owners(const struct shard_config *config, uint32_t *out)
 
 /* ---- Making a difference ---- */
 
-static bool specs_equal(const struct spec *a, const struct spec *b)
-{
-    if (a->n != b->n) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        if (a->replicas[i].id != b->replicas[i].id ||
-            strcmp(a->replicas[i].url, b->replicas[i].url) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool groups_equal(const struct config_group *a, const struct config_group *b)
 {
     return a->gid == b->gid && a->member == b->member && a->joined_at == b->joined_at &&
-           a->incarnation == b->incarnation && specs_equal(&a->replicas, &b->replicas);
+           a->incarnation == b->incarnation && spec_equal(&a->replicas, &b->replicas);
 }
 
 /* Begins a counted list; list_end writes its count. */

@@ -210,8 +210,8 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
         buf_fini(message);
         return;
     }
-    if (visitor->conn->outbox.bytes > 0 &&
-        visitor->conn->outbox.bytes + message->len > net->options.limits.max_client_queue_bytes) {
+    if (visitor->conn->send_queue.bytes > 0 && visitor->conn->send_queue.bytes + message->len >
+                                                   net->options.limits.max_client_queue_bytes) {
         net->stats.dropped++;
         buf_fini(message);
         conn_fail(visitor->conn, ST_BUSY, "the client does not read its answers");

@@ -64,7 +64,7 @@ static void conn_put_pong(struct conn *conn)
 /* Whether we don't read because too much waits to be sent. */
 static bool conn_is_paused(const struct conn *conn)
 {
-    return conn->pause_bytes > 0 && conn->outbox.bytes >= conn->pause_bytes;
+    return conn->pause_bytes > 0 && conn->send_queue.bytes >= conn->pause_bytes;
 }
 
 static void conn_arm_timer(struct conn *conn)
@@ -133,7 +133,7 @@ static void conn_put_hello(struct conn *conn, const struct hello *hello)
     struct buf body = {0};
 
     hello_encode(hello, &body);
-    send_queue_put_control(&conn->outbox, FRAME_HELLO, buf_slice(&body));
+    send_queue_put_control(&conn->send_queue, FRAME_HELLO, buf_slice(&body));
     buf_fini(&body);
     conn_mark_dirty(conn);
 }
@@ -144,7 +144,7 @@ static void conn_refuse(struct conn *conn, enum status status, const char *reaso
 
     conn->net->stats.refused++;
     refuse_encode(status, reason, &body);
-    send_queue_put_control(&conn->outbox, FRAME_REFUSE, buf_slice(&body));
+    send_queue_put_control(&conn->send_queue, FRAME_REFUSE, buf_slice(&body));
     buf_fini(&body);
     conn_mark_dirty(conn);
     conn->status = status;
@@ -338,7 +338,7 @@ static void conn_on_received(void *owner, size_t n)
     conn->net->stats.bytes_in += n;
     conn->heard_ms = loop_awake_ms(conn_loop(conn));
     conn_decode(conn);
-    if (conn->accepted && conn->state == CONN_UP && send_queue_is_empty(&conn->outbox) &&
+    if (conn->accepted && conn->state == CONN_UP && send_queue_is_empty(&conn->send_queue) &&
         now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_pong(conn);
     }
@@ -351,14 +351,14 @@ void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum fram
                struct buf *message)
 {
     ASSERT(conn->state == CONN_UP);
-    send_queue_put(&conn->outbox, class, group, type, message);
+    send_queue_put(&conn->send_queue, class, group, type, message);
     conn_mark_dirty(conn);
 }
 
-void conn_send_all(struct conn *conn, struct send_queue *outbox)
+void conn_send_all(struct conn *conn, struct send_queue *queue)
 {
     ASSERT(conn->state == CONN_UP);
-    send_queue_move(&conn->outbox, outbox);
+    send_queue_move(&conn->send_queue, queue);
     conn_mark_dirty(conn);
 }
 
@@ -367,7 +367,7 @@ static void conn_put_stamp(struct conn *conn, enum frame_kind kind, uint64_t sta
     uint8_t body[8];
 
     set_u64(body, stamp);
-    send_queue_put_control(&conn->outbox, kind, slice_of(body, sizeof(body)));
+    send_queue_put_control(&conn->send_queue, kind, slice_of(body, sizeof(body)));
 }
 
 static bool conn_window_is_full(const struct conn *conn)
@@ -403,7 +403,7 @@ void conn_flush(struct conn *conn)
         return;
     }
     conn_put_stamps(conn);
-    filled = send_queue_fill(&conn->outbox, conn_window_is_full(conn), &bytes);
+    filled = send_queue_fill(&conn->send_queue, conn_window_is_full(conn), &bytes);
     if (bytes.len == 0) {
         return;
     }
@@ -452,7 +452,7 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     conn->end_ms = net->loop.now_ms + settings->greeting_ms;
     conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
     conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);
-    send_queue_init(&conn->outbox);
+    send_queue_init(&conn->send_queue);
     inbox_init(&conn->inbox, settings->max_reassembly_bytes, settings->pool);
     if (!conn->accepted) {
         conn_put_hello(conn, self);
@@ -476,7 +476,7 @@ void conn_destroy(struct conn **conn_pointer)
     conn_unmark_dirty(conn);
     timers_cancel(&conn->net->loop.timers, &conn->timer);
     stream_close(&conn->stream);
-    send_queue_fini(&conn->outbox);
+    send_queue_fini(&conn->send_queue);
     inbox_fini(&conn->inbox);
     mem_free(conn);
 }

@@ -1,5 +1,5 @@
-/* conn: one connection that speaks frames, dialled or accepted: hello, keep-alive, sending from an
- * outbox, putting messages together.
+/* conn: one connection that speaks frames, dialled or accepted: hello, keep-alive, sending from a
+ * send queue, putting messages together.
  *
  * The life of a connection:
  *
@@ -26,7 +26,7 @@
 
 #include "raft/net.h"
 #include "raft/net/inbox.h"
-#include "raft/net/outbox.h"
+#include "raft/net/send_queue.h"
 #include "raft/net/stream.h"
 
 enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
@@ -48,7 +48,7 @@ struct conn {
     void *owner;
     bool accepted; /* else dialled */
     enum conn_state state;
-    struct send_queue outbox;
+    struct send_queue send_queue;
     struct inbox inbox;
 
     struct timer timer;    /* the earliest of what follows */
@@ -92,8 +92,8 @@ void conn_destroy(struct conn **conn);
 /* Queues a message, taken over. Only while UP. */
 void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum frame_message_type type,
                struct buf *message);
-/* Queues everything that waits in another outbox. Only while UP. */
-void conn_send_all(struct conn *conn, struct send_queue *outbox);
+/* Queues everything that waits in another queue. Only while UP. */
+void conn_send_all(struct conn *conn, struct send_queue *queue);
 /* From now on; silence is counted from now too. */
 void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms);
 

@@ -209,20 +209,20 @@ void endpoints_send(struct net *net, io_endpoint number, struct buf *message)
 {
     struct endpoint *endpoint;
     enum io_class class = message->len > FRAME_FRAGMENT_BYTES ? IO_BULK : IO_NORMAL;
-    struct send_queue *outbox;
+    struct send_queue *queue;
     bool up;
 
     ASSERT(number >= 1 && number <= net->endpoints.n && message->len <= FRAME_MAX_MESSAGE);
     endpoint = net->endpoints.all[number - 1];
     up = endpoint->conn != NULL && endpoint->conn->state == CONN_UP;
-    outbox = up ? &endpoint->conn->outbox : &endpoint->waiting;
+    queue = up ? &endpoint->conn->send_queue : &endpoint->waiting;
     if (endpoint->refused) { /* told by the next turn: operations never call back */
         buf_fini(message);
         timers_set(&net->loop.timers, &endpoint->down, net->loop.now_ms);
         return;
     }
-    if (outbox->bytes + message->len > net->options.limits.max_endpoint_queue_bytes &&
-        outbox->bytes > 0) {
+    if (queue->bytes + message->len > net->options.limits.max_endpoint_queue_bytes &&
+        queue->bytes > 0) {
         net->stats.dropped++;
         buf_fini(message);
         return;

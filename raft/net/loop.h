@@ -4,7 +4,7 @@
 #define RAFT_NET_LOOP_H
 
 #include "raft/net/mailbox.h"
-#include "raft/net/timers.h"
+#include "raft/util/timers.h"
 #include "raft/util/trace.h"
 
 struct loop {

@@ -230,8 +230,8 @@ void peers_send(struct net *net, group_id group, raft_id to, enum io_class class
         buf_fini(message);
         return;
     }
-    if (peer->conn->outbox.bytes + message->len > peer_queue_limit(net, class) &&
-        peer->conn->outbox.bytes > 0) {
+    if (peer->conn->send_queue.bytes + message->len > peer_queue_limit(net, class) &&
+        peer->conn->send_queue.bytes > 0) {
         net->stats.dropped++;
         buf_fini(message);
         return;

@@ -93,18 +93,29 @@ static void stream_submit(struct stream_operation *operation, void *data, size_t
     start(operation->stream->nng, operation->aio);
 }
 
-static void stream_on_received(struct mail *mail)
+/* After an operation: true if the stream was closed, or is broken, which is told. It may be gone.
+ */
+static bool stream_has_ended(struct stream_operation *operation, bool broken)
 {
-    struct stream_operation *operation = (struct stream_operation *)mail;
     struct stream *stream = operation->stream;
 
     operation->pending = false;
     if (stream->closing) {
         stream_free_if_done(stream);
-        return;
+        return true;
     }
-    if (operation->error != 0 || operation->count == 0) {
+    if (broken) {
         stream->events->broken(stream->owner, nng_strerror(operation->error));
+    }
+    return broken;
+}
+
+static void stream_on_received(struct mail *mail)
+{
+    struct stream_operation *operation = (struct stream_operation *)mail;
+    struct stream *stream = operation->stream;
+
+    if (stream_has_ended(operation, operation->error != 0 || operation->count == 0)) {
         return;
     }
     ASSERT(operation->count <= stream->in_capacity - stream->in_end);
@@ -123,13 +134,7 @@ static void stream_on_sent(struct mail *mail)
     struct stream_operation *operation = (struct stream_operation *)mail;
     struct stream *stream = operation->stream;
 
-    operation->pending = false;
-    if (stream->closing) {
-        stream_free_if_done(stream);
-        return;
-    }
-    if (operation->error != 0) {
-        stream->events->broken(stream->owner, nng_strerror(operation->error));
+    if (stream_has_ended(operation, operation->error != 0)) {
         return;
     }
     stream->out_sent += operation->count;

@@ -166,6 +166,20 @@ const struct spec_replica *spec_find(const struct spec *spec, uint32_t id)
     return NULL;
 }
 
+bool spec_equal(const struct spec *a, const struct spec *b)
+{
+    if (a->n != b->n) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->replicas[i].id != b->replicas[i].id ||
+            strcmp(a->replicas[i].url, b->replicas[i].url) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void spec_format(const struct spec *spec, struct buf *text)
 {
     for (size_t i = 0; i < spec->n; i++) {

@@ -35,6 +35,9 @@ const char *spec_check_url(const char *url);
 /* The replica with that id, or NULL. */
 const struct spec_replica *spec_find(const struct spec *spec, uint32_t id);
 
+/* The same ids under the same URLs, letter by letter. */
+bool spec_equal(const struct spec *a, const struct spec *b);
+
 /* The text form again, appended. */
 void spec_format(const struct spec *spec, struct buf *text);
 

@@ -3,6 +3,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/ctrler_machine.h"
+#include "tests/sim/server_nodes.h"
 
 /* ---- Replicas ---- */
 
@@ -27,32 +28,7 @@ static void *replica_create(void *context, const struct world_parts *parts)
     return server;
 }
 
-static void replica_destroy(void **server)
-{
-    struct ctrler_server *ctrler = *server;
-
-    ctrler_server_destroy(&ctrler);
-    ASSERT(ctrler == NULL);
-    *server = NULL;
-}
-
-static void replica_step(void *server, const struct io_event *event)
-{
-    ctrler_server_step(server, event);
-}
-
-static uint64_t replica_deadline(void *server)
-{
-    return ctrler_server_next_deadline_ms(server);
-}
-
-static struct group *replica_group(void *server)
-{
-    return ctrler_server_group(server);
-}
-
-static const struct world_node_ops replica_ops = {replica_create,   replica_destroy, replica_step,
-                                                  replica_deadline, replica_group,   NULL};
+static const struct world_node_ops replica_ops = CTRLER_NODE_OPS(replica_create, NULL);
 
 /* ---- The client ---- */
 
@@ -73,27 +49,7 @@ static void client_message(void *client, uint64_t now_ms, struct slice message)
     ASSERT(proto_response_decode(buf_slice(&asked->bytes), &asked->response));
 }
 
-static void client_down(void *client, uint64_t now_ms, const char *url)
-{
-    (void)client;
-    (void)now_ms;
-    (void)url;
-}
-
-static void client_tick(void *client, uint64_t now_ms)
-{
-    (void)client;
-    (void)now_ms;
-}
-
-static uint64_t client_deadline(void *client)
-{
-    (void)client;
-    return UINT64_MAX;
-}
-
-static const struct world_client_ops client_ops = {client_message, client_down, client_tick,
-                                                   client_deadline};
+static const struct world_client_ops client_ops = {.message = client_message};
 
 /* Sends a request to a replica without waiting. */
 struct trio_asked *trio_post(struct trio *trio, size_t node, struct proto_request *request)
@@ -253,4 +209,13 @@ struct shard_config trio_query(struct trio *trio, config_num num)
     struct proto_request request = trio_config_request(num);
 
     return trio_config_in(trio_ask(trio, trio_leader(trio), &request));
+}
+
+void trio_cut_off(struct trio *trio, size_t node, bool cut)
+{
+    for (size_t other = 0; other < TRIO_N; other++) {
+        if (other != node) {
+            world_cut_pair(trio->world, node, other, cut);
+        }
+    }
 }

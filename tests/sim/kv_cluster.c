@@ -8,6 +8,7 @@
 #include "shardctrler/ctrler_server.h"
 #include "shardkv/kv_server.h"
 #include "tests/sim/kv_cluster_internal.h"
+#include "tests/sim/server_nodes.h"
 
 #define ADMIN_TIMEOUT_MS 60000
 
@@ -42,29 +43,6 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
     return server;
 }
 
-static void ctrler_destroy(void **server)
-{
-    struct ctrler_server *ctrler = *server;
-
-    ctrler_server_destroy(&ctrler);
-    *server = NULL;
-}
-
-static void ctrler_step(void *server, const struct io_event *event)
-{
-    ctrler_server_step(server, event);
-}
-
-static uint64_t ctrler_deadline(void *server)
-{
-    return ctrler_server_next_deadline_ms(server);
-}
-
-static struct group *ctrler_group(void *server)
-{
-    return ctrler_server_group(server);
-}
-
 static void *kv_create(void *context, const struct world_parts *parts)
 {
     struct kv_cluster *cluster = context;
@@ -87,33 +65,8 @@ static void *kv_create(void *context, const struct world_parts *parts)
     return server;
 }
 
-static void kv_destroy(void **server)
-{
-    struct kv_server *kv = *server;
-
-    kv_server_destroy(&kv);
-    *server = NULL;
-}
-
-static void kv_step(void *server, const struct io_event *event)
-{
-    kv_server_step(server, event);
-}
-
-static uint64_t kv_deadline(void *server)
-{
-    return kv_server_next_deadline_ms(server);
-}
-
-static struct group *kv_group(void *server)
-{
-    return kv_server_group(server);
-}
-
-static const struct world_node_ops ctrler_ops = {ctrler_create,   ctrler_destroy, ctrler_step,
-                                                 ctrler_deadline, ctrler_group,   NULL};
-static const struct world_node_ops kv_ops = {kv_create,   kv_destroy, kv_step,
-                                             kv_deadline, kv_group,   NULL};
+static const struct world_node_ops ctrler_ops = CTRLER_NODE_OPS(ctrler_create, NULL);
+static const struct world_node_ops kv_ops = KV_NODE_OPS(kv_create, NULL);
 
 /* ---- The cluster ---- */
 

@@ -239,7 +239,7 @@ void world_reschedule(struct world *world, size_t number)
     uint64_t deadline_ms, at_us;
     struct item item = {.type = ITEM_WAKE_CLIENT, .owner = (owner_id)number};
 
-    if (client->ops == NULL) {
+    if (client->ops == NULL || client->ops->next_deadline_ms == NULL) {
         return;
     }
     deadline_ms = client->ops->next_deadline_ms(client->client);

@@ -108,6 +108,7 @@ void world_cut_client(struct world *world, size_t client, size_t node, bool cut)
 
 /* ---- Clients ---- */
 
+/* What is NULL is nothing to this client. */
 struct world_client_ops {
     void (*message)(void *client, uint64_t now_ms, struct slice message);
     void (*down)(void *client, uint64_t now_ms, const char *url);

@@ -348,7 +348,7 @@ void world_on_stream_down(struct world *world, struct item *item)
     if (item->owner >= WORLD_MAX_NODES) {
         size_t number = item->owner - WORLD_MAX_NODES;
         struct world_client *client = &world->clients[number];
-        if (client->ops != NULL) {
+        if (client->ops != NULL && client->ops->down != NULL) {
             client->ops->down(client->client, world->now_us / 1000, url);
             world_reschedule(world, number);
         }

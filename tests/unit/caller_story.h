@@ -3,7 +3,11 @@
 #ifndef TESTS_UNIT_CALLER_STORY_H
 #define TESTS_UNIT_CALLER_STORY_H
 
-#include "tests/unit/fake_world.h"
+#include <stdio.h>
+
+#include "raft/util/mem.h"
+#include "tests/cmocka.h"
+#include "tests/sim/fake_cluster.h"
 
 struct ended {
     int times;

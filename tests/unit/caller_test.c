@@ -1,12 +1,6 @@
 /* Unit tests of client/caller: one call to a group of three replicas, told as stories. What may
  * have happened to lost tries has a file of its own. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/caller_story.h"
 
 /* ---- The plain course ---- */

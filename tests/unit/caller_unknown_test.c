@@ -1,11 +1,5 @@
 /* Unit tests of client/caller: what is known of a call whose tries were lost. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/caller_story.h"
 
 static void a_change_sent_on_a_connection_that_broke_may_be_applied(void **state)

@@ -1,12 +1,6 @@
 /* A random test of what a clerk promises about how operations ended: servers that drop, delay,
  * refuse, break, forget and move shards, and a record of what was really applied. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/clerk_story.h"
 
 #define RANDOM_OPERATIONS 1500

@@ -1,11 +1,7 @@
 /* Unit tests of client/clerk: scans over all shards. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
+#include <stdlib.h>
 
+#include "tests/cmocka.h"
 #include "tests/unit/clerk_story.h"
 
 static void fill(struct story *story, int n)

@@ -2,7 +2,11 @@
 #ifndef TESTS_UNIT_CLERK_STORY_H
 #define TESTS_UNIT_CLERK_STORY_H
 
-#include "tests/unit/fake_world.h"
+#include <stdio.h>
+
+#include "raft/util/mem.h"
+#include "tests/cmocka.h"
+#include "tests/sim/fake_cluster.h"
 
 #define MAX_SCANNED 1024
 #define NOT_ENDED   ((enum status)999)
@@ -25,6 +29,9 @@ struct story {
     struct fake_cluster world;
     struct clerk *clerk;
     struct ended ended;
+    /* Chosen by warm_up: a key of group 1, and its shard. */
+    char key[16];
+    shard_id shard;
 };
 
 static inline void note_end(void *context, const struct clerk_end *end)
@@ -130,7 +137,7 @@ static inline void run(struct story *story, uint64_t ms)
 }
 
 /* A key whose shard the group holds. */
-static const char *key_of(struct story *story, uint32_t gid, char key[16])
+static inline const char *key_of(struct story *story, uint32_t gid, char key[16])
 {
     for (int i = 0;; i++) {
         snprintf(key, 16, "k%d", i);
@@ -140,7 +147,7 @@ static const char *key_of(struct story *story, uint32_t gid, char key[16])
     }
 }
 
-/* Makes the clerk know the configuration and the leaders. */
+/* Makes the clerk know the configuration and the leaders, and chooses the story's key. */
 static inline void warm_up(struct story *story)
 {
     char key[16];
@@ -153,6 +160,8 @@ static inline void warm_up(struct story *story)
     for (size_t i = 0; i < FAKE_SERVERS; i++) {
         story->world.servers[i].requests = 0;
     }
+    key_of(story, 1, story->key);
+    story->shard = shard_of_key(slice_text(story->key), FAKE_SHARDS);
 }
 
 static inline void fault_group(struct story *story, uint32_t gid, enum fault fault)

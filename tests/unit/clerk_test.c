@@ -1,12 +1,6 @@
 /* Unit tests of client/clerk: operations against a fake cluster in virtual time, told as stories.
  * Scans and the random test have files of their own. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
+#include "tests/cmocka.h"
 #include "tests/unit/clerk_story.h"
 
 /* ---- The plain course ---- */
@@ -97,14 +91,10 @@ static void the_keys_of_a_write_lie_in_one_shard(void **state)
 static void a_shard_that_moved_is_found_by_the_hint_at_once(void **state)
 {
     struct story *story = *state;
-    char key[16];
-    shard_id shard;
 
     warm_up(story);
-    key_of(story, 1, key);
-    shard = shard_of_key(slice_text(key), FAKE_SHARDS);
-    fake_move(&story->world, shard, 2, true);
-    put(story, key, "moved", 1000);
+    fake_move(&story->world, story->shard, 2, true);
+    put(story, story->key, "moved", 1000);
     run(story, 4);
     assert_int_equal(story->ended.status, ST_OK);
     assert_int_equal(leader_of(story, 1)->requests, 1);
@@ -114,13 +104,11 @@ static void a_shard_that_moved_is_found_by_the_hint_at_once(void **state)
 static void without_a_hint_the_configuration_is_read_anew(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
-    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, true);
+    fake_move(&story->world, story->shard, 2, true);
     story->world.hints = false;
-    put(story, key, "moved", 1000);
+    put(story, story->key, "moved", 1000);
     run(story, 20);
     assert_int_equal(story->ended.status, ST_OK);
     assert_int_equal(story->world.config_queries, 2);
@@ -130,19 +118,17 @@ static void without_a_hint_the_configuration_is_read_anew(void **state)
 static void wrong_group_does_not_change_the_sequence_number(void **state)
 {
     struct story *story = *state;
-    char key[16];
     uint64_t seq;
 
     warm_up(story);
-    key_of(story, 1, key);
-    put(story, key, "before", 1000);
+    put(story, story->key, "before", 1000);
     run(story, 10);
     seq = story->world.last_seq;
     /* Applied at the old owner, whose answer gets lost; the session moves with the shard. */
     fault_leader(story, 1, FAULT_APPLY_BREAK, 1);
-    put(story, key, "once", 3000);
+    put(story, story->key, "once", 3000);
     run(story, 3);
-    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, true);
+    fake_move(&story->world, story->shard, 2, true);
     run(story, 3000);
     assert_int_equal(story->ended.status, ST_OK);
     assert_int_equal(fake_times_applied(&story->world, "once"), 1);
@@ -152,20 +138,16 @@ static void wrong_group_does_not_change_the_sequence_number(void **state)
 static void a_hand_over_that_takes_a_while_is_waited_for(void **state)
 {
     struct story *story = *state;
-    char key[16];
-    shard_id shard;
 
     warm_up(story);
-    key_of(story, 1, key);
-    shard = shard_of_key(slice_text(key), FAKE_SHARDS);
-    story->world.holder[shard] = 0; /* frozen: nobody serves it */
-    put(story, key, "waited", 5000);
+    story->world.holder[story->shard] = 0; /* frozen: nobody serves it */
+    put(story, story->key, "waited", 5000);
     run(story, 2000);
     assert_int_equal(story->ended.times, 0);
     assert_in_range(story->world.config_queries, 2, 30); /* rate-limited */
     assert_in_range(leader_of(story, 1)->requests, 10, 100);
-    story->world.holder[shard] = 3;
-    fake_move(&story->world, shard, 3, true);
+    story->world.holder[story->shard] = 3;
+    fake_move(&story->world, story->shard, 3, true);
     run(story, 300);
     assert_int_equal(story->ended.status, ST_OK);
     assert_int_equal(fake_times_applied(&story->world, "waited"), 1);
@@ -174,20 +156,18 @@ static void a_hand_over_that_takes_a_while_is_waited_for(void **state)
 static void while_the_old_owner_still_serves_it_is_asked_directly(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
-    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, false); /* copying */
+    fake_move(&story->world, story->shard, 2, false); /* copying */
     remake_clerk(story, 512, "");
     for (int i = 0; i < 10; i++) {
-        put(story, key, "copying", 1000);
+        put(story, story->key, "copying", 1000);
         run(story, 50);
         assert_int_equal(story->ended.status, ST_OK);
     }
     assert_int_equal(leader_of(story, 2)->requests, 1); /* which pointed to group 1 */
-    story->world.holder[shard_of_key(slice_text(key), FAKE_SHARDS)] = 2;
-    put(story, key, "there", 1000);
+    story->world.holder[story->shard] = 2;
+    put(story, story->key, "there", 1000);
     run(story, 50);
     assert_int_equal(story->ended.status, ST_OK);
 }
@@ -195,13 +175,11 @@ static void while_the_old_owner_still_serves_it_is_asked_directly(void **state)
 static void a_dead_group_whose_shards_moved_is_left(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
     fault_group(story, 1, FAULT_SILENT);
-    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, true);
-    get_into(story, key, 5000, &story->ended);
+    fake_move(&story->world, story->shard, 2, true);
+    get_into(story, story->key, 5000, &story->ended);
     run(story, 1100);
     assert_int_equal(story->ended.status, ST_OK);
 }
@@ -267,12 +245,10 @@ static void without_a_controller_nothing_is_applied(void **state)
 static void a_write_lost_with_its_connection_is_unknown(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
     fault_leader(story, 1, FAULT_APPLY_BREAK, 1);
-    put(story, key, "perhaps", 1000);
+    put(story, story->key, "perhaps", 1000);
     run(story, 3);
     fault_group(story, 1, FAULT_UNREACHABLE);
     run(story, 1000);
@@ -284,13 +260,11 @@ static void a_write_sent_to_a_silent_group_is_unknown_and_a_read_is_not(void **s
 {
     struct story *story = *state;
     struct ended *read = mem_alloc(sizeof(*read));
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
     fault_group(story, 1, FAULT_APPLY_SILENT);
-    put(story, key, "perhaps", 1000);
-    get_into(story, key, 1000, read);
+    put(story, story->key, "perhaps", 1000);
+    get_into(story, story->key, 1000, read);
     run(story, 1000);
     assert_int_equal(story->ended.status, ST_UNKNOWN);
     assert_int_equal(read->status, ST_TIMEOUT);
@@ -300,16 +274,14 @@ static void a_write_sent_to_a_silent_group_is_unknown_and_a_read_is_not(void **s
 static void an_expired_session_is_renewed_if_nothing_was_applied(void **state)
 {
     struct story *story = *state;
-    char key[16];
     uint64_t seq;
 
     warm_up(story);
-    key_of(story, 1, key);
-    put(story, key, "first", 1000);
+    put(story, story->key, "first", 1000);
     run(story, 10);
     seq = story->world.last_seq;
     story->world.floor = story->world.time + 1000;
-    put(story, key, "second", 1000);
+    put(story, story->key, "second", 1000);
     run(story, 10);
     assert_int_equal(story->ended.status, ST_OK);
     assert_true(story->world.last_seq == seq + 1);
@@ -319,12 +291,10 @@ static void an_expired_session_is_renewed_if_nothing_was_applied(void **state)
 static void an_expired_session_leaves_a_lost_try_unknown(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
     fault_leader(story, 1, FAULT_BREAK, 1);
-    put(story, key, "perhaps", 3000);
+    put(story, story->key, "perhaps", 3000);
     story->world.floor = story->world.time + 1000;
     run(story, 3000);
     assert_int_equal(story->ended.status, ST_UNKNOWN);
@@ -334,16 +304,14 @@ static void an_expired_session_leaves_a_lost_try_unknown(void **state)
 static void a_stale_sequence_number_is_a_refusal_or_unknown(void **state)
 {
     struct story *story = *state;
-    char key[16];
 
     warm_up(story);
-    key_of(story, 1, key);
     refuse_once(story, 1, ST_SESSION_STALE);
-    put(story, key, "stale", 1000);
+    put(story, story->key, "stale", 1000);
     run(story, 10);
     assert_int_equal(story->ended.status, ST_SESSION_STALE);
     fault_leader(story, 1, FAULT_BREAK, 1);
-    put(story, key, "perhaps", 3000);
+    put(story, story->key, "perhaps", 3000);
     run(story, 3);
     fault_group(story, 1, FAULT_REFUSE);
     for (uint32_t id = 1; id <= 3; id++) {
@@ -356,23 +324,21 @@ static void a_stale_sequence_number_is_a_refusal_or_unknown(void **state)
 static void issued_at_is_what_was_heard_and_stays(void **state)
 {
     struct story *story = *state;
-    char key[16];
     uint64_t heard;
 
     warm_up(story);
     heard = story->world.time;
-    key_of(story, 1, key);
     fault_leader(story, 1, FAULT_REFUSE, 5);
     leader_of(story, 1)->refusal = ST_BUSY;
-    put(story, key, "timed", 1000);
+    put(story, story->key, "timed", 1000);
     story->world.time += 5000;
     run(story, 500);
     assert_int_equal(story->ended.status, ST_OK);
     assert_true(story->world.last_issued_at == heard);
     /* Nor does it change from group to group. */
     heard = story->world.time;
-    fake_move(&story->world, shard_of_key(slice_text(key), FAKE_SHARDS), 2, true);
-    put(story, key, "moved", 1000);
+    fake_move(&story->world, story->shard, 2, true);
+    put(story, story->key, "moved", 1000);
     story->world.time += 5000;
     run(story, 500);
     assert_int_equal(story->ended.status, ST_OK);
@@ -439,14 +405,12 @@ static void too_many_writes_wait_and_still_end_in_time(void **state)
 {
     struct story *story = *state;
     struct ended *ends = mem_zalloc(12 * sizeof(ends[0]));
-    char key[16];
     uint64_t deadline;
 
     remake_clerk(story, 4, "");
     warm_up(story);
-    key_of(story, 1, key);
     for (int i = 0; i < 12; i++) {
-        put_into(story, key, "queued", 1000, &ends[i]);
+        put_into(story, story->key, "queued", 1000, &ends[i]);
     }
     run(story, 2);
     assert_int_equal(leader_of(story, 1)->requests, 4);
@@ -457,7 +421,7 @@ static void too_many_writes_wait_and_still_end_in_time(void **state)
     fault_group(story, 1, FAULT_SILENT);
     deadline = story->world.now + 1000;
     for (int i = 0; i < 12; i++) {
-        put_into(story, key, "stuck", 1000, &ends[i]);
+        put_into(story, story->key, "stuck", 1000, &ends[i]);
     }
     fake_run(&story->world, deadline);
     for (int i = 0; i < 12; i++) {
@@ -474,17 +438,16 @@ static void cancelled_operations_say_what_may_have_happened(void **state)
 {
     struct story *story = *state;
     struct ended *ends = mem_zalloc(5 * sizeof(ends[0]));
-    char key[16];
 
     remake_clerk(story, 1, "");
     warm_up(story);
-    key_of(story, 1, key);
     fault_group(story, 1, FAULT_SILENT);
-    put_into(story, key, "sent", 1000, &ends[0]);
-    put_into(story, key, "never sent", 1000, &ends[1]);
-    get_into(story, key, 1000, &ends[2]);
-    put_into(story, key, "cancelled", 1000, &ends[3]);
-    clerk_cancel(story->clerk, put_into(story, key, "cancelled", 1000, &ends[4]), story->world.now);
+    put_into(story, story->key, "sent", 1000, &ends[0]);
+    put_into(story, story->key, "never sent", 1000, &ends[1]);
+    get_into(story, story->key, 1000, &ends[2]);
+    put_into(story, story->key, "cancelled", 1000, &ends[3]);
+    clerk_cancel(story->clerk, put_into(story, story->key, "cancelled", 1000, &ends[4]),
+                 story->world.now);
     assert_int_equal(ends[4].status, ST_CANCELLED);
     story->world.clerk = NULL;
     clerk_destroy(&story->clerk);

@@ -1,7 +1,9 @@
 /* Configurations (thesis 4): majorities plain and joint, the format, and which configuration is in
  * force as the log grows, is cut back and is compacted. */
+#include <stdio.h>
+
 #include "raft/core/quorum.h"
-#include "tests/unit/core_harness.h"
+#include "tests/sim/core_harness.h"
 
 /* "1V 2V 3L": id and flags (V voter, O old voter, L learner), in order. */
 static struct raft_configuration configuration_of_text(const char *text)
@@ -256,7 +258,7 @@ static void a_spec_makes_voters(void **state)
 
 /* ---- Adoption ---- */
 
-static void inject_configuration(struct world *world, raft_term term, raft_index prev,
+static void inject_configuration(struct cores *cores, raft_term term, raft_index prev,
                                  raft_term prev_term, const char *text, bool broken)
 {
     struct raft_configuration configuration = configuration_of_text(text);
@@ -270,145 +272,142 @@ static void inject_configuration(struct world *world, raft_term term, raft_index
     message.append.prev_log_term = prev_term;
     message.append.entries = &entry;
     message.append.n_entries = 1;
-    world->static_members = false;
-    world_inject(world, &message);
-    world_deliver_one(world, RAFT_MESSAGE_APPEND, 2, 1);
+    cores->static_members = false;
+    cores_inject(cores, &message);
+    cores_deliver_one(cores, RAFT_MESSAGE_APPEND, 2, 1);
     blob_unref(&entry.data);
     buf_fini(&bytes);
 }
 
 static void a_configuration_counts_as_soon_as_it_is_in_the_log(void **state)
 {
-    struct world *world = world_create(3, 3);
-    struct raft *raft = core_of(world, 1);
+    struct cores *cores = cores_create(3, 3);
+    struct raft *raft = core_of(cores, 1);
     struct raft_configuration at;
 
     (void)state;
-    inject_configuration(world, 2, 1, 1, "1V 2V 3V 4L", false);
+    inject_configuration(cores, 2, 1, 1, "1V 2V 3V 4L", false);
     assert_int_equal(raft_latest_configuration(raft)->n, 4);
     assert_int_equal(raft_commit_index(raft), 0);
-    inject_configuration(world, 2, 2, 2, "1VO 2VO 3O 4V", false);
+    inject_configuration(cores, 2, 2, 2, "1VO 2VO 3O 4V", false);
     assert_int_equal(raft_latest_configuration(raft)->servers[3].flags, RAFT_VOTER);
     raft_configuration_at(raft, 2, &at);
     assert_int_equal(at.servers[3].flags, RAFT_LEARNER);
     raft_configuration_at(raft, 1, &at);
     assert_int_equal(at.n, 3);
     /* The leader of term 3 does not have entry 3: back to the one before. */
-    inject_configuration(world, 3, 2, 2, "1V 2V 3V 4L 5L", false);
+    inject_configuration(cores, 3, 2, 2, "1V 2V 3V 4L 5L", false);
     assert_int_equal(raft_latest_configuration(raft)->n, 5);
-    inject_configuration(world, 4, 1, 1, "1V 2V", false);
+    inject_configuration(cores, 4, 1, 1, "1V 2V", false);
     assert_int_equal(raft_latest_configuration(raft)->n, 2);
     assert_int_equal(raft_last_index(raft), 2);
-    world_destroy(world);
+    cores_destroy(cores);
 }
 
 static void a_broken_configuration_is_not_appended(void **state)
 {
-    struct world *world = world_create(3, 4);
+    struct cores *cores = cores_create(3, 4);
 
     (void)state;
-    inject_configuration(world, 2, 1, 1, "1V 2V 3V 4L", true);
-    assert_int_equal(raft_last_index(core_of(world, 1)), 1);
-    world_destroy(world);
+    inject_configuration(cores, 2, 1, 1, "1V 2V 3V 4L", true);
+    assert_int_equal(raft_last_index(core_of(cores, 1)), 1);
+    cores_destroy(cores);
 }
 
 static void the_configuration_survives_compaction_and_restart(void **state)
 {
-    struct world *world = world_create(3, 5);
+    struct cores *cores = cores_create(3, 5);
     struct raft_configuration at;
 
     (void)state;
-    world_elect(world, 1);
+    cores_elect(cores, 1);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(world_propose(world, 1), ST_OK);
-        world_settle(world);
+        assert_int_equal(cores_propose(cores, 1), ST_OK);
+        cores_settle(cores);
     }
-    world_checkpoint(world, 2);
-    assert_int_equal(raft_first_index(core_of(world, 2)), 8);
-    raft_configuration_at(core_of(world, 2), 7, &at);
-    assert_memory_equal(&at, &world->bootstrap, sizeof(at));
-    world_crash(world, 2);
-    world_start(world, 2);
-    assert_memory_equal(raft_latest_configuration(core_of(world, 2)), &world->bootstrap,
+    cores_checkpoint(cores, 2);
+    assert_int_equal(raft_first_index(core_of(cores, 2)), 8);
+    raft_configuration_at(core_of(cores, 2), 7, &at);
+    assert_memory_equal(&at, &cores->bootstrap, sizeof(at));
+    cores_crash(cores, 2);
+    cores_start(cores, 2);
+    assert_memory_equal(raft_latest_configuration(core_of(cores, 2)), &cores->bootstrap,
                         sizeof(at));
-    world_run(world, 500);
-    world_assert_converged(world);
-    world_destroy(world);
+    cores_run(cores, 500);
+    cores_assert_converged(cores);
+    cores_destroy(cores);
 }
 
 /* Starts a group with that configuration. */
-static struct world *world_with(const char *text, size_t n)
+static struct cores *cores_with(const char *text, size_t n)
 {
-    struct world *world = world_create_empty(n, 6);
+    struct cores *cores = cores_create_empty(n, 6);
 
-    world->bootstrap = configuration_of_text(text);
-    world->static_members = false;
-    for (raft_id id = 1; id <= n; id++) {
-        world_start(world, id);
-        world_persist(world, id);
-    }
-    return world;
+    cores->bootstrap = configuration_of_text(text);
+    cores->static_members = false;
+    cores_start_all(cores);
+    return cores;
 }
 
 static void a_learner_receives_the_log_but_has_no_say(void **state)
 {
-    struct world *world = world_with("1V 2V 3L", 3);
+    struct cores *cores = cores_with("1V 2V 3L", 3);
 
     (void)state;
-    world_elect(world, 1);
-    assert_int_equal(world_count(world, RAFT_MESSAGE_REQUEST_VOTE, 1, 3), 0);
-    assert_int_equal(world_propose(world, 1), ST_OK);
-    world_settle(world);
-    world_assert_converged(world);
+    cores_elect(cores, 1);
+    assert_int_equal(cores_count(cores, RAFT_MESSAGE_REQUEST_VOTE, 1, 3), 0);
+    assert_int_equal(cores_propose(cores, 1), ST_OK);
+    cores_settle(cores);
+    cores_assert_converged(cores);
     /* It and the leader are no majority. */
-    world_isolate(world, 2);
-    assert_int_equal(world_propose(world, 1), ST_OK);
-    world_run(world, 200);
-    assert_int_equal(raft_last_index(core_of(world, 3)), 4);
-    assert_int_equal(raft_commit_index(core_of(world, 1)), 3);
+    cores_isolate(cores, 2);
+    assert_int_equal(cores_propose(cores, 1), ST_OK);
+    cores_run(cores, 200);
+    assert_int_equal(raft_last_index(core_of(cores, 3)), 4);
+    assert_int_equal(raft_commit_index(core_of(cores, 1)), 3);
     /* Nor does it stand for election, or keep a leader in office. */
-    world_run(world, 3000);
-    assert_int_equal(raft_role(core_of(world, 1)), RAFT_PRE_CANDIDATE);
-    assert_int_equal(raft_role(core_of(world, 3)), RAFT_FOLLOWER);
-    assert_int_equal(raft_current_term(core_of(world, 3)), 2);
-    world_destroy(world);
+    cores_run(cores, 3000);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_PRE_CANDIDATE);
+    assert_int_equal(raft_role(core_of(cores, 3)), RAFT_FOLLOWER);
+    assert_int_equal(raft_current_term(core_of(cores, 3)), 2);
+    cores_destroy(cores);
 }
 
 static void a_joint_group_needs_both_majorities(void **state)
 {
-    struct world *world = world_with("1VO 2O 3O 4V 5V", 5);
+    struct cores *cores = cores_with("1VO 2O 3O 4V 5V", 5);
 
     (void)state;
-    world_elect(world, 1);
-    assert_int_equal(world_propose(world, 1), ST_OK);
-    world_settle(world);
-    world_assert_converged(world);
-    world_isolate(world, 2);
-    world_isolate(world, 4);
-    assert_int_equal(world_propose(world, 1), ST_OK); /* 1 and 3, 1 and 5 */
-    world_settle(world);
-    assert_int_equal(raft_commit_index(core_of(world, 1)), 4);
-    world_isolate(world, 3); /* no majority of the old ones */
-    assert_int_equal(world_propose(world, 1), ST_OK);
-    world_settle(world);
-    assert_int_equal(raft_commit_index(core_of(world, 1)), 4);
-    world_run(world, 1000);
-    assert_true(raft_role(core_of(world, 1)) != RAFT_LEADER);
-    world_destroy(world);
+    cores_elect(cores, 1);
+    assert_int_equal(cores_propose(cores, 1), ST_OK);
+    cores_settle(cores);
+    cores_assert_converged(cores);
+    cores_isolate(cores, 2);
+    cores_isolate(cores, 4);
+    assert_int_equal(cores_propose(cores, 1), ST_OK); /* 1 and 3, 1 and 5 */
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 1)), 4);
+    cores_isolate(cores, 3); /* no majority of the old ones */
+    assert_int_equal(cores_propose(cores, 1), ST_OK);
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 1)), 4);
+    cores_run(cores, 1000);
+    assert_true(raft_role(core_of(cores, 1)) != RAFT_LEADER);
+    cores_destroy(cores);
 }
 
 static void a_replica_without_a_configuration_waits(void **state)
 {
-    struct world *world = world_create_empty(1, 7);
+    struct cores *cores = cores_create_empty(1, 7);
 
     (void)state;
-    world->bootstrap.n = 0;
-    world_start(world, 1);
-    assert_int_equal(raft_last_index(core_of(world, 1)), 0);
-    world_run(world, 3000);
-    assert_int_equal(raft_role(core_of(world, 1)), RAFT_FOLLOWER);
-    assert_int_equal(raft_current_term(core_of(world, 1)), 0);
-    world_destroy(world);
+    cores->bootstrap.n = 0;
+    cores_start(cores, 1);
+    assert_int_equal(raft_last_index(core_of(cores, 1)), 0);
+    cores_run(cores, 3000);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_FOLLOWER);
+    assert_int_equal(raft_current_term(core_of(cores, 1)), 0);
+    cores_destroy(cores);
 }
 
 int main(void)

@@ -3,7 +3,7 @@
  * The group's safety is not the question here (a peer that lies can break that), only that no
  * message brings a replica down. */
 #include "raft/util/crc32c.h"
-#include "tests/unit/core_harness.h"
+#include "tests/sim/core_harness.h"
 
 static raft_index near_index(struct rng *rng, struct raft *raft)
 {

@@ -1,7 +1,9 @@
 /* The core against a hostile world, hundreds of seeds: messages are lost, repeated and reordered,
  * disks are slow, replicas crash and lose what is not durable, snapshots replace logs. The checkers
  * of the harness look at every step; in the end, with all faults off, the group must converge. */
-#include "tests/unit/core_harness.h"
+#include <stdlib.h>
+
+#include "tests/sim/core_harness.h"
 
 #define ACTIONS 8000
 
@@ -11,96 +13,96 @@ struct odds {
     bool snapshots, in_order;
 };
 
-static void deliver_some(struct world *world, struct rng *rng, const struct odds *odds)
+static void deliver_some(struct cores *cores, struct rng *rng, const struct odds *odds)
 {
     size_t at;
 
-    if (world->n_flying == 0) {
+    if (cores->n_flying == 0) {
         return;
     }
-    at = odds->in_order ? 0 : rng_below(rng, world->n_flying < 12 ? world->n_flying : 12);
+    at = odds->in_order ? 0 : rng_below(rng, cores->n_flying < 12 ? cores->n_flying : 12);
     if (rng_below(rng, 100) < odds->lose) {
-        world_drop(world, at);
+        cores_drop(cores, at);
     } else {
-        world_deliver(world, at, rng_below(rng, 100) < odds->repeat);
+        cores_deliver(cores, at, rng_below(rng, 100) < odds->repeat);
     }
-    while (world->n_flying > 300) {
-        world_drop(world, rng_below(rng, world->n_flying));
+    while (cores->n_flying > 300) {
+        cores_drop(cores, rng_below(rng, cores->n_flying));
     }
 }
 
-static void crash_or_start(struct world *world, struct rng *rng, raft_id id,
+static void crash_or_start(struct cores *cores, struct rng *rng, raft_id id,
                            const struct odds *odds)
 {
-    if (world->nodes[id].raft == NULL) {
-        world_start(world, id);
+    if (cores->nodes[id].raft == NULL) {
+        cores_start(cores, id);
     } else if (rng_below(rng, 10000) < odds->crash * 20) {
-        world_crash(world, id);
+        cores_crash(cores, id);
     }
 }
 
-static void random_action(struct world *world, struct rng *rng, const struct odds *odds)
+static void random_action(struct cores *cores, struct rng *rng, const struct odds *odds)
 {
-    raft_id id = (raft_id)rng_between(rng, 1, world->n);
-    struct node *node = &world->nodes[id];
+    raft_id id = (raft_id)rng_between(rng, 1, cores->n);
+    struct core_node *node = &cores->nodes[id];
     uint64_t dice = rng_below(rng, 1000);
 
     if (dice < 20) {
-        crash_or_start(world, rng, id, odds);
+        crash_or_start(cores, rng, id, odds);
         return;
     }
     if (dice < 25) {
-        world_heal(world);
+        cores_heal(cores);
         if (rng_below(rng, 2) == 0) {
-            world_isolate(world, id);
+            cores_isolate(cores, id);
         }
         return;
     }
     if (dice < 600 || node->raft == NULL) {
-        deliver_some(world, rng, odds);
+        deliver_some(cores, rng, odds);
     } else if (dice < 800) {
         if (node->n_writes > 0) {
-            world_persist_one(world, id);
+            cores_persist_one(cores, id);
         }
         if (node->n_stores > 0) {
-            world_store_chunk(world, id);
+            cores_store_chunk(cores, id);
         }
         if (node->n_reads > 0) {
-            world_read_chunk(world, id);
+            cores_read_chunk(cores, id);
         }
     } else if (dice < 860) {
-        world->now_ms += rng_below(rng, 25);
-        world_tick(world, id);
+        cores->now_ms += rng_below(rng, 25);
+        cores_tick(cores, id);
     } else if (dice < 930) {
-        world_propose_sized(world, id, 1 + rng_below(rng, 3), 8 + rng_below(rng, 60));
+        cores_propose_sized(cores, id, 1 + rng_below(rng, 3), 8 + rng_below(rng, 60));
     } else if (dice < 960) {
-        if (world->n_reads < WORLD_READS) {
-            world_read(world, id);
+        if (cores->n_reads < CORES_READS) {
+            cores_read(cores, id);
         }
     } else if (dice < 970) {
-        world_transfer(world, id, 0);
+        cores_transfer(cores, id, 0);
     } else if (dice < 985) {
-        world_link(world, id, (raft_id)(id % world->n + 1), rng_below(rng, 2));
+        cores_link(cores, id, (raft_id)(id % cores->n + 1), rng_below(rng, 2));
     } else if (odds->snapshots) {
-        world_checkpoint(world, id);
+        cores_checkpoint(cores, id);
     }
 }
 
 /* Faults off: within a few seconds there is one leader, and one more command is on all. */
-static void converge(struct world *world)
+static void converge(struct cores *cores)
 {
-    world_heal(world);
-    for (raft_id id = 1; id <= world->n; id++) {
-        if (world->nodes[id].raft == NULL) {
-            world_start(world, id);
+    cores_heal(cores);
+    for (raft_id id = 1; id <= cores->n; id++) {
+        if (cores->nodes[id].raft == NULL) {
+            cores_start(cores, id);
         }
     }
-    world_run(world, 5000);
-    assert_true(world_leader(world) != 0);
-    world_run(world, 2000);
-    assert_int_equal(world_propose(world, world_leader(world)), ST_OK);
-    world_run(world, 500);
-    world_assert_converged(world);
+    cores_run(cores, 5000);
+    assert_true(cores_leader(cores) != 0);
+    cores_run(cores, 2000);
+    assert_int_equal(cores_propose(cores, cores_leader(cores)), ST_OK);
+    cores_run(cores, 500);
+    cores_assert_converged(cores);
 }
 
 /* What the seeds of one test did, to see that they did anything. */
@@ -108,38 +110,38 @@ struct sums {
     uint64_t committed, leaders, reads, snapshots;
 };
 
-static void sum_up(const struct world *world, struct sums *sums)
+static void sum_up(const struct cores *cores, struct sums *sums)
 {
-    sums->committed += world->committed_max;
-    for (size_t term = 0; term < WORLD_TERMS; term++) {
-        sums->leaders += world->leader_of_term[term] != 0;
+    sums->committed += cores->committed_max;
+    for (size_t term = 0; term < CORES_TERMS; term++) {
+        sums->leaders += cores->leader_of_term[term] != 0;
     }
-    for (size_t i = 0; i < world->n_reads; i++) {
-        sums->reads += world->reads[i].answered && world->reads[i].status == ST_OK;
+    for (size_t i = 0; i < cores->n_reads; i++) {
+        sums->reads += cores->reads[i].answered && cores->reads[i].status == ST_OK;
     }
-    for (raft_id id = 1; id <= world->n; id++) {
-        sums->snapshots += world->nodes[id].snapshots_installed;
+    for (raft_id id = 1; id <= cores->n; id++) {
+        sums->snapshots += cores->nodes[id].snapshots_installed;
     }
 }
 
 static void run_seed(uint64_t seed, size_t n, const struct odds *odds, int actions,
                      struct sums *sums)
 {
-    struct world *world = world_create_empty(n, seed);
+    struct cores *cores = cores_create_empty(n, seed);
     struct rng rng;
 
     rng_init(&rng, seed);
-    world->options.max_message_bytes = 200;
-    world->options.max_inflight_messages = 4;
+    cores->options.max_message_bytes = 200;
+    cores->options.max_inflight_messages = 4;
     for (raft_id id = 1; id <= n; id++) {
-        world_start(world, id);
+        cores_start(cores, id);
     }
     for (int i = 0; i < actions; i++) {
-        random_action(world, &rng, odds);
+        random_action(cores, &rng, odds);
     }
-    converge(world);
-    sum_up(world, sums);
-    world_destroy(world);
+    converge(cores);
+    sum_up(cores, sums);
+    cores_destroy(cores);
 }
 
 static void run_seeds(uint64_t first, size_t seeds, const struct odds *odds)

@@ -1,13 +1,10 @@
 /* Unit tests of client/ctrler_clerk: the controller's verbs against the fake cluster's controllers,
  * and against controllers that answer as the test says. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
+#include <stdio.h>
 
-#include "tests/unit/fake_world.h"
+#include "raft/util/mem.h"
+#include "tests/cmocka.h"
+#include "tests/sim/fake_cluster.h"
 
 struct ended {
     int times;

@@ -1,42 +1,10 @@
 /* Unit tests of what the controller knows of the groups beyond their shards: that they left and may
  * still hold some, who they are (incarnations), what they confirmed; and of its state on disk. */
-#include "tests/cmocka.h"
-
 #include <stdio.h>
 
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/sim/ctrler_machine.h"
-
-#define SHARDS 16
-
-#define GIDS(...)                                                                                  \
-    sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (const uint32_t[])                       \
-    {                                                                                              \
-        __VA_ARGS__                                                                                \
-    }
-
-static const struct shard_config *latest(const struct ctrler_machine *machine)
-{
-    return ctrler_sm_latest(machine->sm);
-}
-
-static const struct config_group *group(const struct ctrler_machine *machine, uint32_t gid)
-{
-    return shard_config_find(latest(machine), gid);
-}
-
-static void assert_ok(struct ctrler_result result)
-{
-    assert_int_equal(result.status, ST_OK);
-}
-
-static void assert_refused(struct ctrler_result result, enum status status,
-                           enum ctrler_reason reason)
-{
-    assert_int_equal(result.status, status);
-    assert_int_equal(result.reason, reason);
-}
+#include "tests/unit/ctrler_story.h"
 
 /* Everything that two groups of the cluster own is theirs for good: all moves are confirmed. */
 static void confirm_all(struct ctrler_machine *machine, uint64_t incarnation)
@@ -50,169 +18,135 @@ static void confirm_all(struct ctrler_machine *machine, uint64_t incarnation)
     }
 }
 
-/* Joins group `gid` at the URLs of group `like`. */
-static struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t gid, uint32_t like)
-{
-    struct proto_join_group groups[2] = {
-        {.gid = 77, .replicas = ctrler_machine_spec(77)},
-        {.gid = gid, .replicas = ctrler_machine_spec(like)},
-    };
-    struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 2, .groups = groups};
-
-    command.session = ctrler_machine_session(1, ++machine->seq);
-    return ctrler_machine_apply(machine, &command);
-}
-
 /* ---- Groups that leave and come back ---- */
 
 static void a_group_that_left_stays_listed_while_it_may_hold_shards(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join(&machine, GIDS(1, 2));
-    confirm_all(&machine, 7);
-    ctrler_machine_leave_one(&machine, 1);
-    assert_false(group(&machine, 1)->member);
-    assert_int_equal(group(&machine, 1)->joined_at, 1);
+    ctrler_machine_join(machine, GIDS(1, 2));
+    confirm_all(machine, 7);
+    ctrler_machine_leave_one(machine, 1);
+    assert_false(group(machine, 1)->member);
+    assert_int_equal(group(machine, 1)->joined_at, 1);
     /* Nobody has confirmed its shards: it stays, whatever else happens. */
-    ctrler_machine_move(&machine, 0, 2);
-    ctrler_machine_join_one(&machine, 3, 0);
-    ctrler_machine_leave_one(&machine, 3);
-    assert_non_null(group(&machine, 1));
+    ctrler_machine_move(machine, 0, 2);
+    ctrler_machine_join_one(machine, 3, 0);
+    ctrler_machine_leave_one(machine, 3);
+    assert_non_null(group(machine, 1));
     /* Now group 2 has them all: the next configuration forgets the others. */
     for (shard_id s = 0; s < SHARDS; s++) {
-        assert_ok(ctrler_machine_confirm(&machine, 2, 7, s, latest(&machine)->num));
+        assert_ok(ctrler_machine_confirm(machine, 2, 7, s, latest(machine)->num));
     }
-    ctrler_machine_join_one(&machine, 4, 0);
-    assert_null(group(&machine, 1));
-    assert_null(group(&machine, 3));
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join_one(machine, 4, 0);
+    assert_null(group(machine, 1));
+    assert_null(group(machine, 3));
 }
 
 /* X -> nobody -> Y: X keeps the shards, frozen, and the next owner finds it in `from`. */
 static void shards_on_nobody_are_kept_by_the_last_owner(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 7);
-    assert_int_equal(latest(&machine)->from[0], 0); /* nobody ever had it: created empty */
-    confirm_all(&machine, 7);
-    ctrler_machine_leave_one(&machine, 1);
-    assert_int_equal(latest(&machine)->shards[5], 0);
-    assert_int_equal(latest(&machine)->from[5], 1);
-    ctrler_machine_join_one(&machine, 2, 7);
-    assert_int_equal(latest(&machine)->shards[5], 2);
-    assert_int_equal(latest(&machine)->from[5], 1);
-    assert_false(group(&machine, 1)->member);
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join_one(machine, 1, 7);
+    assert_int_equal(latest(machine)->from[0], 0); /* nobody ever had it: created empty */
+    confirm_all(machine, 7);
+    ctrler_machine_leave_one(machine, 1);
+    assert_int_equal(latest(machine)->shards[5], 0);
+    assert_int_equal(latest(machine)->from[5], 1);
+    ctrler_machine_join_one(machine, 2, 7);
+    assert_int_equal(latest(machine)->shards[5], 2);
+    assert_int_equal(latest(machine)->from[5], 1);
+    assert_false(group(machine, 1)->member);
 }
 
 /* With everything on nobody, a group that comes back gets its own shards: no copy is needed. */
 static void shards_on_nobody_go_back_without_a_move(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     uint32_t had[SHARDS];
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
     for (uint32_t gid = 3; gid >= 1; gid--) {
-        ctrler_machine_join_one(&machine, gid, 0); /* one by one: nobody has a block of its own */
+        ctrler_machine_join_one(machine, gid, 0); /* one by one: nobody has a block of its own */
     }
-    memcpy(had, latest(&machine)->shards, sizeof(had));
-    ctrler_machine_leave(&machine, GIDS(1, 2, 3));
-    ctrler_machine_join(&machine, GIDS(3, 2, 1));
-    assert_memory_equal(latest(&machine)->shards, had, sizeof(had));
-    assert_memory_equal(latest(&machine)->from, had, sizeof(had));
-    ctrler_machine_fini(&machine);
+    memcpy(had, latest(machine)->shards, sizeof(had));
+    ctrler_machine_leave(machine, GIDS(1, 2, 3));
+    ctrler_machine_join(machine, GIDS(3, 2, 1));
+    assert_memory_equal(latest(machine)->shards, had, sizeof(had));
+    assert_memory_equal(latest(machine)->from, had, sizeof(had));
 }
 
 static void a_group_that_may_hold_shards_comes_back_as_itself_only(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 7);
-    confirm_all(&machine, 7);
-    ctrler_machine_join_one(&machine, 2, 8);
-    ctrler_machine_leave_one(&machine, 1);
-    assert_refused(ctrler_machine_join_one(&machine, 1, 9), ST_CONFLICT, CTRLER_REASON_INCARNATION);
+    ctrler_machine_join_one(machine, 1, 7);
+    confirm_all(machine, 7);
+    ctrler_machine_join_one(machine, 2, 8);
+    ctrler_machine_leave_one(machine, 1);
+    assert_refused(ctrler_machine_join_one(machine, 1, 9), ST_CONFLICT, CTRLER_REASON_INCARNATION);
     /* Without showing one it is taken for itself, and must prove it at the first contact. */
-    assert_ok(ctrler_machine_join_one(&machine, 1, 0));
-    assert_int_equal(group(&machine, 1)->incarnation, 7);
-    assert_int_equal(group(&machine, 1)->joined_at, 4);
-    assert_refused(ctrler_machine_bind(&machine, 1, 9), ST_CONFLICT, CTRLER_REASON_INCARNATION);
-    assert_ok(ctrler_machine_bind(&machine, 1, 7));
-    ctrler_machine_fini(&machine);
+    assert_ok(ctrler_machine_join_one(machine, 1, 0));
+    assert_int_equal(group(machine, 1)->incarnation, 7);
+    assert_int_equal(group(machine, 1)->joined_at, 4);
+    assert_refused(ctrler_machine_bind(machine, 1, 9), ST_CONFLICT, CTRLER_REASON_INCARNATION);
+    assert_ok(ctrler_machine_bind(machine, 1, 7));
 }
 
 static void a_group_that_holds_nothing_may_come_back_with_fresh_disks(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 7);
-    ctrler_machine_join_one(&machine, 2, 8);
-    confirm_all(&machine, 8);
+    ctrler_machine_join_one(machine, 1, 7);
+    ctrler_machine_join_one(machine, 2, 8);
+    confirm_all(machine, 8);
     for (shard_id s = 0; s < SHARDS; s++) {
-        if (latest(&machine)->shards[s] == 1) {
-            ctrler_machine_confirm(&machine, 1, 7, s, 1);
+        if (latest(machine)->shards[s] == 1) {
+            ctrler_machine_confirm(machine, 1, 7, s, 1);
         }
     }
-    ctrler_machine_leave_one(&machine, 1);
-    confirm_all(&machine, 8);
-    assert_non_null(group(&machine, 1)); /* `from` still names it */
-    assert_ok(ctrler_machine_join_one(&machine, 1, 9));
-    assert_int_equal(group(&machine, 1)->incarnation, 9);
-    ctrler_machine_fini(&machine);
+    ctrler_machine_leave_one(machine, 1);
+    confirm_all(machine, 8);
+    assert_non_null(group(machine, 1)); /* `from` still names it */
+    assert_ok(ctrler_machine_join_one(machine, 1, 9));
+    assert_int_equal(group(machine, 1)->incarnation, 9);
 }
 
 static void the_urls_of_a_group_that_left_are_taken_while_it_holds_shards(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join(&machine, GIDS(1, 2));
-    ctrler_machine_leave_one(&machine, 1);
-    assert_refused(join_like(&machine, 5, 1), ST_CONFLICT, CTRLER_REASON_SHARED_URL);
-    confirm_all(&machine, 7);
-    assert_ok(join_like(&machine, 5, 1));
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join(machine, GIDS(1, 2));
+    ctrler_machine_leave_one(machine, 1);
+    assert_refused(join_like(machine, 5, 1), ST_CONFLICT, CTRLER_REASON_SHARED_URL);
+    confirm_all(machine, 7);
+    assert_ok(join_like(machine, 5, 1));
 }
 
 /* ---- Incarnations ---- */
 
 static void the_first_incarnation_shown_is_the_groups_for_good(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct shard_config old;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    ctrler_machine_join_one(&machine, 2, 0);
-    assert_int_equal(ctrler_sm_identify(machine.sm, 1, 7), CTRLER_IDENTITY_NEW);
-    assert_ok(ctrler_machine_bind(&machine, 1, 7));
-    assert_ok(ctrler_machine_bind(&machine, 1, 7));
-    assert_refused(ctrler_machine_bind(&machine, 1, 8), ST_CONFLICT, CTRLER_REASON_INCARNATION);
-    assert_refused(ctrler_machine_bind(&machine, 1, 0), ST_INVALID, CTRLER_REASON_NO_INCARNATION);
-    assert_refused(ctrler_machine_bind(&machine, 3, 7), ST_NO_GROUP, CTRLER_REASON_NOT_KNOWN);
-    assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
-    assert_int_equal(ctrler_sm_identify(machine.sm, 1, 7), CTRLER_IDENTITY_KNOWN);
-    assert_int_equal(ctrler_sm_identify(machine.sm, 1, 8), CTRLER_IDENTITY_OTHER);
-    assert_int_equal(ctrler_sm_identify(machine.sm, 3, 8), CTRLER_IDENTITY_STRANGER);
+    ctrler_machine_join_one(machine, 1, 0);
+    ctrler_machine_join_one(machine, 2, 0);
+    assert_int_equal(ctrler_sm_identify(machine->sm, 1, 7), CTRLER_IDENTITY_NEW);
+    assert_ok(ctrler_machine_bind(machine, 1, 7));
+    assert_ok(ctrler_machine_bind(machine, 1, 7));
+    assert_refused(ctrler_machine_bind(machine, 1, 8), ST_CONFLICT, CTRLER_REASON_INCARNATION);
+    assert_refused(ctrler_machine_bind(machine, 1, 0), ST_INVALID, CTRLER_REASON_NO_INCARNATION);
+    assert_refused(ctrler_machine_bind(machine, 3, 7), ST_NO_GROUP, CTRLER_REASON_NOT_KNOWN);
+    assert_int_equal(ctrler_machine_restart(machine), ST_OK);
+    assert_int_equal(ctrler_sm_identify(machine->sm, 1, 7), CTRLER_IDENTITY_KNOWN);
+    assert_int_equal(ctrler_sm_identify(machine->sm, 1, 8), CTRLER_IDENTITY_OTHER);
+    assert_int_equal(ctrler_sm_identify(machine->sm, 3, 8), CTRLER_IDENTITY_STRANGER);
     /* Binding makes no configuration, and all that have the group show it. */
-    assert_int_equal(latest(&machine)->num, 2);
-    assert_int_equal(ctrler_sm_config(machine.sm, 1, &old), ST_OK);
+    assert_int_equal(latest(machine)->num, 2);
+    assert_int_equal(ctrler_sm_config(machine->sm, 1, &old), ST_OK);
     assert_int_equal(shard_config_find(&old, 1)->incarnation, 7);
     shard_config_fini(&old);
-    ctrler_machine_fini(&machine);
 }
 
 /* ---- Confirmations ---- */
@@ -230,55 +164,26 @@ static void assert_owner(const struct ctrler_machine *machine, shard_id shard, u
 
 static void confirmations_are_recorded_once_and_only_go_forward(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     uint64_t sum;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 7);
-    ctrler_machine_join_one(&machine, 2, 8);
-    ctrler_machine_move(&machine, 0, 2);
-    ctrler_machine_move(&machine, 0, 1);
-    assert_owner(&machine, 0, 0, 0);
-    assert_ok(ctrler_machine_confirm(&machine, 1, 7, 0, 1));
-    assert_owner(&machine, 0, 1, 1);
-    sum = mem_state_sum(machine.state, NULL, 0);
-    assert_ok(ctrler_machine_confirm(&machine, 1, 7, 0, 1));
-    assert_true(mem_state_sum(machine.state, NULL, 0) == sum);
-    assert_ok(ctrler_machine_confirm(&machine, 1, 7, 0, latest(&machine)->num));
-    assert_owner(&machine, 0, 1, latest(&machine)->num);
+    ctrler_machine_join_one(machine, 1, 7);
+    ctrler_machine_join_one(machine, 2, 8);
+    ctrler_machine_move(machine, 0, 2);
+    ctrler_machine_move(machine, 0, 1);
+    assert_owner(machine, 0, 0, 0);
+    assert_ok(ctrler_machine_confirm(machine, 1, 7, 0, 1));
+    assert_owner(machine, 0, 1, 1);
+    sum = mem_state_sum(machine->state, NULL, 0);
+    assert_ok(ctrler_machine_confirm(machine, 1, 7, 0, 1));
+    assert_true(mem_state_sum(machine->state, NULL, 0) == sum);
+    assert_ok(ctrler_machine_confirm(machine, 1, 7, 0, latest(machine)->num));
+    assert_owner(machine, 0, 1, latest(machine)->num);
     /* A late word of group 2, which had it in between: overtaken, no harm. */
-    assert_ok(ctrler_machine_confirm(&machine, 2, 8, 0, 3));
-    assert_owner(&machine, 0, 1, latest(&machine)->num);
-    assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
-    assert_owner(&machine, 0, 1, latest(&machine)->num);
-    ctrler_machine_fini(&machine);
-}
-
-/* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
- * them as they are. */
-struct refusal {
-    struct ctrler_machine machine;
-    uint64_t sum;
-    config_num num;
-};
-
-static void refusal_begin(struct refusal *refusal)
-{
-    ctrler_machine_init(&refusal->machine, SHARDS);
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 10, 7));
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 20, 7));
-    refusal->sum = ctrler_machine_sum_without_sessions(&refusal->machine);
-    refusal->num = latest(&refusal->machine)->num;
-}
-
-static void refusal_check(struct refusal *refusal, struct ctrler_result result, enum status status,
-                          enum ctrler_reason reason)
-{
-    assert_refused(result, status, reason);
-    assert_int_equal(result.num, refusal->num);
-    assert_int_equal(latest(&refusal->machine)->num, refusal->num);
-    assert_true(ctrler_machine_sum_without_sessions(&refusal->machine) == refusal->sum);
+    assert_ok(ctrler_machine_confirm(machine, 2, 8, 0, 3));
+    assert_owner(machine, 0, 1, latest(machine)->num);
+    assert_int_equal(ctrler_machine_restart(machine), ST_OK);
+    assert_owner(machine, 0, 1, latest(machine)->num);
 }
 
 static void impossible_confirmations_are_refused_whole(void **state)
@@ -396,31 +301,28 @@ static void damaged_state_is_refused_or_harmless(void **state)
 
 static void a_failing_read_is_reported(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    mem_state_fail(machine.state, MEM_STATE_FAIL_GET, ST_IO, 1);
-    assert_int_equal(ctrler_machine_restart(&machine), ST_IO);
-    assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join_one(machine, 1, 0);
+    mem_state_fail(machine->state, MEM_STATE_FAIL_GET, ST_IO, 1);
+    assert_int_equal(ctrler_machine_restart(machine), ST_IO);
+    assert_int_equal(ctrler_machine_restart(machine), ST_OK);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_group_that_left_stays_listed_while_it_may_hold_shards),
-        cmocka_unit_test(shards_on_nobody_are_kept_by_the_last_owner),
-        cmocka_unit_test(shards_on_nobody_go_back_without_a_move),
-        cmocka_unit_test(a_group_that_may_hold_shards_comes_back_as_itself_only),
-        cmocka_unit_test(a_group_that_holds_nothing_may_come_back_with_fresh_disks),
-        cmocka_unit_test(the_urls_of_a_group_that_left_are_taken_while_it_holds_shards),
-        cmocka_unit_test(the_first_incarnation_shown_is_the_groups_for_good),
-        cmocka_unit_test(confirmations_are_recorded_once_and_only_go_forward),
+        STORY(a_group_that_left_stays_listed_while_it_may_hold_shards),
+        STORY(shards_on_nobody_are_kept_by_the_last_owner),
+        STORY(shards_on_nobody_go_back_without_a_move),
+        STORY(a_group_that_may_hold_shards_comes_back_as_itself_only),
+        STORY(a_group_that_holds_nothing_may_come_back_with_fresh_disks),
+        STORY(the_urls_of_a_group_that_left_are_taken_while_it_holds_shards),
+        STORY(the_first_incarnation_shown_is_the_groups_for_good),
+        STORY(confirmations_are_recorded_once_and_only_go_forward),
         cmocka_unit_test(impossible_confirmations_are_refused_whole),
         cmocka_unit_test(damaged_state_is_refused_or_harmless),
-        cmocka_unit_test(a_failing_read_is_reported),
+        STORY(a_failing_read_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,42 +1,10 @@
 /* Unit tests of the controller's rules: how a cluster begins, what is refused, that a refusal
  * changes nothing, and the sessions of those who ask. */
-#include "tests/cmocka.h"
-
 #include <stdio.h>
 
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/sim/ctrler_machine.h"
-
-#define SHARDS 16
-
-#define GIDS(...)                                                                                  \
-    sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (const uint32_t[])                       \
-    {                                                                                              \
-        __VA_ARGS__                                                                                \
-    }
-
-static const struct shard_config *latest(const struct ctrler_machine *machine)
-{
-    return ctrler_sm_latest(machine->sm);
-}
-
-static const struct config_group *group(const struct ctrler_machine *machine, uint32_t gid)
-{
-    return shard_config_find(latest(machine), gid);
-}
-
-static void assert_ok(struct ctrler_result result)
-{
-    assert_int_equal(result.status, ST_OK);
-}
-
-static void assert_refused(struct ctrler_result result, enum status status,
-                           enum ctrler_reason reason)
-{
-    assert_int_equal(result.status, status);
-    assert_int_equal(result.reason, reason);
-}
+#include "tests/unit/ctrler_story.h"
 
 /* ---- Before and at the beginning ---- */
 
@@ -62,22 +30,19 @@ static void before_init_nothing_is_applied_and_no_session_begun(void **state)
 
 static void the_first_init_wins(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct ctrler_command init = {
         .kind = CTRLER_INIT, .cluster_id = "another cluster", .n_shards = 32};
     struct ctrler_result result;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    result = ctrler_machine_apply(&machine, &init);
+    result = ctrler_machine_apply(machine, &init);
     assert_refused(result, ST_EXISTS, CTRLER_REASON_INITIALIZED);
     assert_int_equal(result.a, SHARDS);
-    assert_int_equal(latest(&machine)->n_shards, SHARDS);
-    assert_string_equal((const char *)latest(&machine)->cluster_id, "0123456789abcde");
-    assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
-    assert_int_equal(latest(&machine)->n_shards, SHARDS);
-    assert_string_equal((const char *)latest(&machine)->cluster_id, "0123456789abcde");
-    ctrler_machine_fini(&machine);
+    assert_int_equal(latest(machine)->n_shards, SHARDS);
+    assert_string_equal((const char *)latest(machine)->cluster_id, "0123456789abcde");
+    assert_int_equal(ctrler_machine_restart(machine), ST_OK);
+    assert_int_equal(latest(machine)->n_shards, SHARDS);
+    assert_string_equal((const char *)latest(machine)->cluster_id, "0123456789abcde");
 }
 
 static void init_wants_a_power_of_two_in_bounds(void **state)
@@ -99,62 +64,20 @@ static void init_wants_a_power_of_two_in_bounds(void **state)
 
 static void an_unknown_command_halts_and_is_never_skipped(void **state)
 {
+    struct ctrler_machine *machine = *state;
     const uint8_t unknown_kind[] = {1, 7, 0, 0}, kind_zero[] = {1, 0}, later_format[] = {2, 1};
-    struct ctrler_machine machine;
     struct ctrler_result result;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    assert_int_equal(ctrler_machine_apply_bytes(&machine, slice_of(unknown_kind, 4), &result),
+    assert_int_equal(ctrler_machine_apply_bytes(machine, slice_of(unknown_kind, 4), &result),
                      ST_VERSION);
-    assert_int_equal(ctrler_machine_apply_bytes(&machine, slice_of(kind_zero, 2), &result),
+    assert_int_equal(ctrler_machine_apply_bytes(machine, slice_of(kind_zero, 2), &result),
                      ST_VERSION);
-    assert_int_equal(ctrler_machine_apply_bytes(&machine, slice_of(later_format, 2), &result),
+    assert_int_equal(ctrler_machine_apply_bytes(machine, slice_of(later_format, 2), &result),
                      ST_VERSION);
-    assert_int_equal(ctrler_machine_apply_bytes(&machine, slice_of(NULL, 0), &result), ST_CORRUPT);
-    ctrler_machine_fini(&machine);
+    assert_int_equal(ctrler_machine_apply_bytes(machine, slice_of(NULL, 0), &result), ST_CORRUPT);
 }
 
 /* ---- Refusals ---- */
-
-/* A cluster with two members whose every record is remembered: whatever `try` refuses must leave
- * them as they are. */
-struct refusal {
-    struct ctrler_machine machine;
-    uint64_t sum;
-    config_num num;
-};
-
-static void refusal_begin(struct refusal *refusal)
-{
-    ctrler_machine_init(&refusal->machine, SHARDS);
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 10, 7));
-    assert_ok(ctrler_machine_join_one(&refusal->machine, 20, 7));
-    refusal->sum = ctrler_machine_sum_without_sessions(&refusal->machine);
-    refusal->num = latest(&refusal->machine)->num;
-}
-
-static void refusal_check(struct refusal *refusal, struct ctrler_result result, enum status status,
-                          enum ctrler_reason reason)
-{
-    assert_refused(result, status, reason);
-    assert_int_equal(result.num, refusal->num);
-    assert_int_equal(latest(&refusal->machine)->num, refusal->num);
-    assert_true(ctrler_machine_sum_without_sessions(&refusal->machine) == refusal->sum);
-}
-
-/* Joins group `gid` at the URLs of group `like`. */
-static struct ctrler_result join_like(struct ctrler_machine *machine, uint32_t gid, uint32_t like)
-{
-    struct proto_join_group groups[2] = {
-        {.gid = 77, .replicas = ctrler_machine_spec(77)},
-        {.gid = gid, .replicas = ctrler_machine_spec(like)},
-    };
-    struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 2, .groups = groups};
-
-    command.session = ctrler_machine_session(1, ++machine->seq);
-    return ctrler_machine_apply(machine, &command);
-}
 
 static void refused_joins_change_nothing(void **state)
 {
@@ -181,21 +104,18 @@ static void refused_joins_change_nothing(void **state)
 
 static void one_shared_url_is_enough_for_a_conflict(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct proto_join_group joining = {.gid = 2};
     struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 1, .groups = &joining};
     struct ctrler_result result;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    assert_ok(ctrler_machine_join_one(&machine, 1, 0));
+    assert_ok(ctrler_machine_join_one(machine, 1, 0));
     assert_null(spec_parse("1=tcp://x:1,2=tcp://g1-c:1", &joining.replicas));
-    command.session = ctrler_machine_session(1, ++machine.seq);
-    result = ctrler_machine_apply(&machine, &command);
+    command.session = ctrler_machine_session(1, ++machine->seq);
+    result = ctrler_machine_apply(machine, &command);
     assert_refused(result, ST_CONFLICT, CTRLER_REASON_SHARED_URL);
     assert_int_equal(result.a, 1);
     assert_int_equal(result.b, 2);
-    ctrler_machine_fini(&machine);
 }
 
 static void refused_leaves_change_nothing(void **state)
@@ -258,100 +178,88 @@ static void a_cluster_has_at_most_1024_groups(void **state)
 
 static void a_retried_join_gets_the_same_answer_and_is_not_already_joined(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     uint64_t sum;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    assert_int_equal(ctrler_machine_join_one(&machine, 1, 0).num, 1);
-    assert_int_equal(ctrler_machine_leave_one(&machine, 1).num, 2);
-    assert_int_equal(ctrler_machine_join_one(&machine, 1, 0).num, 3);
+    assert_int_equal(ctrler_machine_join_one(machine, 1, 0).num, 1);
+    assert_int_equal(ctrler_machine_leave_one(machine, 1).num, 2);
+    assert_int_equal(ctrler_machine_join_one(machine, 1, 0).num, 3);
     for (int restart = 0; restart < 2; restart++) {
         struct ctrler_result again;
 
-        sum = mem_state_sum(machine.state, NULL, 0);
-        machine.seq--; /* the same operation once more */
-        again = ctrler_machine_join_one(&machine, 1, 0);
+        sum = mem_state_sum(machine->state, NULL, 0);
+        machine->seq--; /* the same operation once more */
+        again = ctrler_machine_join_one(machine, 1, 0);
         assert_ok(again);
         assert_int_equal(again.num, 3);
-        assert_int_equal(latest(&machine)->num, 3);
-        assert_true(mem_state_sum(machine.state, NULL, 0) == sum);
-        assert_int_equal(ctrler_machine_restart(&machine), ST_OK);
+        assert_int_equal(latest(machine)->num, 3);
+        assert_true(mem_state_sum(machine->state, NULL, 0) == sum);
+        assert_int_equal(ctrler_machine_restart(machine), ST_OK);
     }
-    ctrler_machine_fini(&machine);
 }
 
 /* A refusal is an outcome: a late copy of the request must not succeed after all. */
 static void a_retried_refusal_stays_refused(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    assert_refused(ctrler_machine_leave_one(&machine, 2), ST_NO_GROUP, CTRLER_REASON_NOT_MEMBER);
-    machine.seq += 1000; /* others do much meanwhile */
+    ctrler_machine_join_one(machine, 1, 0);
+    assert_refused(ctrler_machine_leave_one(machine, 2), ST_NO_GROUP, CTRLER_REASON_NOT_MEMBER);
+    machine->seq += 1000; /* others do much meanwhile */
     {
         struct ctrler_command command = {.kind = CTRLER_JOIN, .n = 1};
         struct proto_join_group joining = {.gid = 2, .replicas = ctrler_machine_spec(2)};
 
         command.groups = &joining;
         command.session = ctrler_machine_session(9, 1);
-        assert_ok(ctrler_machine_apply(&machine, &command));
+        assert_ok(ctrler_machine_apply(machine, &command));
     }
-    machine.seq -= 1001;
-    assert_refused(ctrler_machine_leave_one(&machine, 2), ST_NO_GROUP, CTRLER_REASON_NOT_MEMBER);
-    assert_true(group(&machine, 2)->member);
-    ctrler_machine_fini(&machine);
+    machine->seq -= 1001;
+    assert_refused(ctrler_machine_leave_one(machine, 2), ST_NO_GROUP, CTRLER_REASON_NOT_MEMBER);
+    assert_true(group(machine, 2)->member);
 }
 
 static void an_answered_operation_is_stale(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    ctrler_machine_join_one(&machine, 2, 0); /* acknowledges the first */
-    machine.seq = 0;
-    assert_int_equal(ctrler_machine_join_one(&machine, 3, 0).status, ST_SESSION_STALE);
-    assert_null(group(&machine, 3));
-    assert_int_equal(latest(&machine)->num, 2);
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join_one(machine, 1, 0);
+    ctrler_machine_join_one(machine, 2, 0); /* acknowledges the first */
+    machine->seq = 0;
+    assert_int_equal(ctrler_machine_join_one(machine, 3, 0).status, ST_SESSION_STALE);
+    assert_null(group(machine, 3));
+    assert_int_equal(latest(machine)->num, 2);
 }
 
 static void an_operation_from_before_the_floor_is_expired(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct ctrler_command command = {.kind = CTRLER_MOVE, .shard = 0, .gid = 1};
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
+    ctrler_machine_join_one(machine, 1, 0);
     command.session = ctrler_machine_session(2, 1);
     command.session.issued_at = 0; /* the floor of a new table is 0 */
-    assert_int_equal(ctrler_machine_apply(&machine, &command).status, ST_SESSION_EXPIRED);
-    assert_int_equal(ctrler_sm_session_count(machine.sm), 1);
-    assert_true(ctrler_sm_service_ops(machine.sm)->stamp_floor(machine.sm) >= 1);
-    ctrler_machine_fini(&machine);
+    assert_int_equal(ctrler_machine_apply(machine, &command).status, ST_SESSION_EXPIRED);
+    assert_int_equal(ctrler_sm_session_count(machine->sm), 1);
+    assert_true(ctrler_sm_service_ops(machine->sm)->stamp_floor(machine->sm) >= 1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(before_init_nothing_is_applied_and_no_session_begun),
-        cmocka_unit_test(the_first_init_wins),
+        STORY(the_first_init_wins),
         cmocka_unit_test(init_wants_a_power_of_two_in_bounds),
-        cmocka_unit_test(an_unknown_command_halts_and_is_never_skipped),
+        STORY(an_unknown_command_halts_and_is_never_skipped),
         cmocka_unit_test(refused_joins_change_nothing),
-        cmocka_unit_test(one_shared_url_is_enough_for_a_conflict),
+        STORY(one_shared_url_is_enough_for_a_conflict),
         cmocka_unit_test(refused_leaves_change_nothing),
         cmocka_unit_test(refused_moves_change_nothing),
         cmocka_unit_test(a_cluster_has_at_most_1024_groups),
-        cmocka_unit_test(a_retried_join_gets_the_same_answer_and_is_not_already_joined),
-        cmocka_unit_test(a_retried_refusal_stays_refused),
-        cmocka_unit_test(an_answered_operation_is_stale),
-        cmocka_unit_test(an_operation_from_before_the_floor_is_expired),
+        STORY(a_retried_join_gets_the_same_answer_and_is_not_already_joined),
+        STORY(a_retried_refusal_stays_refused),
+        STORY(an_answered_operation_is_stale),
+        STORY(an_operation_from_before_the_floor_is_expired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -260,11 +260,7 @@ static void a_leader_in_the_minority_gives_no_stale_answer(void **state)
     trio_begin(&trio, 10);
     trio_join(&trio, 1);
     old = trio_leader(&trio);
-    for (size_t node = 0; node < TRIO_N; node++) {
-        if (node != old) {
-            world_cut_pair(trio.world, old, node, true);
-        }
-    }
+    trio_cut_off(&trio, old, true);
     change = trio_join_request(&trio, &group, 2);
     read = trio_config_request(UINT64_MAX);
     changed = trio_post(&trio, old, &change);
@@ -274,9 +270,7 @@ static void a_leader_in_the_minority_gives_no_stale_answer(void **state)
     assert_int_equal(was_read->response.status, ST_NOT_LEADER);
     assert_int_equal(changed->answers, 0);    /* nobody knows yet */
     assert_int_equal(trio_join(&trio, 3), 2); /* the majority goes on */
-    for (size_t node = 0; node < TRIO_N; node++) {
-        world_cut_pair(trio.world, old, node, false);
-    }
+    trio_cut_off(&trio, old, false);
     world_run_ms(trio.world, 2000);
     assert_int_equal(changed->answers, 1);
     assert_int_equal(changed->response.status, ST_NOT_LEADER); /* overwritten: never applied */
@@ -297,11 +291,7 @@ static void a_server_that_ends_answers_everybody(void **state)
     (void)state;
     trio_begin(&trio, 11);
     old = trio_leader(&trio);
-    for (size_t node = 0; node < TRIO_N; node++) {
-        if (node != old) {
-            world_cut_pair(trio.world, old, node, true);
-        }
-    }
+    trio_cut_off(&trio, old, true);
     change = trio_join_request(&trio, &group, 2);
     read = trio_config_request(UINT64_MAX);
     changed = trio_post(&trio, old, &change);

@@ -1,33 +1,12 @@
 /* Unit tests of shardctrler/ctrler_sm: the public suite's controller scenarios, part by part, on
  * the state machine alone (its 10 shards are our smallest 16); concurrency as random interleavings
  * of the clerks' operations, which is all that a log leaves of it. */
-#include "tests/cmocka.h"
-
 #include <stdlib.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/sim/ctrler_machine.h"
-
-#define SHARDS 16
-
-#define GIDS(...)                                                                                  \
-    sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (const uint32_t[])                       \
-    {                                                                                              \
-        __VA_ARGS__                                                                                \
-    }
-
-static const struct shard_config *latest(const struct ctrler_machine *machine)
-{
-    return ctrler_sm_latest(machine->sm);
-}
-
-static void assert_ok(struct ctrler_result result)
-{
-    assert_int_equal(result.status, ST_OK);
-    assert_int_equal(result.reason, CTRLER_REASON_NONE);
-}
+#include "tests/unit/ctrler_story.h"
 
 /* The encoded configuration `num`, the caller's. */
 static struct buf encoded(struct ctrler_machine *machine, config_num num)
@@ -68,35 +47,29 @@ static uint32_t count_moves_and_check_survivors(struct ctrler_machine *machine, 
 
 static void leave_join(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    assert_int_equal(latest(&machine)->num, 0);
-    ctrler_machine_check(&machine, 0, NULL);
-    assert_ok(ctrler_machine_join_one(&machine, 1, 0));
-    ctrler_machine_check(&machine, GIDS(1));
-    assert_ok(ctrler_machine_join_one(&machine, 2, 0));
-    ctrler_machine_check(&machine, GIDS(1, 2));
-    assert_ok(ctrler_machine_leave_one(&machine, 1));
-    ctrler_machine_check(&machine, GIDS(2));
-    assert_ok(ctrler_machine_leave_one(&machine, 2));
-    ctrler_machine_check(&machine, 0, NULL);
-    assert_int_equal(latest(&machine)->num, 4);
-    ctrler_machine_fini(&machine);
+    assert_int_equal(latest(machine)->num, 0);
+    ctrler_machine_check(machine, 0, NULL);
+    assert_ok(ctrler_machine_join_one(machine, 1, 0));
+    ctrler_machine_check(machine, GIDS(1));
+    assert_ok(ctrler_machine_join_one(machine, 2, 0));
+    ctrler_machine_check(machine, GIDS(1, 2));
+    assert_ok(ctrler_machine_leave_one(machine, 1));
+    ctrler_machine_check(machine, GIDS(2));
+    assert_ok(ctrler_machine_leave_one(machine, 2));
+    ctrler_machine_check(machine, 0, NULL);
+    assert_int_equal(latest(machine)->num, 4);
 }
 
 static void each_change_makes_the_next_number_and_says_so(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
     for (uint32_t gid = 1; gid <= 5; gid++) {
-        assert_int_equal(ctrler_machine_join_one(&machine, gid, 0).num, gid);
+        assert_int_equal(ctrler_machine_join_one(machine, gid, 0).num, gid);
     }
-    assert_int_equal(ctrler_machine_leave_one(&machine, 3).num, 6);
-    ctrler_machine_fini(&machine);
+    assert_int_equal(ctrler_machine_leave_one(machine, 3).num, 6);
 }
 
 /* The public suite keeps 6 configurations; here some hundred, so that wholes and differences of
@@ -148,65 +121,56 @@ static void historical_queries(void **state)
 
 static void configuration_0_has_no_groups_and_every_shard_on_gid_0(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct shard_config config;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    assert_int_equal(ctrler_sm_config(machine.sm, 0, &config), ST_OK);
+    ctrler_machine_join_one(machine, 1, 0);
+    assert_int_equal(ctrler_sm_config(machine->sm, 0, &config), ST_OK);
     assert_int_equal(config.num, 0);
     assert_int_equal(config.n_groups, 0);
     assert_int_equal(ctrler_machine_load(&config, 0), SHARDS);
     shard_config_fini(&config);
-    ctrler_machine_fini(&machine);
 }
 
 static void a_number_above_the_last_gives_the_latest(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     struct shard_config config;
     const config_num asked[] = {2, 3, 1000, UINT64_MAX};
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    ctrler_machine_join_one(&machine, 2, 0);
+    ctrler_machine_join_one(machine, 1, 0);
+    ctrler_machine_join_one(machine, 2, 0);
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(ctrler_sm_config(machine.sm, asked[i], &config), ST_OK);
+        assert_int_equal(ctrler_sm_config(machine->sm, asked[i], &config), ST_OK);
         assert_int_equal(config.num, 2);
         shard_config_fini(&config);
     }
-    ctrler_machine_fini(&machine);
 }
 
 static void move_pins_shards_and_does_not_rebalance(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 503, 0);
-    ctrler_machine_join_one(&machine, 504, 0);
+    ctrler_machine_join_one(machine, 503, 0);
+    ctrler_machine_join_one(machine, 504, 0);
     for (shard_id s = 0; s < SHARDS; s++) {
         uint32_t gid = s < SHARDS / 2 ? 503 : 504;
-        config_num before = latest(&machine)->num;
-        bool real = latest(&machine)->shards[s] != gid;
+        config_num before = latest(machine)->num;
+        bool real = latest(machine)->shards[s] != gid;
 
-        assert_int_equal(ctrler_machine_move(&machine, s, gid).num, before + real);
-        assert_int_equal(latest(&machine)->num, before + real);
+        assert_int_equal(ctrler_machine_move(machine, s, gid).num, before + real);
+        assert_int_equal(latest(machine)->num, before + real);
     }
     for (shard_id s = 0; s < SHARDS; s++) {
-        assert_int_equal(latest(&machine)->shards[s], s < SHARDS / 2 ? 503 : 504);
+        assert_int_equal(latest(machine)->shards[s], s < SHARDS / 2 ? 503 : 504);
     }
     /* All to one group: nobody undoes it but the next join. */
     for (shard_id s = 0; s < SHARDS; s++) {
-        ctrler_machine_move(&machine, s, 503);
+        ctrler_machine_move(machine, s, 503);
     }
-    assert_int_equal(ctrler_machine_load(latest(&machine), 503), SHARDS);
-    ctrler_machine_join_one(&machine, 505, 0);
-    ctrler_machine_check(&machine, GIDS(503, 504, 505));
-    ctrler_machine_fini(&machine);
+    assert_int_equal(ctrler_machine_load(latest(machine), 503), SHARDS);
+    ctrler_machine_join_one(machine, 505, 0);
+    ctrler_machine_check(machine, GIDS(503, 504, 505));
 }
 
 /* ---- Concurrent clerks ---- */
@@ -318,57 +282,48 @@ static void minimal_transfer(void **state)
 
 static void minimal_again(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    ctrler_machine_join_one(&machine, 1, 0);
-    ctrler_machine_join_one(&machine, 2, 0);
-    ctrler_machine_join_one(&machine, 3, 0);
-    assert_in_range(count_moves_and_check_survivors(&machine, 2, 3), 5, SHARDS / 3 + 1);
-    ctrler_machine_leave_one(&machine, 1);
-    assert_in_range(count_moves_and_check_survivors(&machine, 3, 4), 5, SHARDS / 3 + 1);
-    ctrler_machine_check(&machine, GIDS(2, 3));
-    ctrler_machine_fini(&machine);
+    ctrler_machine_join_one(machine, 1, 0);
+    ctrler_machine_join_one(machine, 2, 0);
+    ctrler_machine_join_one(machine, 3, 0);
+    assert_in_range(count_moves_and_check_survivors(machine, 2, 3), 5, SHARDS / 3 + 1);
+    ctrler_machine_leave_one(machine, 1);
+    assert_in_range(count_moves_and_check_survivors(machine, 3, 4), 5, SHARDS / 3 + 1);
+    ctrler_machine_check(machine, GIDS(2, 3));
 }
 
 static void more_groups_than_shards(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
     uint32_t gids[40];
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
     for (uint32_t i = 0; i < 40; i++) {
         gids[i] = 3 * i + 1;
-        assert_ok(ctrler_machine_join_one(&machine, gids[i], 0));
-        ctrler_machine_check(&machine, i + 1, gids);
+        assert_ok(ctrler_machine_join_one(machine, gids[i], 0));
+        ctrler_machine_check(machine, i + 1, gids);
     }
     for (uint32_t i = 0; i < 40; i++) {
-        assert_ok(ctrler_machine_leave_one(&machine, gids[i]));
-        ctrler_machine_check(&machine, 39 - i, gids + i + 1);
+        assert_ok(ctrler_machine_leave_one(machine, gids[i]));
+        ctrler_machine_check(machine, 39 - i, gids + i + 1);
     }
-    ctrler_machine_fini(&machine);
 }
 
 /* ---- Multi ---- */
 
 static void multi_leave_join(void **state)
 {
-    struct ctrler_machine machine;
+    struct ctrler_machine *machine = *state;
 
-    (void)state;
-    ctrler_machine_init(&machine, SHARDS);
-    assert_ok(ctrler_machine_join(&machine, GIDS(1, 2)));
-    ctrler_machine_check(&machine, GIDS(1, 2));
-    assert_int_equal(latest(&machine)->num, 1);
-    assert_ok(ctrler_machine_join_one(&machine, 3, 0));
-    ctrler_machine_check(&machine, GIDS(1, 2, 3));
-    assert_ok(ctrler_machine_leave(&machine, GIDS(1, 3)));
-    ctrler_machine_check(&machine, GIDS(2));
-    assert_ok(ctrler_machine_leave_one(&machine, 2));
-    ctrler_machine_check(&machine, 0, NULL);
-    ctrler_machine_fini(&machine);
+    assert_ok(ctrler_machine_join(machine, GIDS(1, 2)));
+    ctrler_machine_check(machine, GIDS(1, 2));
+    assert_int_equal(latest(machine)->num, 1);
+    assert_ok(ctrler_machine_join_one(machine, 3, 0));
+    ctrler_machine_check(machine, GIDS(1, 2, 3));
+    assert_ok(ctrler_machine_leave(machine, GIDS(1, 3)));
+    ctrler_machine_check(machine, GIDS(2));
+    assert_ok(ctrler_machine_leave_one(machine, 2));
+    ctrler_machine_check(machine, 0, NULL);
 }
 
 /* ---- All replicas agree ---- */
@@ -474,17 +429,17 @@ static void from_names_the_last_owner_of_every_shard(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(leave_join),
-        cmocka_unit_test(each_change_makes_the_next_number_and_says_so),
+        STORY(leave_join),
+        STORY(each_change_makes_the_next_number_and_says_so),
         cmocka_unit_test(historical_queries),
-        cmocka_unit_test(configuration_0_has_no_groups_and_every_shard_on_gid_0),
-        cmocka_unit_test(a_number_above_the_last_gives_the_latest),
-        cmocka_unit_test(move_pins_shards_and_does_not_rebalance),
+        STORY(configuration_0_has_no_groups_and_every_shard_on_gid_0),
+        STORY(a_number_above_the_last_gives_the_latest),
+        STORY(move_pins_shards_and_does_not_rebalance),
         cmocka_unit_test(concurrent_leave_join),
         cmocka_unit_test(minimal_transfer),
-        cmocka_unit_test(minimal_again),
-        cmocka_unit_test(more_groups_than_shards),
-        cmocka_unit_test(multi_leave_join),
+        STORY(minimal_again),
+        STORY(more_groups_than_shards),
+        STORY(multi_leave_join),
         cmocka_unit_test(replicas_agree_byte_for_byte_also_over_restarts),
         cmocka_unit_test(from_names_the_last_owner_of_every_shard),
     };

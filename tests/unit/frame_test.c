@@ -1,15 +1,9 @@
 /* Frames, fragments, hello and refusal: what is written is read back, and nothing else is accepted:
  * every truncation, every flipped bit, random bytes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/frame.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 
 static struct frame must_decode(struct slice bytes)
 {

@@ -1,14 +1,8 @@
 /* The commands of a shard group's log: every kind survives its encoding, nothing damaged passes for
  * a command, and what is not known is told apart from what is broken. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/rng.h"
 #include "shardkv/kv_command.h"
+#include "tests/cmocka.h"
 
 static struct kv_command chunk_command(void)
 {

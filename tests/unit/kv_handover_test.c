@@ -1,6 +1,6 @@
 /* The hand-over of a shard as the taking group sees it: the test plays its part, message by
  * message, against the shipped servers. */
-#include "tests/unit/kv_fixture.h"
+#include "tests/sim/kv_fixture.h"
 
 static struct proto_request pull_request(shard_id shard, config_num num, uint32_t to)
 {

@@ -1,14 +1,8 @@
 /* What reads and writes do to the records of a range: the semantics of put, append, delete and
  * conditions, all-or-nothing, limits, versions, and what they cost. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "shardkv/kv_ops.h"
+#include "tests/cmocka.h"
 #include "tests/sim/mem_state.h"
 
 #define RANGE 5

@@ -1,8 +1,8 @@
 /* Whole shard servers, with a controller, in a simulated world: what clients and other groups get
  * to see. */
 #include "shardkv/kv_ops.h"
+#include "tests/sim/kv_fixture.h"
 #include "tests/sim/mem_state.h"
-#include "tests/unit/kv_fixture.h"
 
 static void a_group_serves_all_shards_once_it_has_joined(void **state)
 {

@@ -1,12 +1,6 @@
 /* Unit tests of the public library: a real handle against one small server on loopback. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "client/kv.h"
+#include "tests/cmocka.h"
 #include "tests/unit/kv_fake_server.h"
 
 /* ---- The story's frame ---- */

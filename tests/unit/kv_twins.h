@@ -4,17 +4,12 @@
 #ifndef TESTS_UNIT_KV_TWINS_H
 #define TESTS_UNIT_KV_TWINS_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 
 #include "raft/util/mem.h"
 #include "shardkv/kv_ops.h"
 #include "shardkv/kv_sm.h"
+#include "tests/cmocka.h"
 #include "tests/sim/mem_state.h"
 
 #define TWINS_SHARDS 16

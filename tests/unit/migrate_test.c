@@ -1,7 +1,7 @@
 /* Migrations between whole groups in a simulated world: leaders die at any moment, groups are dead
  * or come back, configurations overtake the data, the network loses messages. fixture_check_owners
  * holds all the time: at most one group serves a shard. */
-#include "tests/unit/kv_fixture.h"
+#include "tests/sim/kv_fixture.h"
 
 #define ALL_KEYS 3 /* a shard */
 

@@ -4,13 +4,7 @@
 #ifndef TESTS_UNIT_NET_HARNESS_H
 #define TESTS_UNIT_NET_HARNESS_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
 #include <arpa/inet.h>
-#include <cmocka.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -24,6 +18,7 @@
 #include "raft/net.h"
 #include "raft/util/mem.h"
 #include "raft/util/trace.h"
+#include "tests/cmocka.h"
 
 #define WITHIN_MS  10000 /* for what must happen: generous, because machines are slow at times */
 #define KEEP_BYTES 64    /* of each message; the rest is only counted */

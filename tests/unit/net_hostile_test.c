@@ -216,19 +216,10 @@ static void a_client_may_not_send_what_peers_send(void **state)
 static int raw_peer(struct stage *stage)
 {
     struct hello hello = stage->server.options.self;
-    struct buf bytes = {0};
-    struct frame frame;
-    int fd = raw_connect(&stage->server);
 
     hello.who = HELLO_PEER;
     hello.id = 2;
-    put_hello_frame(&bytes, &hello);
-    assert_true(raw_send(fd, buf_slice(&bytes)));
-    buf_clear(&bytes);
-    assert_true(raw_read_frame(fd, &bytes, &frame));
-    assert_int_equal(frame.kind, FRAME_HELLO);
-    buf_fini(&bytes);
-    return fd;
+    return raw_greet(&stage->server, &hello);
 }
 
 static void a_peer_may_only_speak_for_its_group(void **state)

@@ -96,21 +96,27 @@ static UNUSED_OK void put_hello_frame(struct buf *out, const struct hello *hello
     buf_fini(&body);
 }
 
-/* A connection that said hello as a client and was let in. */
-static UNUSED_OK int raw_client(const struct node *node)
+/* A connection that said hello and was let in. */
+static UNUSED_OK int raw_greet(const struct node *node, const struct hello *hello)
 {
-    struct hello hello = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
     struct buf bytes = {0};
     struct frame frame;
     int fd = raw_connect(node);
 
-    put_hello_frame(&bytes, &hello);
+    put_hello_frame(&bytes, hello);
     assert_true(raw_send(fd, buf_slice(&bytes)));
     buf_clear(&bytes);
     assert_true(raw_read_frame(fd, &bytes, &frame));
     assert_int_equal(frame.kind, FRAME_HELLO);
     buf_fini(&bytes);
     return fd;
+}
+
+static UNUSED_OK int raw_client(const struct node *node)
+{
+    struct hello hello = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
+
+    return raw_greet(node, &hello);
 }
 
 /* A batch of one request. */

@@ -1,14 +1,8 @@
 /* Unit tests of client/proto: every request and response as bytes and back, and hostile bytes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "client/proto.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 
 static const struct proto_session session = {
     .client = "0123456789abcde", .seq = 9, .acked_seq = 7, .issued_at = 1700000000000000};

@@ -1,16 +1,10 @@
 /* Unit tests of shardctrler/rebalance: the small stories of the public suites, then the three
  * promises (balance, few moves, determinism) over many random assignments, the number of moves
  * against the theoretical lower bound. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
 #include "shardctrler/rebalance.h"
+#include "tests/cmocka.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

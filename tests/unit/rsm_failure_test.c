@@ -1,33 +1,8 @@
 /* Unit tests of a group in trouble: failing disks, full disks, stopping, and a storm of faults. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/rsm/codec.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/sim/rsm_bench.h"
-
-#define GROUP 5 /* of the bench */
-
-static struct bench *checkpointing(size_t n, uint64_t seed, uint64_t log_bytes)
-{
-    struct bench *bench = bench_create(n, seed);
-
-    bench_options(bench)->checkpoint_log_bytes = log_bytes;
-    bench_options(bench)->log_keep_bytes = 0;
-    bench_start_all(bench);
-    bench_leader(bench);
-    return bench;
-}
-
-static const struct group_stats *stats(struct bench *bench, raft_id id)
-{
-    return group_statistics(bench_replica(bench, id)->group);
-}
+#include "tests/unit/rsm_story.h"
 
 /* ---- Failures ---- */
 

@@ -1,15 +1,10 @@
 /* Unit tests of the in-memory worlds themselves: what is durable when, what a crash loses, and that
  * they keep the contract of raft/io.h. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 #include "tests/sim/mem_log.h"
 #include "tests/sim/mem_map.h"
 #include "tests/sim/mem_state.h"

@@ -1,23 +1,8 @@
 /* The public rsm scenarios (MIT 6.5840, 2025: three servers, a reliable network, a counter), with
  * their numbers. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdlib.h>
 
-#include "tests/sim/rsm_bench.h"
-
-static struct bench *started(uint64_t seed)
-{
-    struct bench *bench = bench_create(3, seed);
-
-    bench_start_all(bench);
-    bench_leader(bench);
-    return bench;
-}
+#include "tests/unit/rsm_story.h"
 
 static void assert_all_hold(struct bench *bench, int64_t counter)
 {
@@ -39,7 +24,7 @@ static void restart_all(struct bench *bench)
 /* Basic: 10 increments one by one; the replies are 1..10, all replicas show it. */
 static void basic(void **state)
 {
-    struct bench *bench = started(1);
+    struct bench *bench = started(3, 1);
 
     (void)state;
     for (int64_t i = 1; i <= 10; i++) {
@@ -52,7 +37,7 @@ static void basic(void **state)
 /* Concurrent: 50 parallel increments; 50 on all, and every reply another number. */
 static void concurrent(void **state)
 {
-    struct bench *bench = started(2);
+    struct bench *bench = started(3, 2);
     struct bench_call calls[50];
     bool seen[51] = {false};
 
@@ -74,7 +59,7 @@ static void concurrent(void **state)
 /* LeaderFailure: one increment, the leader is cut off, one more, it comes back and catches up. */
 static void leader_failure(void **state)
 {
-    struct bench *bench = started(3);
+    struct bench *bench = started(3, 3);
     raft_id leader = bench_leader(bench);
 
     (void)state;
@@ -91,7 +76,7 @@ static void leader_failure(void **state)
  * of its end. */
 static void leader_partition(void **state)
 {
-    struct bench *bench = started(4);
+    struct bench *bench = started(3, 4);
     raft_id leader = bench_leader(bench);
     struct bench_call calls[100];
 
@@ -129,7 +114,7 @@ static void hundred_incs_and_a_restart(struct bench *bench)
 /* RestartReplay: 100 increments, all stop for a second and start; the next reply is 101. */
 static void restart_replay(void **state)
 {
-    struct bench *bench = started(5);
+    struct bench *bench = started(3, 5);
 
     (void)state;
     hundred_incs_and_a_restart(bench);
@@ -139,7 +124,7 @@ static void restart_replay(void **state)
 /* Shutdown: 100 parallel null operations, 20 ms later all stop: every one returns. */
 static void shutdown_ends_all(void **state)
 {
-    struct bench *bench = started(6);
+    struct bench *bench = started(3, 6);
     raft_id leader = bench_leader(bench);
     struct bench_call calls[100];
 
@@ -165,7 +150,7 @@ static void shutdown_ends_all(void **state)
  * with what comes after. */
 static void restart_submit(void **state)
 {
-    struct bench *bench = started(7);
+    struct bench *bench = started(3, 7);
     struct bench_call calls[100];
 
     (void)state;

@@ -1,15 +1,9 @@
 /* Unit tests of snapshots between replicas: sending, receiving, crashes in between. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
+#include "tests/cmocka.h"
 #include "tests/sim/rsm_bench.h"
 
-/* Three replicas of which one missed so much that the others' logs no longer hold it. */
+/* Three replicas, one of which will have missed so much that the others' logs no longer hold it. */
 struct lag {
     struct bench *bench;
     raft_id leader;
@@ -17,17 +11,27 @@ struct lag {
     int64_t counter;
 };
 
+/* Nobody has missed anything yet. */
+static struct lag lag_start(struct bench *bench, uint64_t log_bytes)
+{
+    struct lag lag = {.bench = bench};
+
+    bench_options(bench)->checkpoint_log_bytes = log_bytes;
+    bench_options(bench)->log_keep_bytes = 0;
+    bench_start_all(bench);
+    lag.leader = bench_leader(bench);
+    lag.victim = bench_other(bench, lag.leader);
+    return lag;
+}
+
+/* The victim has missed a hundred commands, and is still cut off. */
 static struct lag lag_create(uint64_t seed, uint32_t chunk_bytes)
 {
-    struct lag lag = {.bench = bench_create(3, seed)};
-    struct group_options *options = bench_options(lag.bench);
+    struct bench *bench = bench_create(3, seed);
+    struct lag lag;
 
-    options->checkpoint_log_bytes = 1000;
-    options->log_keep_bytes = 0;
-    options->snapshot_chunk_bytes = chunk_bytes;
-    bench_start_all(lag.bench);
-    lag.leader = bench_leader(lag.bench);
-    lag.victim = bench_other(lag.bench, lag.leader);
+    bench_options(bench)->snapshot_chunk_bytes = chunk_bytes;
+    lag = lag_start(bench, 1000);
     bench_replica(lag.bench, lag.victim)->cut = true;
     for (int i = 0; i < 100; i++) {
         lag.counter = bench_inc(lag.bench);
@@ -209,16 +213,10 @@ static void installed_is_told_only_when_the_log_is_reset(void **state)
 /* The last chunk arrives while a checkpoint is under way: first one, then the other. */
 static void the_switch_waits_for_a_running_checkpoint(void **state)
 {
-    struct lag lag = {.bench = bench_create(3, 7)};
-    struct bench_replica *victim;
+    struct lag lag = lag_start(bench_create(3, 7), 1);
+    struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
 
     (void)state;
-    bench_options(lag.bench)->checkpoint_log_bytes = 1;
-    bench_options(lag.bench)->log_keep_bytes = 0;
-    bench_start_all(lag.bench);
-    lag.leader = bench_leader(lag.bench);
-    lag.victim = bench_other(lag.bench, lag.leader);
-    victim = bench_replica(lag.bench, lag.victim);
     bench_run(lag.bench, 10);
     victim->hold_state = true;
     bench_inc(lag.bench);
@@ -292,16 +290,10 @@ static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
  */
 static void no_checkpoint_of_a_state_about_to_be_replaced(void **state)
 {
-    struct lag lag = {.bench = bench_create(3, 16)};
-    struct bench_replica *victim;
+    struct lag lag = lag_start(bench_create(3, 16), 1);
+    struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
 
     (void)state;
-    bench_options(lag.bench)->checkpoint_log_bytes = 1;
-    bench_options(lag.bench)->log_keep_bytes = 0;
-    bench_start_all(lag.bench);
-    lag.leader = bench_leader(lag.bench);
-    lag.victim = bench_other(lag.bench, lag.leader);
-    victim = bench_replica(lag.bench, lag.victim);
     bench_run(lag.bench, 100);
     victim->hold_log = true;
     bench_inc(lag.bench);

@@ -1,25 +1,9 @@
 /* Unit tests of cluster time: stamps grow whatever clocks, leaders and crashes do. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "raft/wire.h"
-#include "tests/sim/rsm_bench.h"
+#include "tests/unit/rsm_story.h"
 
 #define HOUR_US (3600ll * 1000000)
-
-static struct bench *started(size_t n, uint64_t seed)
-{
-    struct bench *bench = bench_create(n, seed);
-
-    bench_start_all(bench);
-    bench_leader(bench);
-    return bench;
-}
 
 /* ---- Stamps ---- */
 

@@ -173,27 +173,7 @@ static void client_message(void *client, uint64_t now_ms, struct slice message)
     buf_put_slice(&probe->answer, message);
 }
 
-static void client_down(void *client, uint64_t now_ms, const char *url)
-{
-    (void)client;
-    (void)now_ms;
-    (void)url;
-}
-
-static void client_tick(void *client, uint64_t now_ms)
-{
-    (void)client;
-    (void)now_ms;
-}
-
-static uint64_t client_deadline(void *client)
-{
-    (void)client;
-    return UINT64_MAX;
-}
-
-static const struct world_client_ops client_ops = {client_message, client_down, client_tick,
-                                                   client_deadline};
+static const struct world_client_ops client_ops = {.message = client_message};
 
 static void send_bytes(struct probe *probe, struct slice bytes)
 {

@@ -1,90 +1,11 @@
 /* Unit tests of sessions: the rule in every branch, eviction, what is written through. Moving is in
  * rsm_session_model_test.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 #include <stdio.h>
 
-#include "raft/rsm.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
-#include "tests/sim/mem_state.h"
-
-#define RANGE 7
-#define KIND  3
-
-struct bench {
-    struct mem_state *store;
-    struct session_table *table;
-};
-
-static struct bench bench_create(uint32_t max_records)
-{
-    struct bench bench = {.store = mem_state_create(1)};
-
-    bench.table = session_table_create(mem_state_io(bench.store), RANGE, KIND, max_records);
-    assert_int_equal(session_table_load(bench.table), ST_OK);
-    return bench;
-}
-
-static void bench_destroy(struct bench *bench)
-{
-    session_table_destroy(&bench->table);
-    mem_state_destroy(&bench->store);
-}
-
-static struct session_key op(uint32_t client, uint64_t seq, uint64_t acked_seq, uint64_t issued_at)
-{
-    struct session_key key = {.seq = seq, .acked_seq = acked_seq, .issued_at = issued_at};
-
-    set_u32(key.client.bytes, client);
-    return key;
-}
-
-static enum session_verdict check(const struct bench *bench, struct session_key key)
-{
-    struct slice result;
-
-    return session_check(bench->table, &key, &result);
-}
-
-/* Applies an operation as a service does: only if the rule says so. */
-static enum session_verdict submit(struct bench *bench, struct session_key key, uint64_t stamp,
-                                   const char *result)
-{
-    enum session_verdict verdict = check(bench, key);
-
-    if (verdict == SESSION_APPLY) {
-        session_commit(bench->table, &key, stamp, slice_text(result));
-    }
-    return verdict;
-}
-
-static void assert_kept(const struct bench *bench, struct session_key key, const char *expected)
-{
-    struct slice result;
-
-    assert_int_equal(session_check(bench->table, &key, &result), SESSION_DUPLICATE);
-    assert_true(slice_equal(result, slice_text(expected)));
-}
-
-/* Reads the table anew from what was written through. */
-static void reload(struct bench *bench)
-{
-    assert_int_equal(session_table_load(bench->table), ST_OK);
-}
-
-/* All that is written through, as one number. */
-static uint64_t written(const struct bench *bench)
-{
-    uint64_t range = RANGE;
-
-    return mem_state_sum(bench->store, &range, 1);
-}
+#include "tests/unit/session_story.h"
 
 /* ---- The rule ---- */
 

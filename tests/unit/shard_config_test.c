@@ -1,14 +1,8 @@
 /* Unit tests of client/shard_config: the shard of a key, and configurations as bytes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "client/shard_config.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "tests/cmocka.h"
 
 static uint32_t slot(const char *key)
 {

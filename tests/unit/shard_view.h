@@ -2,15 +2,9 @@
 #ifndef TESTS_UNIT_SHARD_VIEW_H
 #define TESTS_UNIT_SHARD_VIEW_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/rng.h"
 #include "shardkv/shard.h"
+#include "tests/cmocka.h"
 
 #define A 1u
 #define B 2u

@@ -15,6 +15,29 @@ static void expect_failed_checkpoint(struct kit *kit, enum status status)
     kit_free_event(&event);
 }
 
+/* Puts n records, each with the value that it also makes in value[size]. */
+static void fill(struct kit *kit, uint64_t range, int n, char *value, size_t size)
+{
+    memset(value, 'v', size);
+    value[size - 1] = '\0';
+    for (int i = 0; i < n; i++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "x%05d", i);
+        kit_put(kit, range, key, value);
+    }
+}
+
+/* A file system of 1 MiB under the kit; skips the test where that can't be had. */
+static void mount_small(struct kit *kit)
+{
+    if (mount("tmpfs", kit->path, "tmpfs", 0, "size=1m") != 0) {
+        kit_fini(kit);
+        fprintf(stderr, "skipped: mounting a small file system needs root\n");
+        skip();
+    }
+}
+
 /* A failed checkpoint says so, now and ever after; reads go on; the next start finds the last one
  * that was finished. */
 static void a_failed_write_is_told_and_not_tried_again(void **state)
@@ -29,14 +52,7 @@ static void a_failed_write_is_told_and_not_tried_again(void **state)
     kit_open(&kit);
     kit_put(&kit, 0, "kept", "value");
     kit_checkpoint(&kit, 50, NULL, 0);
-    memset(value, 'v', sizeof(value));
-    value[sizeof(value) - 1] = '\0';
-    for (int i = 0; i < 100; i++) {
-        char key[32];
-
-        snprintf(key, sizeof(key), "x%05d", i);
-        kit_put(&kit, 3, key, value);
-    }
+    fill(&kit, 3, 100, value, sizeof(value));
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     tight = before;
@@ -65,21 +81,10 @@ static void a_full_disk_is_told_as_such(void **state)
 
     (void)state;
     kit_init(&kit);
-    if (mount("tmpfs", kit.path, "tmpfs", 0, "size=1m") != 0) {
-        kit_fini(&kit);
-        fprintf(stderr, "skipped: mounting a small file system needs root\n");
-        skip();
-    }
+    mount_small(&kit);
     kit_open(&kit);
     kit_checkpoint(&kit, 10, NULL, 0);
-    memset(value, 'v', sizeof(value));
-    value[sizeof(value) - 1] = '\0';
-    for (int i = 0; i < 300; i++) {
-        char key[32];
-
-        snprintf(key, sizeof(key), "x%05d", i);
-        kit_put(&kit, 3, key, value);
-    }
+    fill(&kit, 3, 300, value, sizeof(value));
     expect_failed_checkpoint(&kit, ST_NO_SPACE);
     kit_close(&kit);
     umount2(kit.path, MNT_DETACH);
@@ -96,24 +101,13 @@ static void a_full_disk_ends_a_transfer_and_not_the_store(void **state)
 
     (void)state;
     kit_init(&kit);
-    if (mount("tmpfs", kit.path, "tmpfs", 0, "size=1m") != 0) {
-        kit_fini(&kit);
-        fprintf(stderr, "skipped: mounting a small file system needs root\n");
-        skip();
-    }
+    mount_small(&kit);
     kit_open(&kit);
     kit_put(&kit, 0, "kept", "value");
     kit_checkpoint(&kit, 10, NULL, 0);
     kit_init(&source);
     kit_open(&source);
-    memset(value, 'v', sizeof(value));
-    value[sizeof(value) - 1] = '\0';
-    for (int i = 0; i < 300; i++) {
-        char key[32];
-
-        snprintf(key, sizeof(key), "x%05d", i);
-        kit_put(&source, 0, key, value);
-    }
+    fill(&source, 0, 300, value, sizeof(value));
     kit_checkpoint(&source, 100, NULL, 0);
     stream_read(&stream, &source, 50000);
     for (size_t i = 0; i < stream.n && status == ST_OK; i++) {

@@ -5,13 +5,6 @@
 #ifndef TESTS_UNIT_STATE_KIT_H
 #define TESTS_UNIT_STATE_KIT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +16,7 @@
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
 #include "raft/util/trace.h"
+#include "tests/cmocka.h"
 
 #define KIT_PATIENCE_S 60
 

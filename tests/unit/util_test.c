@@ -1,16 +1,10 @@
 /* Unit tests of raft/util: bytes, blobs, checksums, SPECs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/blob.h"
 #include "raft/util/crc32c.h"
 #include "raft/util/rng.h"
 #include "raft/util/spec.h"
 #include "raft/util/status.h"
+#include "tests/cmocka.h"
 
 static void reader_reads_what_was_put(void **state)
 {
@@ -109,6 +103,7 @@ static void spec_parses_sorts_and_formats(void **state)
     reader = reader_of(buf_slice(&bytes));
     assert_true(spec_decode(&reader, &again));
     assert_true(spec_fingerprint(&spec) == spec_fingerprint(&again));
+    assert_true(spec_equal(&spec, &again));
     assert_string_equal(spec_find(&again, 3)->url, "tcp://c:3");
     assert_null(spec_find(&again, 4));
     buf_fini(&text);

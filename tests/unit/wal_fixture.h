@@ -2,18 +2,13 @@
 #ifndef TESTS_UNIT_WAL_FIXTURE_H
 #define TESTS_UNIT_WAL_FIXTURE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
 
 #include "raft/store.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/cmocka.h"
 #include "tests/sim/faulty_files.h"
 
 #define FIXTURE_IDENTITY 0x5eedf00du

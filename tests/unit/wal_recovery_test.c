@@ -1,26 +1,9 @@
 /* Stories of starting the WAL again: what is accepted, what is refused and how it says so. */
-#include "tests/unit/wal_fixture.h"
+#include "tests/unit/wal_story.h"
 
 #include <errno.h>
 
 #include "raft/util/crc32c.h"
-
-static struct fixture fx;
-
-static int setup(void **state)
-{
-    (void)state;
-    fixture_init(&fx, 42);
-    fixture_must_open(&fx);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fixture_fini(&fx);
-    return 0;
-}
 
 /* The log must refuse to start, and name the file and the offset. */
 static void expect_refusal(const char *name, size_t offset)

@@ -1,24 +1,7 @@
 /* Stories of a running WAL: group commit, failure, a full disk, compaction. */
-#include "tests/unit/wal_fixture.h"
+#include "tests/unit/wal_story.h"
 
 #include <errno.h>
-
-static struct fixture fx;
-
-static int setup(void **state)
-{
-    (void)state;
-    fixture_init(&fx, 42);
-    fixture_must_open(&fx);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fixture_fini(&fx);
-    return 0;
-}
 
 static struct wal_stats statistics(void)
 {

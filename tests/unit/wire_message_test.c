@@ -1,15 +1,9 @@
 /* The wire format: everything survives its bytes, nothing else is accepted, and no bytes break the
  * decoder. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
 #include "raft/wire.h"
+#include "tests/cmocka.h"
 
 #define N_SAMPLES 12
 

@@ -1,11 +1,11 @@
 /* The fake cluster in motion: what a clerk or caller sends reaches the servers, and what they do
  * comes back, each at its moment of virtual time. */
-#ifndef TESTS_UNIT_FAKE_WORLD_H
-#define TESTS_UNIT_FAKE_WORLD_H
+#include <stdlib.h>
 
-#include "tests/unit/fake_cluster.h"
+#include "raft/util/mem.h"
+#include "tests/sim/fake_cluster_internal.h"
 
-static inline struct fake_server *fake_server_of_url(struct fake_cluster *world, const char *url)
+struct fake_server *fake_server_of_url(struct fake_cluster *world, const char *url)
 {
     for (size_t i = 0; i < FAKE_SERVERS; i++) {
         if (strcmp(world->servers[i].url, url) == 0) {
@@ -15,7 +15,7 @@ static inline struct fake_server *fake_server_of_url(struct fake_cluster *world,
     abort();
 }
 
-static inline void fake_send(void *context, const char *url, struct buf *message)
+void fake_send(void *context, const char *url, struct buf *message)
 {
     struct fake_cluster *world = context;
     struct fake_server *server = fake_server_of_url(world, url);
@@ -38,7 +38,7 @@ static inline void fake_send(void *context, const char *url, struct buf *message
     event->message = buf_take(message);
 }
 
-static inline bool fake_withdraw(void *context, const char *url, uint64_t request_id)
+bool fake_withdraw(void *context, const char *url, uint64_t request_id)
 {
     struct fake_cluster *world = context;
     struct fake_server *server = fake_server_of_url(world, url);
@@ -56,7 +56,7 @@ static inline bool fake_withdraw(void *context, const char *url, uint64_t reques
     return false;
 }
 
-static inline void fake_deliver(struct fake_cluster *world, struct fake_event *event)
+static void fake_deliver(struct fake_cluster *world, struct fake_event *event)
 {
     struct fake_server *server = event->server;
     struct slice message = buf_slice(&event->message);
@@ -107,7 +107,7 @@ static inline void fake_deliver(struct fake_cluster *world, struct fake_event *e
 }
 
 /* The index of the earliest event; n_events if there is none. */
-static inline size_t fake_first_event(const struct fake_cluster *world)
+static size_t fake_first_event(const struct fake_cluster *world)
 {
     size_t first = world->n_events;
 
@@ -122,7 +122,7 @@ static inline size_t fake_first_event(const struct fake_cluster *world)
     return first;
 }
 
-static inline uint64_t fake_client_deadline(const struct fake_cluster *world)
+static uint64_t fake_client_deadline(const struct fake_cluster *world)
 {
     if (world->clerk != NULL) {
         return clerk_next_deadline_ms(world->clerk);
@@ -130,7 +130,7 @@ static inline uint64_t fake_client_deadline(const struct fake_cluster *world)
     return world->caller != NULL ? caller_next_deadline_ms(world->caller) : UINT64_MAX;
 }
 
-static inline void fake_tick(struct fake_cluster *world)
+static void fake_tick(struct fake_cluster *world)
 {
     if (world->clerk != NULL) {
         clerk_tick(world->clerk, world->now);
@@ -139,8 +139,7 @@ static inline void fake_tick(struct fake_cluster *world)
     }
 }
 
-/* Lets everything happen that happens before `until`, at its moment; true if anything is left. */
-static inline bool fake_run(struct fake_cluster *world, uint64_t until)
+bool fake_run(struct fake_cluster *world, uint64_t until)
 {
     for (;;) {
         size_t first = fake_first_event(world);
@@ -164,5 +163,3 @@ static inline bool fake_run(struct fake_cluster *world, uint64_t until)
         }
     }
 }
-
-#endif

@@ -1,4 +1,4 @@
-#include "raft/net/timers.h"
+#include "raft/util/timers.h"
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -8,6 +8,11 @@ void timers_fini(struct timers *timers)
     ASSERT(timers->n == 0);
     mem_free(timers->heap);
     *timers = (struct timers){0};
+}
+
+static bool timer_is_before(const struct timer *a, const struct timer *b)
+{
+    return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->order < b->order;
 }
 
 static void timers_put(struct timers *timers, size_t place, struct timer *timer)
@@ -21,7 +26,7 @@ static size_t timers_rise(struct timers *timers, size_t place)
 {
     struct timer *timer = timers->heap[place];
 
-    while (place > 1 && timers->heap[place / 2]->at_ms > timer->at_ms) {
+    while (place > 1 && timer_is_before(timer, timers->heap[place / 2])) {
         timers_put(timers, place, timers->heap[place / 2]);
         place /= 2;
     }
@@ -37,10 +42,10 @@ static void timers_sink(struct timers *timers, size_t place)
     for (;;) {
         size_t child = 2 * place;
 
-        if (child < timers->n && timers->heap[child + 1]->at_ms < timers->heap[child]->at_ms) {
+        if (child < timers->n && timer_is_before(timers->heap[child + 1], timers->heap[child])) {
             child++;
         }
-        if (child > timers->n || timers->heap[child]->at_ms >= timer->at_ms) {
+        if (child > timers->n || !timer_is_before(timers->heap[child], timer)) {
             break;
         }
         timers_put(timers, place, timers->heap[child]);
@@ -82,14 +87,17 @@ uint64_t timers_next_ms(const struct timers *timers)
     return timers->n == 0 ? UINT64_MAX : timers->heap[1]->at_ms;
 }
 
+struct timer *timers_first_due(const struct timers *timers, uint64_t now_ms)
+{
+    return timers->n > 0 && timers->heap[1]->at_ms <= now_ms ? timers->heap[1] : NULL;
+}
+
 struct timer *timers_take_due(struct timers *timers, uint64_t now_ms)
 {
-    struct timer *first;
+    struct timer *first = timers_first_due(timers, now_ms);
 
-    if (timers_next_ms(timers) > now_ms) {
-        return NULL;
+    if (first != NULL) {
+        timers_cancel(timers, first);
     }
-    first = timers->heap[1];
-    timers_cancel(timers, first);
     return first;
 }

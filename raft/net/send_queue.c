@@ -1,4 +1,4 @@
-#include "raft/net/outbox.h"
+#include "raft/net/send_queue.h"
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -25,50 +25,50 @@ static size_t message_cost(const struct send_queue_message *message)
     return FRAME_MESSAGE_HEADER + message->bytes.len;
 }
 
-static void queue_init(struct send_queue_queue *queue)
+static void lane_init(struct send_lane *lane)
 {
-    queue->first = NULL;
-    queue->last = &queue->first;
+    lane->first = NULL;
+    lane->last = &lane->first;
 }
 
 /* Unlinks and frees the first message. */
-static void queue_drop_first(struct send_queue *outbox, struct send_queue_queue *queue)
+static void lane_drop_first(struct send_queue *queue, struct send_lane *lane)
 {
-    struct send_queue_message *first = queue->first;
+    struct send_queue_message *first = lane->first;
 
-    queue->first = first->next;
-    if (queue->first == NULL) {
-        queue->last = &queue->first;
+    lane->first = first->next;
+    if (lane->first == NULL) {
+        lane->last = &lane->first;
     }
-    ASSERT(outbox->bytes >= message_cost(first));
-    outbox->bytes -= message_cost(first);
+    ASSERT(queue->bytes >= message_cost(first));
+    queue->bytes -= message_cost(first);
     buf_fini(&first->bytes);
     mem_free(first);
 }
 
-void send_queue_init(struct send_queue *outbox)
+void send_queue_init(struct send_queue *queue)
 {
-    *outbox = (struct send_queue){.next_stream = 1};
-    for (int i = 0; i < OUTBOX_CLASSES; i++) {
-        queue_init(&outbox->queues[i]);
+    *queue = (struct send_queue){.next_stream = 1};
+    for (int i = 0; i < SEND_QUEUE_CLASSES; i++) {
+        lane_init(&queue->lanes[i]);
     }
 }
 
-void send_queue_fini(struct send_queue *outbox)
+void send_queue_fini(struct send_queue *queue)
 {
-    for (int i = 0; i < OUTBOX_CLASSES; i++) {
-        while (outbox->queues[i].first != NULL) {
-            queue_drop_first(outbox, &outbox->queues[i]);
+    for (int i = 0; i < SEND_QUEUE_CLASSES; i++) {
+        while (queue->lanes[i].first != NULL) {
+            lane_drop_first(queue, &queue->lanes[i]);
         }
     }
-    ASSERT(outbox->bytes == 0);
-    buf_fini(&outbox->control);
+    ASSERT(queue->bytes == 0);
+    buf_fini(&queue->control);
 }
 
-void send_queue_put(struct send_queue *outbox, enum io_class class, uint32_t group,
+void send_queue_put(struct send_queue *queue, enum io_class class, uint32_t group,
                     enum frame_message_type type, struct buf *bytes)
 {
-    struct send_queue_queue *queue = &outbox->queues[class];
+    struct send_lane *lane = &queue->lanes[class];
     struct send_queue_message *message = mem_zalloc(sizeof(*message));
 
     ASSERT(class >= IO_URGENT && class <= IO_BULK);
@@ -76,25 +76,25 @@ void send_queue_put(struct send_queue *outbox, enum io_class class, uint32_t gro
     message->group = group;
     message->type = (uint8_t)type;
     message->bytes = buf_take(bytes);
-    *queue->last = message;
-    queue->last = &message->next;
-    outbox->bytes += message_cost(message);
+    *lane->last = message;
+    lane->last = &message->next;
+    queue->bytes += message_cost(message);
 }
 
-void send_queue_put_control(struct send_queue *outbox, enum frame_kind kind, struct slice body)
+void send_queue_put_control(struct send_queue *queue, enum frame_kind kind, struct slice body)
 {
-    size_t offset = frame_begin(&outbox->control, kind, 0);
+    size_t offset = frame_begin(&queue->control, kind, 0);
 
-    buf_put_slice(&outbox->control, body);
-    frame_end(&outbox->control, offset);
+    buf_put_slice(&queue->control, body);
+    frame_end(&queue->control, offset);
 }
 
-bool send_queue_is_empty(const struct send_queue *outbox)
+bool send_queue_is_empty(const struct send_queue *queue)
 {
-    ASSERT((outbox->bytes == 0) ==
-           (outbox->queues[IO_URGENT].first == NULL && outbox->queues[IO_NORMAL].first == NULL &&
-            outbox->queues[IO_BULK].first == NULL));
-    return outbox->bytes == 0 && outbox->control.len == 0;
+    ASSERT((queue->bytes == 0) ==
+           (queue->lanes[IO_URGENT].first == NULL && queue->lanes[IO_NORMAL].first == NULL &&
+            queue->lanes[IO_BULK].first == NULL));
+    return queue->bytes == 0 && queue->control.len == 0;
 }
 
 static size_t send_len(const struct send_queue_send *send)
@@ -126,7 +126,7 @@ static void send_put_small(struct send_queue_send *send, const struct send_queue
 }
 
 /* Puts the next fragment; true if it was the message's last. */
-static bool send_put_fragment(struct send_queue *outbox, struct send_queue_send *send,
+static bool send_put_fragment(struct send_queue *queue, struct send_queue_send *send,
                               struct send_queue_message *message)
 {
     size_t left = message->bytes.len - message->sent;
@@ -139,8 +139,8 @@ static bool send_put_fragment(struct send_queue *outbox, struct send_queue_send 
                           left < FRAME_FRAGMENT_BYTES ? left : FRAME_FRAGMENT_BYTES)};
 
     if (message->stream == 0) {
-        message->stream = outbox->next_stream++;
-        outbox->next_stream += outbox->next_stream == 0;
+        message->stream = queue->next_stream++;
+        queue->next_stream += queue->next_stream == 0;
     }
     fragment.stream = message->stream;
     send_close_batch(send);
@@ -152,49 +152,49 @@ static bool send_put_fragment(struct send_queue *outbox, struct send_queue_send 
 }
 
 /* Fills from one class while the send has room, and at least once. */
-static void send_put_class(struct send_queue *outbox, struct send_queue_send *send,
-                           struct send_queue_queue *queue)
+static void send_put_class(struct send_queue *queue, struct send_queue_send *send,
+                           struct send_lane *lane)
 {
-    for (bool first = true; queue->first != NULL; first = false) {
-        struct send_queue_message *message = queue->first;
+    for (bool first = true; lane->first != NULL; first = false) {
+        struct send_queue_message *message = lane->first;
         bool small = message->bytes.len <= FRAME_FRAGMENT_BYTES;
         size_t cost = small ? message_cost(message)
                             : FRAME_HEADER_BYTES + FRAME_FRAGMENT_HEADER + FRAME_FRAGMENT_BYTES;
 
-        if (!first && send_len(send) + cost > OUTBOX_SEND_BYTES) {
+        if (!first && send_len(send) + cost > SEND_QUEUE_SEND_BYTES) {
             return;
         }
         if (small) {
             send_put_small(send, message);
-        } else if (!send_put_fragment(outbox, send, message)) {
+        } else if (!send_put_fragment(queue, send, message)) {
             continue;
         }
-        queue_drop_first(outbox, queue);
+        lane_drop_first(queue, lane);
     }
 }
 
-struct send_queue_filled send_queue_fill(struct send_queue *outbox, bool urgent_only,
+struct send_queue_filled send_queue_fill(struct send_queue *queue, bool urgent_only,
                                          struct buf *out)
 {
     struct send_queue_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
 
-    buf_put_slice(out, buf_slice(&outbox->control));
-    buf_fini(&outbox->control);
+    buf_put_slice(out, buf_slice(&queue->control));
+    buf_fini(&queue->control);
     for (int i = IO_URGENT; i <= (urgent_only ? IO_URGENT : IO_BULK); i++) {
-        send_put_class(outbox, &send, &outbox->queues[i]);
+        send_put_class(queue, &send, &queue->lanes[i]);
     }
     send_close_batch(&send);
-    ASSERT(send_len(&send) <= OUTBOX_SEND_BYTES + 4 * (FRAME_FRAGMENT_BYTES + 1024));
+    ASSERT(send_len(&send) <= SEND_QUEUE_SEND_BYTES + 4 * (FRAME_FRAGMENT_BYTES + 1024));
     return send.filled;
 }
 
 void send_queue_move(struct send_queue *to, struct send_queue *from)
 {
-    for (int i = 0; i < OUTBOX_CLASSES; i++) {
-        if (from->queues[i].first != NULL) {
-            *to->queues[i].last = from->queues[i].first;
-            to->queues[i].last = from->queues[i].last;
-            queue_init(&from->queues[i]);
+    for (int i = 0; i < SEND_QUEUE_CLASSES; i++) {
+        if (from->lanes[i].first != NULL) {
+            *to->lanes[i].last = from->lanes[i].first;
+            to->lanes[i].last = from->lanes[i].last;
+            lane_init(&from->lanes[i]);
         }
     }
     ASSERT(from->control.len == 0);

@@ -1,27 +1,21 @@
-/* The pure parts of raft/net: how waiting messages become frames (outbox), how fragments become
+/* The pure parts of raft/net: how waiting messages become frames (send_queue), how fragments become
  * messages again (inbox), and which timer is due (timers). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the four above first */
-#include <cmocka.h>
-
 #include "raft/net/inbox.h"
-#include "raft/net/outbox.h"
-#include "raft/net/timers.h"
+#include "raft/net/send_queue.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "raft/util/timers.h"
+#include "tests/cmocka.h"
 
 /* A message of len bytes, all of them `fill`. */
-static void put(struct send_queue *outbox, enum io_class class, char fill, size_t len)
+static void put(struct send_queue *queue, enum io_class class, char fill, size_t len)
 {
     struct buf message = {0};
 
     if (len > 0) {
         memset(buf_extend(&message, len), fill, len);
     }
-    send_queue_put(outbox, class, 5, FRAME_MESSAGE_RAFT, &message);
+    send_queue_put(queue, class, 5, FRAME_MESSAGE_RAFT, &message);
     assert_null(message.data);
 }
 
@@ -63,10 +57,10 @@ static size_t read_send(struct slice bytes, char *order)
     return frames;
 }
 
-static size_t fill(struct send_queue *outbox, char *order)
+static size_t fill(struct send_queue *queue, char *order)
 {
     struct buf out = {0};
-    struct send_queue_filled filled = send_queue_fill(outbox, false, &out);
+    struct send_queue_filled filled = send_queue_fill(queue, false, &out);
     size_t frames = read_send(buf_slice(&out), order);
 
     assert_true(filled.frames <= frames); /* control frames are not counted */
@@ -76,138 +70,138 @@ static size_t fill(struct send_queue *outbox, char *order)
 
 static void small_messages_share_one_frame_in_order(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     char order[200] = "";
 
     (void)state;
-    send_queue_init(&outbox);
+    send_queue_init(&queue);
     for (char c = 'A'; c <= 'Z'; c++) {
-        put(&outbox, IO_NORMAL, c, 100);
+        put(&queue, IO_NORMAL, c, 100);
     }
-    assert_int_equal(fill(&outbox, order), 1);
+    assert_int_equal(fill(&queue, order), 1);
     assert_string_equal(order, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    assert_true(send_queue_is_empty(&outbox));
-    assert_int_equal(fill(&outbox, order), 0);
-    send_queue_fini(&outbox);
+    assert_true(send_queue_is_empty(&queue));
+    assert_int_equal(fill(&queue, order), 0);
+    send_queue_fini(&queue);
 }
 
 static void urgent_goes_before_normal_before_bulk_and_control_before_all(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     char order[200] = "";
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_BULK, 'B', 10);
-    put(&outbox, IO_NORMAL, 'N', 10);
-    put(&outbox, IO_URGENT, 'U', 10);
-    put(&outbox, IO_NORMAL, 'M', 0);
-    put(&outbox, IO_URGENT, 'V', 10);
-    send_queue_put_control(&outbox, FRAME_PING, slice_text("12345678"));
-    assert_int_equal(fill(&outbox, order), 2);
+    send_queue_init(&queue);
+    put(&queue, IO_BULK, 'B', 10);
+    put(&queue, IO_NORMAL, 'N', 10);
+    put(&queue, IO_URGENT, 'U', 10);
+    put(&queue, IO_NORMAL, 'M', 0);
+    put(&queue, IO_URGENT, 'V', 10);
+    send_queue_put_control(&queue, FRAME_PING, slice_text("12345678"));
+    assert_int_equal(fill(&queue, order), 2);
     assert_string_equal(order, "!UVN0B");
-    send_queue_fini(&outbox);
+    send_queue_fini(&queue);
 }
 
 static void a_large_message_leaves_in_fragments_and_lets_others_pass(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     char order[400] = "";
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_BULK, 'B', 5 * FRAME_FRAGMENT_BYTES);
-    fill(&outbox, order);
-    put(&outbox, IO_URGENT, 'U', 50);
-    put(&outbox, IO_NORMAL, 'N', 50);
-    fill(&outbox, order);
-    while (!send_queue_is_empty(&outbox)) {
-        fill(&outbox, order);
+    send_queue_init(&queue);
+    put(&queue, IO_BULK, 'B', 5 * FRAME_FRAGMENT_BYTES);
+    fill(&queue, order);
+    put(&queue, IO_URGENT, 'U', 50);
+    put(&queue, IO_NORMAL, 'N', 50);
+    fill(&queue, order);
+    while (!send_queue_is_empty(&queue)) {
+        fill(&queue, order);
     }
     assert_string_equal(order, "bbUNbbB");
-    send_queue_fini(&outbox);
+    send_queue_fini(&queue);
 }
 
 static void within_a_class_nothing_overtakes_a_large_message(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     char order[400] = "";
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_NORMAL, 'A', 10);
-    put(&outbox, IO_NORMAL, 'B', 3 * FRAME_FRAGMENT_BYTES);
-    put(&outbox, IO_NORMAL, 'C', 10);
-    while (!send_queue_is_empty(&outbox)) {
-        fill(&outbox, order);
+    send_queue_init(&queue);
+    put(&queue, IO_NORMAL, 'A', 10);
+    put(&queue, IO_NORMAL, 'B', 3 * FRAME_FRAGMENT_BYTES);
+    put(&queue, IO_NORMAL, 'C', 10);
+    while (!send_queue_is_empty(&queue)) {
+        fill(&queue, order);
     }
     assert_string_equal(order, "AbbBC");
-    send_queue_fini(&outbox);
+    send_queue_fini(&queue);
 }
 
 static void no_class_starves_and_no_send_is_large(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     size_t bulk_sends = 0;
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_BULK, 'B', 30 * FRAME_FRAGMENT_BYTES);
+    send_queue_init(&queue);
+    put(&queue, IO_BULK, 'B', 30 * FRAME_FRAGMENT_BYTES);
     for (int i = 0; i < 1000; i++) {
-        put(&outbox, IO_NORMAL, 'N', 5000);
+        put(&queue, IO_NORMAL, 'N', 5000);
     }
-    while (outbox.queues[IO_NORMAL].first != NULL) { /* normal alone would fill every send */
+    while (queue.lanes[IO_NORMAL].first != NULL) { /* normal alone would fill every send */
         struct buf out = {0};
         char order[1000] = "";
 
-        send_queue_fill(&outbox, false, &out);
-        assert_true(out.len <= OUTBOX_SEND_BYTES + FRAME_FRAGMENT_BYTES + 4096);
+        send_queue_fill(&queue, false, &out);
+        assert_true(out.len <= SEND_QUEUE_SEND_BYTES + FRAME_FRAGMENT_BYTES + 4096);
         read_send(buf_slice(&out), order);
         bulk_sends += strchr(order, 'b') != NULL;
         assert_true(strchr(order, 'b') != NULL);
         buf_fini(&out);
     }
-    assert_true(bulk_sends >= 1000 * 5000 / OUTBOX_SEND_BYTES);
-    send_queue_fini(&outbox);
+    assert_true(bulk_sends >= 1000 * 5000 / SEND_QUEUE_SEND_BYTES);
+    send_queue_fini(&queue);
 }
 
 static void with_a_full_window_only_urgent_messages_leave(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     struct buf out = {0};
     char order[200] = "";
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_NORMAL, 'N', 10);
-    put(&outbox, IO_URGENT, 'U', 10);
-    put(&outbox, IO_BULK, 'B', 10);
-    send_queue_put_control(&outbox, FRAME_PING, slice_text("12345678"));
-    send_queue_fill(&outbox, true, &out);
+    send_queue_init(&queue);
+    put(&queue, IO_NORMAL, 'N', 10);
+    put(&queue, IO_URGENT, 'U', 10);
+    put(&queue, IO_BULK, 'B', 10);
+    send_queue_put_control(&queue, FRAME_PING, slice_text("12345678"));
+    send_queue_fill(&queue, true, &out);
     read_send(buf_slice(&out), order);
     assert_string_equal(order, "!U");
-    fill(&outbox, order);
+    fill(&queue, order);
     assert_string_equal(order, "!UNB");
     buf_fini(&out);
-    send_queue_fini(&outbox);
+    send_queue_fini(&queue);
 }
 
 static void messages_of_exactly_the_limits_travel(void **state)
 {
-    struct send_queue outbox;
+    struct send_queue queue;
     char order[400] = "";
 
     (void)state;
-    send_queue_init(&outbox);
-    put(&outbox, IO_NORMAL, 'A', FRAME_FRAGMENT_BYTES);
-    put(&outbox, IO_NORMAL, 'B', FRAME_FRAGMENT_BYTES);
-    put(&outbox, IO_NORMAL, 'C', FRAME_FRAGMENT_BYTES + 1);
-    put(&outbox, IO_NORMAL, 'D', FRAME_FRAGMENT_BYTES);
-    while (!send_queue_is_empty(&outbox)) {
-        fill(&outbox, order);
+    send_queue_init(&queue);
+    put(&queue, IO_NORMAL, 'A', FRAME_FRAGMENT_BYTES);
+    put(&queue, IO_NORMAL, 'B', FRAME_FRAGMENT_BYTES);
+    put(&queue, IO_NORMAL, 'C', FRAME_FRAGMENT_BYTES + 1);
+    put(&queue, IO_NORMAL, 'D', FRAME_FRAGMENT_BYTES);
+    while (!send_queue_is_empty(&queue)) {
+        fill(&queue, order);
     }
     assert_string_equal(order, "ABcCD");
-    send_queue_fini(&outbox);
+    send_queue_fini(&queue);
 }
 
 static void moving_keeps_the_order(void **state)

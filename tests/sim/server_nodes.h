@@ -1,0 +1,30 @@
+/* The two servers as nodes of a simulated world: all that is the same whatever their options. Who
+ * makes them says how, and what to check after each step (or NULL).
+ */
+#ifndef TESTS_SIM_SERVER_NODES_H
+#define TESTS_SIM_SERVER_NODES_H
+
+#include "tests/sim/world.h"
+
+void ctrler_node_destroy(void **server);
+void ctrler_node_step(void *server, const struct io_event *event);
+uint64_t ctrler_node_deadline_ms(void *server);
+struct group *ctrler_node_group(void *server);
+
+void kv_node_destroy(void **server);
+void kv_node_step(void *server, const struct io_event *event);
+uint64_t kv_node_deadline_ms(void *server);
+struct group *kv_node_group(void *server);
+
+#define CTRLER_NODE_OPS(create, after_step)                                                        \
+    {                                                                                              \
+        create, ctrler_node_destroy, ctrler_node_step, ctrler_node_deadline_ms, ctrler_node_group, \
+            after_step                                                                             \
+    }
+
+#define KV_NODE_OPS(create, after_step)                                                            \
+    {                                                                                              \
+        create, kv_node_destroy, kv_node_step, kv_node_deadline_ms, kv_node_group, after_step      \
+    }
+
+#endif

@@ -234,11 +234,15 @@ bool caller_on_message(struct caller *caller, uint64_t now_ms, struct slice mess
 }
 
 /* Each call that had tries at that server goes on elsewhere. Tries sent meanwhile, by calls that go
- * on or by those that done starts, are on the next connection: they have higher ids. */
-static void server_lost(struct caller *caller, uint64_t now_ms, const char *url, bool unsent)
+ * on or by those that done starts, are on the next connection: they have higher ids. The URL is
+ * copied: it may lie in a table of the transport's that grows when calls go on. */
+static void server_lost(struct caller *caller, uint64_t now_ms, const char *lost_url, bool unsent)
 {
     uint64_t limit = caller->serial;
+    char url[SPEC_MAX_URL + 1];
 
+    ASSERT(strlen(lost_url) <= SPEC_MAX_URL);
+    memcpy(url, lost_url, strlen(lost_url) + 1);
     caller->now_ms = now_ms;
     caller_group_set_silent(caller, url, now_ms + caller->options.try_timeout_ms);
     for (size_t slot = 0; slot < caller->n_slots; slot++) {

@@ -297,6 +297,16 @@ static void change_configuration(struct chaos *chaos)
     }
 }
 
+static void change_network(struct chaos *chaos)
+{
+    struct rng *rng = world_rng(chaos->world);
+    struct world_faults faults = {.unreliable = rng_below(rng, 2) == 0,
+                                  .long_reordering = rng_below(rng, 4) == 0,
+                                  .answer_bytes_per_ms = rng_below(rng, 3) == 0 ? 2 : 0};
+
+    world_set_faults(chaos->world, &faults);
+}
+
 /* A node's clock jumps, by up to ten minutes. */
 static void jump_clock(struct chaos *chaos)
 {
@@ -336,7 +346,7 @@ static void step(struct chaos *chaos)
         cut_or_heal(chaos);
         break;
     case 8:
-        kv_cluster_set_unreliable(chaos->c, rng_below(rng, 2) == 0);
+        change_network(chaos);
         break;
     case 9:
         jump_clock(chaos);

@@ -63,27 +63,13 @@ static void adopt_shards(struct kv_sm *sm, const struct shard_config *config)
 
 /* ---- Known groups ---- */
 
-static bool specs_are_equal(const struct spec *a, const struct spec *b)
-{
-    if (a->n != b->n) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        if (a->replicas[i].id != b->replicas[i].id ||
-            strcmp(a->replicas[i].url, b->replicas[i].url) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void learn_groups(struct kv_sm *sm, const struct shard_config *config)
 {
     for (size_t i = 0; i < config->n_groups; i++) {
         const struct config_group *group = &config->groups[i];
         const struct spec *known = kv_sm_find_group(sm, group->gid);
 
-        if (known == NULL || !specs_are_equal(known, &group->replicas)) {
+        if (known == NULL || !spec_equal(known, &group->replicas)) {
             kv_sm_put_group(sm, group->gid, &group->replicas);
         }
     }

@@ -4,7 +4,7 @@
 
 #include "client/cli.h"
 
-#define MAX_GROUPS 1024
+#define MAX_GROUPS 64 /* in one change */
 
 /* ---- Config ---- */
 
@@ -135,7 +135,7 @@ int cli_leave(struct cli *cli, int argc, char **argv)
     struct shardkv_result *result = NULL;
 
     if (argc < 1 || argc > MAX_GROUPS) {
-        return cli_usage_error("leave", "needs one GID or more");
+        return cli_usage_error("leave", "needs 1 to 64 GIDs");
     }
     for (int i = 0; i < argc; i++) {
         if (!parse_gid(argv[i], &gids[i])) {

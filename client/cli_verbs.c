@@ -71,27 +71,6 @@ static int count_arguments(const char *verb, int *argc, char **argv, int least, 
     return -1;
 }
 
-/* Says more than the library's "invalid argument". Returns -1 to go on. */
-static int check_key(const char *verb, const char *key)
-{
-    size_t len = strlen(key);
-
-    if (len >= 1 && len <= CLI_MAX_KEY) {
-        return -1;
-    }
-    fprintf(stderr, "shardkv-cli: %s: a key has 1 to %u bytes, this one %zu\n", verb, CLI_MAX_KEY,
-            len);
-    return CLI_REFUSED;
-}
-
-/* The same for verbs whose first argument is a key. */
-static int check_key_arguments(const char *verb, int *argc, char **argv, int n)
-{
-    int code = count_arguments(verb, argc, argv, n, n);
-
-    return code >= 0 ? code : check_key(verb, argv[0]);
-}
-
 /* A negative answer in words, where there is no document that says it. */
 static void negative(const char *verb, const char *key, const char *what)
 {
@@ -114,7 +93,7 @@ static int end_change(const char *verb, const char *key, struct shardkv_result *
 int cli_get(struct cli *cli, int argc, char **argv)
 {
     bool raw = cli_take_flag(&argc, argv, "--raw");
-    int code = check_key_arguments("get", &argc, argv, 1);
+    int code = count_arguments("get", &argc, argv, 1, 1);
     struct shardkv_result *result = NULL;
 
     if (code >= 0) {
@@ -150,7 +129,7 @@ int cli_get(struct cli *cli, int argc, char **argv)
 static int put_or_append(struct cli *cli, int argc, char **argv, bool append)
 {
     const char *verb = append ? "append" : "put";
-    int code = check_key_arguments(verb, &argc, argv, 2);
+    int code = count_arguments(verb, &argc, argv, 2, 2);
     struct shardkv_result *result = NULL;
     struct shardkv_bytes value;
     void *memory;
@@ -194,7 +173,7 @@ int cli_append(struct cli *cli, int argc, char **argv)
 
 int cli_del(struct cli *cli, int argc, char **argv)
 {
-    int code = check_key_arguments("del", &argc, argv, 1);
+    int code = count_arguments("del", &argc, argv, 1, 1);
     struct shardkv_result *result = NULL;
     uint32_t removed;
 
@@ -223,9 +202,8 @@ int cli_cas(struct cli *cli, int argc, char **argv)
 {
     bool absent = cli_take_flag(&argc, argv, "--absent"), missing = false;
     const char *old = cli_take_option(&argc, argv, "--expect", &missing);
-    int code = missing || absent == (old != NULL)
-                   ? cli_usage_error("cas", "give either --absent or --expect OLD")
-                   : check_key_arguments("cas", &argc, argv, 2);
+    int code = missing ? cli_usage_error("cas", "--expect needs a value")
+                       : count_arguments("cas", &argc, argv, 2, 2);
     struct shardkv_result *result = NULL;
     struct shardkv_bytes expected, value;
     void *memory;
@@ -233,6 +211,9 @@ int cli_cas(struct cli *cli, int argc, char **argv)
 
     if (code >= 0) {
         return code;
+    }
+    if (absent == (old != NULL)) {
+        return cli_usage_error("cas", "give either --absent or --expect OLD");
     }
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
@@ -317,15 +298,15 @@ int cli_scan(struct cli *cli, int argc, char **argv)
     uint64_t limit = UINT64_MAX;
     int code;
 
-    if (missing || (limit_text != NULL && !cli_number(limit_text, 0, UINT64_MAX, &limit))) {
+    if (missing) {
+        return cli_usage_error("scan", "--limit needs a value");
+    }
+    if (limit_text != NULL && !cli_number(limit_text, 0, UINT64_MAX, &limit)) {
         return cli_usage_error("scan", "--limit must be a number");
     }
     code = count_arguments("scan", &argc, argv, 0, 1);
     if (code >= 0) {
         return code;
-    }
-    if (argc > 0 && strlen(argv[0]) > CLI_MAX_KEY) {
-        return check_key("scan", argv[0]);
     }
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;

@@ -378,10 +378,10 @@ static enum status open_all(struct host *host, char *error)
     if (status == ST_OK) {
         status = open_net(host, error);
     }
-    if (status == ST_OK) {
-        status = open_disk(host, error);
+    if (status == ST_OK) { /* before the disks: nothing is begun while a port may be refused */
+        status = host_http_start(host, error);
     }
-    return status == ST_OK ? host_http_start(host, error) : status;
+    return status == ST_OK ? open_disk(host, error) : status;
 }
 
 int host_run(const struct host_settings *settings, const struct host_service *service)

@@ -411,13 +411,13 @@ null	{"id":null,"ok":false,"err":"a request is a JSON object
 {"id":9,"op":"get","key":{"base64":"*"}}	{"id":9,"ok":false,"err":"keys and values are strings
 {"id":10,"op":"get","key":{"base64":"YQ="}}	{"id":10,"ok":false,"err":"keys and values are strings
 {"id":11,"op":"get","key":{"x":"YQ=="}}	{"id":11,"ok":false,"err":"keys and values are strings
-{"id":12,"op":"get","key":""}	{"id":12,"ok":false,"err":"invalid argument: a key has 1 to 4096 bytes
-{"id":13,"op":"get","key":"$long"}	{"id":13,"ok":false,"err":"invalid argument: a key has 1 to 4096 bytes
+{"id":12,"op":"get","key":""}	{"id":12,"ok":false,"err":"a key has 1 to 4096 bytes
+{"id":13,"op":"get","key":"$long"}	{"id":13,"ok":false,"err":"a key has 1 to 4096 bytes
 {"id":14,"op":"put","key":"k"}	{"id":14,"ok":false,"err":"\"arg\" is missing
 {"id":15,"op":"put","key":"k","arg":1}	{"id":15,"ok":false,"err":"keys and values are strings
 {"id":16,"op":"append","key":"k","arg":null}	{"id":16,"ok":false,"err":"\"arg\" is missing
 {"id":17,"op":"cas","key":"k","arg":"v"}	{"id":17,"ok":false,"err":"\"arg2\" is missing
-{"id":18,"op":"put","key":"$long","arg":"v"}	{"id":18,"ok":false,"err":"invalid argument: a key
+{"id":18,"op":"put","key":"$long","arg":"v"}	{"id":18,"ok":false,"err":"a key
 {"id":19,"op":"status"}	{"id":19,"ok":false,"err":"\"node\" must be a URL
 {"id":20,"op":"status","node":"nonsense"}	{"id":20,"ok":false,"err":"invalid argument: a URL is
 {"id":21,"op":"status","node":"$url","timeout_ms":-1}	{"id":21,"ok":false,"err":"\"timeout_ms\" must

@@ -150,6 +150,7 @@ step "where everything is now"
 cli config
 cli status
 if [ "$down" = 1 ]; then
+    rm -f "$data"
     cluster clean
 else
     say ""

@@ -487,7 +487,7 @@ test_damage() {
     copy "$killed"
     starts_again
     copy "$killed"
-    put_bytes "$data/wal/$wal" 100000 XYZ
+    put_bytes "$data/wal/$wal" 100000 XYZXYZXYZXYZ # more than padding is long
     corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
     copy "$killed"
     put_bytes "$data/wal/$wal" 9 X
@@ -545,7 +545,7 @@ test_damage() {
     cluster kill ctrl-1
     copy "$dir/ctrl-1"
     wal=$data/wal/00000001.wal
-    put_bytes "$wal" $(($(used_bytes "$wal") / 2)) XYZ
+    put_bytes "$wal" $(($(used_bytes "$wal") / 2)) XYZXYZXYZXYZ
     cp "$wal" "$work/damaged"
     refused 3 "$wal at offset [0-9]+: .*nothing was changed: rebuild this replica" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
     cmp "$wal" "$work/damaged" || die "a damaged log was changed"

@@ -100,9 +100,14 @@ static void learn_cluster_id(struct host *host)
 {
     uint8_t cluster_id[16];
     static const uint8_t unknown[16];
+    struct wal_stats wal;
 
     if (host->cluster_known || !host->service->cluster_id(host->server, cluster_id)) {
         return;
+    }
+    wal_statistics(host->wal, &wal);
+    if (wal.writes == 0 && memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) == 0) {
+        return; /* nothing of the log is durable yet: META must not claim that there is one */
     }
     host->cluster_known = true;
     if (memcmp(host->identity.cluster_id, cluster_id, sizeof(cluster_id)) == 0) {

@@ -87,7 +87,7 @@ nodes() {
 }
 
 check_node() {
-    nodes | grep -qx -- "$1" || die "no such node: $1 (there are: $(nodes | tr '\n' ' '))"
+    grep -qx -- "$1" <<<"$(nodes)" || die "no such node: $1 (there are: $(nodes | tr '\n' ' '))"
 }
 
 # ---- Processes
@@ -97,7 +97,7 @@ is_running() {
     local pid
     pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
     [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] &&
-        tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "--data $dir/$1 "
+        grep -qF -- "--data $dir/$1 " <<<"$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
 }
 
 start_node() {

@@ -89,7 +89,7 @@ end_load() {
 
 # The id of a group's leader, from status.
 leader_of() {
-    cli --json status | tr '{' '\n' | sed -n "s/.*\"gid\": *$1,.*\"id\": *\([0-9]*\),.*\"role\": *\"leader\".*/\1/p" | head -n 1
+    cli --json status | tr '{' '\n' | sed -n "s/.*\"gid\": *$1,.*\"id\": *\([0-9]*\),.*\"role\": *\"leader\".*/\1/p" | awk 'NR == 1'
 }
 
 step "group 1 joins and takes every shard"

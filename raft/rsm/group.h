@@ -19,6 +19,7 @@
 
 #define RSM_APPLY_MAX_ENTRIES     4096       /* in one turn */
 #define RSM_APPLY_MAX_BYTES       (4u << 20) /* in one turn */
+#define RSM_APPEND_MAX_BYTES      (4u << 20) /* of proposals in one turn */
 #define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
 #define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
 #define RSM_READ_ONLY_TRANSFER_MS 5000 /* between tries to hand leadership over */

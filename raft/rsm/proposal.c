@@ -210,16 +210,21 @@ void rsm_proposals_flush(struct group *group)
     struct rsm_proposals *proposals = &group->proposals;
     struct rsm_proposal_list list = STAILQ_HEAD_INITIALIZER(list);
     struct rsm_proposal_list refused = STAILQ_HEAD_INITIALIZER(refused);
-    size_t n = 0;
+    size_t n = 0, bytes = 0;
     uint64_t base;
 
     if (proposals->n_gathered == 0) {
         return;
     }
     base = stamp_base(group);
-    while (!STAILQ_EMPTY(&proposals->gathered)) {
+    /* A turn appends a bounded number of bytes (or one larger command): copying and checksumming
+     * more at once would hold up the heartbeats. The rest goes with the next turns. */
+    while (!STAILQ_EMPTY(&proposals->gathered) && bytes < RSM_APPEND_MAX_BYTES) {
         struct rsm_proposal *proposal = STAILQ_FIRST(&proposals->gathered);
         STAILQ_REMOVE_HEAD(&proposals->gathered, next);
+        ASSERT(proposals->n_gathered > 0);
+        proposals->n_gathered--;
+        bytes += proposal->entry->len;
         if (stamp_proposal(group, proposal, base)) {
             STAILQ_INSERT_TAIL(&list, proposal, next);
             n++;
@@ -228,7 +233,6 @@ void rsm_proposals_flush(struct group *group)
         }
     }
     ASSERT(!group->stopping && !group->halted);
-    proposals->n_gathered = 0;
     append_list(group, &list, n);
     end_list(group, &refused, ST_INVALID);
 }

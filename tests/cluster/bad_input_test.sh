@@ -51,7 +51,7 @@ refused() {
     [ "$code" = "$want" ] || fail "expected exit code $want, got $code: ${*:1:12}"
     [ "$(messages | wc -l)" = 1 ] || fail "expected one line on stderr: ${*:1:12}"
     [ "$(messages | wc -c)" -lt 600 ] || fail "the line is too long: ${*:1:12}"
-    messages | grep -qE -- "^(shardkv|shardctrler|shardkv-cli): .*($pattern)" || fail "the line says nothing about '$pattern': ${*:1:12}"
+    grep -qE -- "^(shardkv|shardctrler|shardkv-cli): .*($pattern)" <<<"$(messages)" || fail "the line says nothing about '$pattern': ${*:1:12}"
     [ ! -s "$work/out" ] || fail "something on stdout: ${*:1:12}"
 }
 # ends CODE COMMAND...: the exit code alone.
@@ -481,7 +481,7 @@ test_damage() {
     cluster kill g1-1
     killed=$dir/g1-1
     db=$data/state/db-1
-    wal=$(ls "$killed"/wal/*.wal | head -n 1)
+    wal=$(ls "$killed"/wal/*.wal | awk 'NR == 1')
     wal=${wal##*/}
 
     copy "$killed"
@@ -540,7 +540,7 @@ test_damage() {
     copy "$dir/g1-1"
     forge_meta "$dir/g1-1/META" "$data/META" 16 "$((RANDOM % 256 ^ 1))"
     ends 2 "${node[@]}" --data "$data"
-    messages | grep -q 'belongs to another cluster' || fail "the other cluster is not named"
+    grep -q 'belongs to another cluster' <<<"$(messages)" || fail "the other cluster is not named"
     rm -rf "$data"
     cluster kill ctrl-1
     copy "$dir/ctrl-1"

@@ -57,7 +57,7 @@ check_all() {
     cmp "$work/want" "$work/got" || die "values differ after $2"
 }
 leader_of() {
-    cli --json status | tr '{' '\n' | sed -n "s/.*\"gid\": *$1,.*\"id\": *\([0-9]*\),.*\"role\": *\"leader\".*/\1/p" | head -n 1
+    cli --json status | tr '{' '\n' | sed -n "s/.*\"gid\": *$1,.*\"id\": *\([0-9]*\),.*\"role\": *\"leader\".*/\1/p" | awk 'NR == 1'
 }
 
 step "up"

@@ -611,4 +611,6 @@ check_nothing_lost "by hostile bytes"
 cluster stop g1-1
 cluster restart g1-1
 check_nothing_lost "by a restart"
+cluster down >/dev/null
+grep -hE 'Sanitizer|runtime error|assertion failed' "$dir"/*.log && die "a server failed, or did not end cleanly"
 say "bad input OK: $n_checks checks in $SECONDS s"

@@ -104,7 +104,10 @@ static void handle(void *context, const char *path, int *status, const char **co
 
     *status = 200;
     *content_type = "text/plain; charset=utf-8";
-    if (strcmp(path, "/metrics") == 0) {
+    if (host->server == NULL) { /* everything closes */
+        *status = 503;
+        buf_printf(body, "not ready\n");
+    } else if (strcmp(path, "/metrics") == 0) {
         *content_type = "text/plain; version=0.0.4; charset=utf-8";
         put_metrics(host, body);
     } else if (strcmp(path, "/livez") == 0) {

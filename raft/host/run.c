@@ -166,6 +166,9 @@ static void on_event(void *context, const struct io_event *event)
 {
     struct host *host = context;
 
+    if (host->server == NULL) { /* everything closes: see close_all */
+        return;
+    }
     host->service->step(host->server, event);
     if (event->type != IO_EVENT_TURN_END) {
         return;
@@ -183,9 +186,12 @@ static void on_event(void *context, const struct io_event *event)
 static uint64_t on_deadline(void *context)
 {
     struct host *host = context;
-    uint64_t service = host->service->next_deadline_ms(host->server);
-    uint64_t own = host->next_space_check_ms;
+    uint64_t service, own = host->next_space_check_ms;
 
+    if (host->server == NULL) {
+        return UINT64_MAX;
+    }
+    service = host->service->next_deadline_ms(host->server);
     if (host->stop_ms != 0 && host->stop_ms + STOP_GRACE_MS < own) {
         own = host->stop_ms + STOP_GRACE_MS;
     }
@@ -357,6 +363,8 @@ static enum status open_disk(struct host *host, char *error)
     return status;
 }
 
+/* The service first: the events that still come have nobody to act on them, but what the disks'
+ * threads posted must run, for it releases what it carries. */
 static void close_all(struct host *host)
 {
     if (host->server != NULL) {
@@ -369,6 +377,7 @@ static void close_all(struct host *host)
         state_close(&host->state);
     }
     if (host->net != NULL) {
+        net_drain(host->net);
         net_destroy(&host->net);
     }
     if (host->dir != NULL) {

@@ -358,6 +358,9 @@ static enum status open_disk(struct host *host, char *error)
     if (status == ST_OK) {
         status = open_service(host, &content, &meta, error);
     }
+    for (size_t i = 0; i < content.n_entries; i++) { /* that nobody took over */
+        blob_unref(&content.entries[i].data);
+    }
     mem_free(content.entries);
     buf_fini(&meta.extra);
     return status;

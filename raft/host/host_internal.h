@@ -17,7 +17,6 @@ struct host {
     struct wal *wal;
     struct state *state;
     void *server;
-    uint64_t start_ms;
 
     uint64_t next_space_check_ms;
     bool space_low;

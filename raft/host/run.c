@@ -403,7 +403,7 @@ static enum status open_all(struct host *host, char *error)
 
 int host_run(const struct host_settings *settings, const struct host_service *service)
 {
-    struct host host = {.settings = settings, .service = service, .start_ms = net_now_ms()};
+    struct host host = {.settings = settings, .service = service};
     char error[STORE_ERROR_BYTES] = "";
     sigset_t signals;
     pthread_t waiter;

@@ -11,6 +11,8 @@
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
 
+#include <stdio.h>
+
 #include "raft/io.h"
 #include "raft/rsm.h"
 #include "raft/util/rng.h"
@@ -54,6 +56,13 @@ struct world_faults {
     bool long_reordering; /* 2/3 of the replies are held back 200..2200 ms */
     uint32_t answer_bytes_per_ms; /* how fast answers come to clients and to servers as clients; 0:
                                      at once */
+    /* Rates in parts per million, of messages between replicas and of requests and answers. A lost
+     * message of a stream breaks the stream; streams neither duplicate nor reorder. */
+    uint32_t loss_ppm;
+    uint32_t duplicate_ppm;
+    uint32_t reorder_ppm; /* held back by up to 20 ms, so that later ones overtake */
+    uint32_t tail_ppm;    /* held back by up to tail_ms, most of them much less */
+    uint32_t tail_ms;
 };
 
 struct world_counts {
@@ -105,6 +114,75 @@ bool world_is_connected(const struct world *world, size_t node);
 void world_cut_pair(struct world *world, size_t a, size_t b, bool cut);
 /* Cuts or joins one client from one node. */
 void world_cut_client(struct world *world, size_t client, size_t node, bool cut);
+
+/* One direction of a pair: what `from` sends does not reach `to`. */
+void world_cut_one_way(struct world *world, size_t from, size_t to, bool cut);
+/* What `from` sends to `to` waits, in order, until the link is unclogged. */
+void world_clog(struct world *world, size_t from, size_t to, bool clogged);
+/* Every cut, clog and disconnection ends. */
+void world_heal(struct world *world);
+
+/* ---- Processes ---- */
+
+/* As SIGSTOP and SIGCONT: a paused server does nothing, what is sent to it waits, time goes on. */
+void world_pause(struct world *world, size_t node, bool paused);
+bool world_is_paused(const struct world *world, size_t node);
+/* A node that does not run loses its disk and comes back as another incarnation, which the peers'
+ * links refuse (as raft/net does): it is a lost replica, and must do no harm. */
+void world_wipe(struct world *world, size_t node);
+bool world_is_wiped(const struct world *world, size_t node);
+
+/* ---- Clocks ---- */
+
+/* The node's clocks, monotonic and wall, run at rate_ppm / 1,000,000 of the world's from now on. */
+void world_set_clock_rate(struct world *world, size_t node, uint32_t rate_ppm);
+
+/* ---- Disks ----
+ *
+ * With world_use_wal the log of nodes added later is the shipped WAL on a faulty disk in memory
+ * (tests/sim/faulty_files.h): crashes tear and lose sectors that were not synced. Without, it is
+ * mem_log. */
+void world_use_wal(struct world *world, bool use);
+
+struct world_disk {
+    uint32_t slow_factor; /* writes and syncs last so many times as long; 0 and 1: as usual */
+    bool stuck;           /* nothing ends until it is unstuck */
+    bool full;            /* writes end with ST_NO_SPACE, and IO_EVENT_DISK_SPACE comes before */
+};
+void world_set_disk(struct world *world, size_t node, const struct world_disk *disk);
+
+enum world_disk_fault {
+    WORLD_DISK_WRITE_ERROR, /* the log's next write fails (EIO) */
+    WORLD_DISK_SYNC_ERROR,  /* the log's next sync fails, and may lose what it should have saved */
+    WORLD_DISK_STATE_ERROR, /* the state's next checkpoint or install fails */
+    WORLD_DISK_READ_ERROR,  /* the state's next read fails */
+    WORLD_DISK_N_FAULTS
+};
+void world_fail_disk(struct world *world, size_t node, enum world_disk_fault fault);
+/* Flips one bit of what the log of a node that does not run holds. At its start the damage is
+ * found, or it was in bytes that nobody needs. world_start then may refuse: see world_try_start. */
+void world_flip_bit(struct world *world, size_t node);
+/* As world_start, but a disk that can't be opened (damage, an error) is no failure of the test:
+ * false, and the node stays down. */
+bool world_try_start(struct world *world, size_t node);
+
+/* ---- Observing ---- */
+
+/* Called around everything a node does; what is NULL is not called. For checkers, which change
+ * nothing. */
+struct world_observer {
+    void *context;
+    void (*started)(void *context, struct world *world, size_t node);
+    void (*stepped)(void *context, struct world *world, size_t node,
+                    const struct io_event *event); /* after each event */
+    void (*sent)(void *context, struct world *world, size_t node, raft_id to,
+                 struct slice message); /* to a peer, before its fate */
+    void (*stopping)(void *context, struct world *world, size_t node); /* still there */
+};
+void world_observe(struct world *world, const struct world_observer *observer);
+
+/* Every event delivered, as one line each, to this file (NULL: none): equal for equal seeds. */
+void world_record(struct world *world, FILE *file);
 
 /* ---- Clients ---- */
 

@@ -179,6 +179,7 @@ struct world_observer {
                  struct slice message); /* to a peer, before its fate */
     void (*stopping)(void *context, struct world *world, size_t node); /* still there */
 };
+/* Adds one more, up to 4; copies it. */
 void world_observe(struct world *world, const struct world_observer *observer);
 
 /* Every event delivered, as one line each, to this file (NULL: none): equal for equal seeds. */

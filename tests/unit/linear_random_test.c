@@ -350,7 +350,7 @@ static void fail_with(const struct history *history, uint64_t seed, enum linear_
 {
     struct buf text = {0};
 
-    for (size_t i = 0; i < history_count(history) && i < 20; i++) {
+    for (size_t i = 0; i < history_count(history) && i < 40; i++) {
         buf_printf(&text, "k%zu ", history_at(history, i)->key);
         history_print(history_at(history, i), &text);
         buf_printf(&text, "\n");

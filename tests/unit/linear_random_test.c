@@ -597,17 +597,20 @@ static void test_large_histories_are_decided(void **state)
     check_volume("the same, 5 % unknown", &plan, 2);
     plan.delete = plan.cas = 1;
     check_volume("with deletes and cas, 5 % unknown", &plan, 3);
-    plan.n_keys = 1;
     plan.n_clients = 30;
+    plan.n_operations = 1000;
+    check_volume("30 clients on 15 keys, of everything", &plan, 4);
+    plan.n_keys = 1;
     plan.n_operations = 200;
+    plan.pause_us = 100000;
+    check_volume("30 clients on one key, 3 at a time", &plan, 5);
     plan.pause_us = 0;
-    check_volume("30 clients on one key, 5 % unknown", &plan, 4);
     plan.append = plan.delete = plan.cas = 0;
     plan.get = plan.put = 1;
-    check_volume("30 clients on one key, puts and gets", &plan, 5);
+    check_volume("30 clients on one key at once, puts and gets", &plan, 6);
     plan.put = 0;
     plan.append = 1;
-    check_volume("30 clients on one key, appends and gets", &plan, 6);
+    check_volume("30 clients on one key at once, appends and gets", &plan, 7);
 }
 
 int main(void)

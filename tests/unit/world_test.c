@@ -447,11 +447,13 @@ static void a_full_disk_makes_read_only_and_ends(bool use_wal, uint64_t seed)
     world_set_disk(world, leader, &(struct world_disk){.full = true});
     raft_cluster_sleep(cluster, 1);
     assert_true(looker.told_low);
-    assert_true(group_is_read_only(world_group(world, leader)));
+    if (use_wal) { /* mem_log has no room set aside: the next write of any kind ends it */
+        assert_true(group_is_read_only(world_group(world, leader)));
+    }
     assert_false(raft_cluster_submit_u64(cluster, leader, 100, &number, &term));
     raft_cluster_sleep(cluster, 2000);
     world_set_disk(world, leader, &(struct world_disk){0});
-    raft_cluster_sleep(cluster, 1);
+    raft_cluster_sleep(cluster, 6000); /* until it tried to make a checkpoint again */
     if (world_is_running(world, leader)) {
         assert_true(looker.told_room);
         assert_false(group_is_read_only(world_group(world, leader)));

@@ -126,17 +126,34 @@ static void storm_once(struct storm *storm)
     }
 }
 
-static void storm_end(struct storm *storm)
+/* Everybody is well, but for what is lost. */
+static void storm_calm(struct storm *storm, bool crash)
 {
     world_heal(storm->world);
     world_set_faults(storm->world, &(struct world_faults){0});
     for (size_t i = 0; i < STORM_N; i++) {
         world_pause(storm->world, i, false);
         world_set_disk(storm->world, i, &(struct world_disk){0});
-        storm_crash(storm, i);
-        if (!world_try_start(storm->world, i)) {
+        if (crash) {
+            storm_crash(storm, i);
+        }
+        if (!world_is_running(storm->world, i) && !world_try_start(storm->world, i)) {
             assert_true(storm->lost[i]);
         }
+    }
+}
+
+/* Commands of all sizes, so that segments of the log end. */
+static void storm_submit(struct storm *storm, uint64_t i)
+{
+    uint8_t bytes[6000] = {0};
+    size_t len = 8 + rng_below(storm->rng, 1 + rng_below(storm->rng, sizeof(bytes) - 8));
+
+    set_u64(bytes, i);
+    for (size_t node = 0; node < STORM_N; node++) {
+        uint64_t number;
+        raft_term term;
+        raft_cluster_submit(storm->cluster, node, slice_of(bytes, len), &number, &term);
     }
 }
 
@@ -149,15 +166,15 @@ static void ride_out_a_storm(uint64_t seed)
     storm.world = raft_cluster_world(storm.cluster);
     storm.rng = world_rng(storm.world);
     for (uint64_t i = 0; i < 300; i++) {
-        for (size_t node = 0; node < STORM_N; node++) {
-            uint64_t number;
-            raft_term term;
-            raft_cluster_submit_u64(storm.cluster, node, i, &number, &term);
-        }
+        storm_submit(&storm, i);
         storm_once(&storm);
         world_run_ms(storm.world, rng_below(storm.rng, 200));
+        if (rng_below(storm.rng, 15) == 0) {
+            storm_calm(&storm, false);
+            world_run_ms(storm.world, 1500);
+        }
     }
-    storm_end(&storm);
+    storm_calm(&storm, true);
     raft_cluster_sleep(storm.cluster, 3000);
     raft_cluster_agree_u64(storm.cluster, 1000000, STORM_N - storm.n_lost, true);
     raft_cluster_destroy(&storm.cluster);

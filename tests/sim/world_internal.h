@@ -87,6 +87,7 @@ struct world_log {
     struct wal *wal;            /* NULL: not open */
     size_t n_writes;            /* not yet handed to the disk */
     uint64_t n_flushes;         /* so far, to know an idle moment */
+    struct trace trace;         /* what it says is looked at, then passed on */
     struct posted *posted;
     size_t n_posted, posted_capacity;
 };
@@ -130,6 +131,7 @@ struct world_node {
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */
     uint32_t incarnation;
     uint32_t pinned[WORLD_MAX_NODES];
+    uint64_t link_us[WORLD_MAX_NODES]; /* when the last news of the link to each node comes */
 
     struct world_disk disk;
     bool faulted; /* something was done to its disk in this life or since the last one */
@@ -225,6 +227,7 @@ void world_log_idle(struct world *world, struct world_node *node, struct item *i
 void world_log_end(struct world *world, struct world_node *node, bool orderly);
 uint64_t world_log_size(const struct world_node *node);
 void world_log_fail(struct world *world, struct world_node *node, enum world_disk_fault fault);
+void world_log_forget_errors(struct world_node *node);
 /* The disk is full, or has room (again): nothing more can be allocated, or all can. */
 void world_log_set_full(struct world_node *node, bool full);
 /* False: there was nothing to flip, or no flip that could be told from a torn write. */

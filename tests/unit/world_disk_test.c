@@ -121,9 +121,11 @@ static void a_slow_disk_is_slow_and_a_stuck_one_stands_still(void **state)
     struct raft_cluster *cluster = begin_with(true, false, 41);
     struct world *world = raft_cluster_world(cluster);
     size_t node = follower_of(raft_cluster_check_leader(cluster));
+    struct looker looker;
     uint64_t number, start_us, usual_us;
 
     (void)state;
+    look(cluster, &looker, node);
     start_us = world_now_us(world);
     raft_cluster_agree_u64(cluster, 1, N, true);
     usual_us = world_now_us(world) - start_us;
@@ -136,12 +138,14 @@ static void a_slow_disk_is_slow_and_a_stuck_one_stands_still(void **state)
     for (size_t i = 0; i < N; i++) {
         world_set_disk(world, i, &(struct world_disk){.stuck = i == node});
     }
+    looker.written = 0;
     number = raft_cluster_agree_u64(cluster, 3, N - 1, true);
     raft_cluster_sleep(cluster, 3000);
-    assert_int_equal(raft_cluster_applied(cluster, number),
-                     N); /* committed, though not on its disk */
+    assert_int_equal(raft_cluster_applied(cluster, number), N); /* committed by the others */
+    assert_int_equal(looker.written, 0);
     world_set_disk(world, node, &(struct world_disk){0});
     raft_cluster_agree_u64(cluster, 4, N, true);
+    assert_true(looker.written > 0);
     assert_true(world_is_running(world, node));
     raft_cluster_destroy(&cluster);
 }

@@ -10,6 +10,7 @@ struct kv_cluster {
     const char *name;
     struct kv_cluster_options options;
     struct world *world;
+    uint64_t start_us;
     struct spec ctrlers;
     struct spec groups[KV_CLUSTER_MAX_GROUPS];
     struct kv_client *admin;

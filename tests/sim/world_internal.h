@@ -62,7 +62,8 @@ struct world_node {
     struct trace trace;
     uint64_t wake_us, wake_version;
     bool log_work_scheduled, state_work_scheduled;
-    uint64_t rpcs;
+    uint64_t rpcs;   /* requests that it got */
+    uint64_t issued; /* requests that it sent to peers, and others to it */
 };
 
 struct world_client {

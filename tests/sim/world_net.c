@@ -80,8 +80,11 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
     (void)class;
     ASSERT(group == node->gid);
     world->counts.messages++;
-    world->counts.bytes += message->len;
     world->counts.rpcs += request;
+    node->issued += request;
+    if (request) {
+        world->counts.bytes += message->len;
+    }
     if (target == NULL || !can_talk(world, node, target) || !draw_fate(world, request, &delay_us)) {
         buf_fini(message);
         return;
@@ -102,7 +105,11 @@ void world_on_peer_message(struct world *world, struct item *item)
         !can_talk(world, node, world->nodes[item->owner])) {
         return;
     }
-    node->rpcs += is_request(&item->bytes);
+    if (is_request(&item->bytes)) {
+        node->rpcs++;
+    } else {
+        world->counts.bytes += item->bytes.len;
+    }
     event.peer.group = node->gid;
     event.peer.id = item->from;
     event.peer.message = buf_slice(&item->bytes);
@@ -242,6 +249,7 @@ void world_send_request(struct world *world, owner_id owner, size_t number, stru
 
     world->counts.messages++;
     world->counts.client_rpcs++;
+    node->issued++;
     world->counts.bytes += message->len;
     if (node->server == NULL || !can_reach(world, owner, node)) {
         buf_fini(message);
@@ -288,7 +296,6 @@ static void net_reply(struct io_net *net, io_conn conn, struct buf *message)
     struct stream *stream = NULL;
 
     world->counts.messages++;
-    world->counts.bytes += message->len;
     for (owner_id owner = 0; owner < WORLD_MAX_OWNERS; owner++) {
         if (world->streams[owner][node->number].conn == conn) {
             stream = &world->streams[owner][node->number];
@@ -323,6 +330,7 @@ void world_on_response(struct world *world, struct item *item)
         break_stream(world, item->owner, item->node, rng_below(&world->rng, UNREACHABLE_MAX_US));
         return;
     }
+    world->counts.bytes += item->bytes.len;
     if (item->owner >= WORLD_MAX_NODES) {
         size_t number = item->owner - WORLD_MAX_NODES;
         struct world_client *client = &world->clients[number];

@@ -32,8 +32,27 @@ struct raft_cluster {
     size_t n_commands, capacity;
     size_t *leader_of_term; /* node + 1 by term; 0: none seen */
     size_t n_terms;
-    size_t next_submit; /* round-robin */
+    size_t next_submit;                    /* round-robin */
+    uint64_t n_gathered[RAFT_CLUSTER_MAX]; /* submitted in this instant: their turn has not ended */
 };
+
+/* Ends the turn of those that were given commands: what is submitted at one instant is one turn, as
+ * with a server that finds several requests in its inbox. */
+static void end_turns(struct raft_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->options.n; i++) {
+        if (cluster->n_gathered[i] > 0) {
+            cluster->n_gathered[i] = 0;
+            world_kick(cluster->world, i);
+        }
+    }
+}
+
+static void run_ms(struct raft_cluster *cluster, uint64_t ms)
+{
+    end_turns(cluster);
+    world_run_ms(cluster->world, ms);
+}
 
 /* ---- The recording service ---- */
 
@@ -249,6 +268,7 @@ void raft_cluster_connect(struct raft_cluster *cluster, size_t i)
 
 void raft_cluster_disconnect(struct raft_cluster *cluster, size_t i)
 {
+    end_turns(cluster);
     world_connect(cluster->world, i, false);
 }
 
@@ -279,7 +299,7 @@ bool raft_cluster_is_running(const struct raft_cluster *cluster, size_t i)
 
 void raft_cluster_sleep(struct raft_cluster *cluster, uint64_t ms)
 {
-    world_run_ms(cluster->world, ms);
+    run_ms(cluster, ms);
 }
 
 void raft_cluster_set_unreliable(struct raft_cluster *cluster, bool unreliable, bool reordering)
@@ -311,7 +331,7 @@ size_t raft_cluster_check_leader(struct raft_cluster *cluster)
     for (int tries = 0; tries < 10; tries++) {
         size_t leader = NO_LEADER;
 
-        world_run_ms(cluster->world, rng_between(world_rng(cluster->world), 450, 549));
+        run_ms(cluster, rng_between(world_rng(cluster->world), 450, 549));
         for (size_t i = 0; i < cluster->options.n; i++) {
             if (is_up(cluster, i) && raft_cluster_leads(cluster, i) &&
                 (leader == NO_LEADER ||
@@ -374,17 +394,14 @@ bool raft_cluster_submit(struct raft_cluster *cluster, size_t i, struct slice co
                          uint64_t *number, raft_term *term)
 {
     struct recorder *recorder = cluster->recorders[i];
-    uint64_t before;
 
     if (recorder == NULL || !group_is_leader(recorder->group)) {
         return false;
     }
-    before = last_number_in_log(recorder);
     group_propose(recorder->group, command, 0, 0, forget, NULL);
-    world_kick(cluster->world, i);
-    *number = last_number_in_log(recorder);
+    *number = last_number_in_log(recorder) + ++cluster->n_gathered[i];
     *term = raft_current_term(group_raft(recorder->group));
-    return *number == before + 1;
+    return true;
 }
 
 bool raft_cluster_submit_u64(struct raft_cluster *cluster, size_t i, uint64_t command,
@@ -443,7 +460,7 @@ static bool poll_applied(struct raft_cluster *cluster, uint64_t number, struct s
             slice_equal(raft_cluster_command(cluster, number), command)) {
             return true;
         }
-        world_run_ms(cluster->world, AGREE_POLL_MS);
+        run_ms(cluster, AGREE_POLL_MS);
     }
     return false;
 }
@@ -464,7 +481,7 @@ uint64_t raft_cluster_agree(struct raft_cluster *cluster, struct slice command, 
                 break;
             }
         } else {
-            world_run_ms(cluster->world, 50);
+            run_ms(cluster, 50);
         }
     }
     UNREACHABLE("failed to reach agreement");
@@ -487,7 +504,7 @@ bool raft_cluster_wait(struct raft_cluster *cluster, uint64_t number, size_t n, 
         if (raft_cluster_applied(cluster, number) >= n) {
             return true;
         }
-        world_run_ms(cluster->world, pause_ms);
+        run_ms(cluster, pause_ms);
         pause_ms = pause_ms < 1000 ? pause_ms * 2 : pause_ms;
         for (size_t i = 0; i < cluster->options.n; i++) {
             if (cluster->recorders[i] != NULL && raft_cluster_term(cluster, i) > term) {

@@ -151,6 +151,13 @@ void world_on_peer_link(struct world *world, struct item *item)
     event.peer.group = node->gid;
     event.peer.id = world->nodes[item->owner]->id;
     world_deliver(world, node, &event);
+    /* It came back before this was told: the later news is the last word. */
+    if (!item->up && node->server != NULL && node->life == item->life &&
+        world->nodes[item->owner]->server != NULL &&
+        can_talk(world, node, world->nodes[item->owner])) {
+        event.type = IO_EVENT_PEER_UP;
+        world_deliver(world, node, &event);
+    }
 }
 
 void world_connect(struct world *world, size_t number, bool connected)

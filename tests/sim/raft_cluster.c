@@ -10,6 +10,9 @@
 #define KIND_COMMAND 1
 #define KIND_COUNT   2
 
+/* As often as the suites allow, with the shipped election timeout. */
+#define HEARTBEAT_MS 100
+
 #define AGREE_POLL_MS    20
 #define AGREE_POLLING_MS 2000
 
@@ -155,6 +158,7 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     group_options_default(&options, parts->gid, parts->id, parts->seed);
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
     options.check_invariants = true;
+    options.raft.heartbeat_ms = HEARTBEAT_MS;
     options.trace = options.raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options.checkpoint_log_bytes = 400;

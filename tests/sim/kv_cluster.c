@@ -116,7 +116,8 @@ static void print_statistics(const struct kv_cluster *c)
                               .bytes = world_counted(c->world)->bytes,
                               .count = c->n_operations,
                               .unit = "ops",
-                              .other_name = "controllers"};
+                              .other_name = "controllers",
+                              .longest_us = c->longest_us};
 
     for (size_t i = 0; i < world_node_count(c->world); i++) {
         if (i < c->options.n_ctrlers) {

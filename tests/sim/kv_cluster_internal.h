@@ -11,6 +11,7 @@ struct kv_cluster {
     struct kv_cluster_options options;
     struct world *world;
     uint64_t start_us;
+    uint64_t longest_us; /* that an operation took: a shard was without service no longer */
     struct spec ctrlers;
     struct spec groups[KV_CLUSTER_MAX_GROUPS];
     struct kv_client *admin;

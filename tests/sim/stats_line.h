@@ -23,6 +23,7 @@ struct stats_line {
     const char *unit;       /* of count: "commits" or "ops" */
     uint64_t other_rpcs;    /* not in rpcs; 0: none */
     const char *other_name; /* whose they are */
+    uint64_t longest_us;    /* that an operation took; 0: unknown */
 };
 
 void stats_line_print(const struct stats_line *line);

@@ -2,15 +2,23 @@
 # Runs the scenarios of the public suites with several seeds and prints, as the tables of
 # tests/README.md, the medians of their figures beside the best published ones.
 # A figure in bold is behind the best one published.
-# Usage: scripts/scenario-stats.sh [SEEDS [SUITE...]]     (default: 5 seeds; raft kvraft shardkv shardkv1)
+# Usage: scripts/scenario-stats.sh [--readme] [SEEDS [SUITE...]]
+#   SEEDS     default 5; SUITE: raft kvraft shardkv shardkv1 (default all)
+#   --readme  puts the tables of these suites into tests/README.md instead of printing them
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 published=$root/tests/scenario/published.tsv
+readme=$root/tests/README.md
 seeds=5
+into_readme=false
+if [ "${1:-}" = --readme ]; then
+    into_readme=true
+    shift
+fi
 case "${1:-}" in
 -h | --help)
-    sed -n '2,5s/^# //p' "$0"
+    sed -n '2,7s/^# //p' "$0"
     exit 0
     ;;
 '') ;;
@@ -23,7 +31,7 @@ esac
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(raft kvraft shardkv shardkv1)
 lines=$(mktemp)
-trap 'rm -f "$lines"' EXIT
+trap 'rm -f "$lines" "$lines".*' EXIT
 
 # The programs of a suite: SUITE_test and SUITE_*_test, as far as they are built.
 programs_of() {
@@ -101,11 +109,27 @@ print_table() {
     }' "$published"
 }
 
+# Replaces what stands between the suite's two marks by the input.
+put_into_readme() {
+    local suite=$1 table=$lines.md
+    { printf 'Medians of %s seeds.\n\n' "$seeds" && cat; } >"$table"
+    grep -q "<!-- figures $suite -->" "$readme" || die "$readme has no place for the table of $suite"
+    awk -v table="$table" -v begin="<!-- figures $suite -->" -v end="<!-- end $suite -->" '
+        $0 == end { inside = 0 }
+        !inside { print }
+        $0 == begin { inside = 1; while ((getline line < table) > 0) { print line } }
+    ' "$readme" >"$lines.new"
+    cat "$lines.new" >"$readme"
+}
+
 [ -d "$build/tests" ] || die "nothing is built in $build: run scripts/test.sh first"
-say "Medians of $seeds seeds."
 for suite in "${suites[@]}"; do
     : >"$lines"
     run_all "$suite"
-    say ""
-    print_table "$suite"
+    if $into_readme; then
+        print_table "$suite" | put_into_readme "$suite"
+    else
+        print_table "$suite"
+        say ""
+    fi
 done

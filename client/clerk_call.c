@@ -301,8 +301,7 @@ static bool is_misdirected(const struct operation *operation)
     const struct clerk *clerk = operation->clerk;
     uint32_t owner = clerk->config.shards[operation->shard];
 
-    return operation->suspect && owner != 0 && owner != operation->gid &&
-           clerk->held_by[operation->shard] != operation->gid;
+    return operation->suspect && owner != 0 && owner != operation->gid;
 }
 
 void clerk_call_config_changed(struct clerk *clerk, uint64_t now_ms)
@@ -322,6 +321,10 @@ void clerk_call_config_changed(struct clerk *clerk, uint64_t now_ms)
                 clerk_call_dispatch(operation, now_ms);
             }
         } else if (operation->state == OPERATION_CALLING && is_misdirected(operation)) {
+            /* It may have served the shard before it handed it over. */
+            if (clerk->held_by[operation->shard] == operation->gid) {
+                clerk->held_by[operation->shard] = 0;
+            }
             operation->redirecting = true;
             caller_cancel(clerk->caller, operation->call);
         }

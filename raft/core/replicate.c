@@ -195,7 +195,8 @@ static void send_heartbeat(struct raft *raft, struct progress *progress)
 }
 
 /* Streams what the follower does not have. When nothing is left to send that would carry it, tells
- * the commit index by an empty Append: at most once for each burst of commits. */
+ * the commit index by an empty Append: at most once for each burst of commits, and only once the
+ * follower is known to have the entries. Sent before that it might overtake them. */
 static void flush_replicate(struct raft *raft, struct progress *progress)
 {
     raft_index last = last_index_of(raft);
@@ -203,7 +204,7 @@ static void flush_replicate(struct raft *raft, struct progress *progress)
     while (progress->next_index <= last && !progress_is_full(progress, &raft->options)) {
         send_append(raft, progress, true);
     }
-    if (progress->gap_check || (progress->next_index > last && raft->commit_index == last &&
+    if (progress->gap_check || (progress->match_index == last && raft->commit_index == last &&
                                 progress->commit_sent < last)) {
         send_append(raft, progress, false);
     }

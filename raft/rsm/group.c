@@ -105,6 +105,7 @@ static void on_peer_message(struct group *group, const struct io_event *event)
         trace_warn(group->options.trace, "misdirected message from=%u to=%u link=%u", message.from,
                    message.to, event->peer.id);
     } else {
+        rsm_set_away(group, message.from, false);
         rsm_step_raft(group, &out);
     }
     raft_message_fini(&message);
@@ -116,6 +117,7 @@ static void on_peer_link(struct group *group, const struct io_event *event)
                                                                      : RAFT_EVENT_PEER_DOWN};
 
     out.peer = event->peer.id;
+    rsm_set_away(group, event->peer.id, event->type == IO_EVENT_PEER_DOWN);
     rsm_step_raft(group, &out);
 }
 

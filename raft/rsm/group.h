@@ -244,6 +244,8 @@ struct group {
     raft_id known_leader;
     bool was_candidate;
 
+    uint64_t away[SPEC_MAX_ID / 64 + 1]; /* bit by peer: its link is down */
+
     struct rsm_persist persist;
     struct rsm_proposals proposals;
     struct rsm_reads reads;
@@ -263,6 +265,11 @@ struct rsm_answer {
 };
 struct rsm_answer rsm_step_raft(struct group *group, struct raft_event *event);
 void rsm_begin_raft(struct group *group);
+
+/* A peer whose link is known to be down is sent nothing: the transport would drop it. Known until
+ * the link is up, or the peer is heard. */
+void rsm_set_away(struct group *group, raft_id peer, bool away);
+bool rsm_is_away(struct group *group, raft_id peer);
 
 /* The replica stops for good; only the first reason is told. */
 void rsm_halt(struct group *group, enum status status, const char *reason);

@@ -123,6 +123,10 @@ void rsm_persist_update(struct group *group, const struct raft_update *update)
 
 static void send_held(struct group *group, struct rsm_held *held)
 {
+    if (rsm_is_away(group, held->to)) {
+        buf_fini(&held->bytes);
+        return;
+    }
     group->stats.messages_sent++;
     group->world.net->ops->peer_send(group->world.net, group->options.group, held->to, held->class,
                                      &held->bytes);

@@ -23,12 +23,38 @@ static enum io_class message_class(const struct raft_message *message)
     return IO_NORMAL;
 }
 
+static uint64_t *away_word(struct group *group, raft_id peer)
+{
+    ASSERT(peer > 0 && peer <= SPEC_MAX_ID);
+    return &group->away[peer / 64];
+}
+
+void rsm_set_away(struct group *group, raft_id peer, bool away)
+{
+    uint64_t bit = 1ull << (peer % 64);
+
+    if (away) {
+        *away_word(group, peer) |= bit;
+    } else {
+        *away_word(group, peer) &= ~bit;
+    }
+}
+
+bool rsm_is_away(struct group *group, raft_id peer)
+{
+    return (*away_word(group, peer) >> (peer % 64)) & 1;
+}
+
 static void send_messages(struct group *group, struct raft_message *messages, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         struct buf bytes = {0};
 
         ASSERT(messages[i].to != group->options.raft.id);
+        if (rsm_is_away(group, messages[i].to)) {
+            raft_message_fini(&messages[i]);
+            continue;
+        }
         wire_encode_message(&messages[i], &bytes);
         group->stats.messages_sent++;
         group->world.net->ops->peer_send(group->world.net, group->options.group, messages[i].to,

@@ -206,10 +206,14 @@ static void concurrent_starts(void **state)
 
     (void)state;
     for (int attempt = 0; attempt < 5 && !success; attempt++) {
-        size_t leader = raft_cluster_check_leader(c);
         raft_term term, other;
         uint64_t numbers[5], first;
+        size_t leader;
 
+        if (attempt > 0) {
+            raft_cluster_sleep(c, 3000);
+        }
+        leader = raft_cluster_check_leader(c);
         if (!raft_cluster_submit_u64(c, leader, 1, &first, &term)) {
             continue;
         }
@@ -340,6 +344,9 @@ static void count(void **state)
     rpcs = raft_cluster_rpcs(c);
     assert_in_range(rpcs, 1, 30);
     for (int attempt = 0; attempt < 5 && !success; attempt++) {
+        if (attempt > 0) {
+            raft_cluster_sleep(c, 3000);
+        }
         success = count_burst(c, &rpcs);
     }
     assert_true(success);

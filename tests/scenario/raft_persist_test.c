@@ -160,30 +160,88 @@ static void figure8(void **state)
     raft_cluster_destroy(&c);
 }
 
+static bool was_applied(struct raft_cluster *c, uint64_t command)
+{
+    for (uint64_t number = 1; number <= raft_cluster_last_number(c); number++) {
+        struct slice applied = raft_cluster_command(c, number);
+        if (applied.len == 8 && get_u64(applied.data) == command) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One of several agreements that go on at once; all look every 20 ms, as raft_cluster_agree does.
+ */
+struct agreement {
+    uint64_t command, number;
+    uint64_t until_ms; /* submits anew then; 0: not yet submitted */
+    bool ended;
+};
+
+static void agreement_step(struct raft_cluster *c, struct agreement *agreement)
+{
+    uint64_t now_ms = world_now_ms(raft_cluster_world(c));
+    struct slice applied = raft_cluster_command(c, agreement->number);
+    raft_term term;
+
+    if (agreement->until_ms != 0 && applied.len == 8 &&
+        get_u64(applied.data) == agreement->command) {
+        agreement->ended = true;
+    }
+    for (size_t i = 0; i < 5 && !agreement->ended && now_ms >= agreement->until_ms; i++) {
+        if (raft_cluster_submit_u64(c, i, agreement->command, &agreement->number, &term)) {
+            agreement->until_ms = now_ms + 2000;
+        }
+    }
+}
+
+/* Until `serial` ended or, without one, all did. */
+static void agree_all(struct raft_cluster *c, struct agreement *parallel, size_t n,
+                      struct agreement *serial)
+{
+    uint64_t end_ms = world_now_ms(raft_cluster_world(c)) + 10000;
+    bool ended = false;
+
+    while (!ended) {
+        assert_true(world_now_ms(raft_cluster_world(c)) < end_ms);
+        ended = true;
+        for (size_t i = 0; i < n; i++) {
+            agreement_step(c, &parallel[i]);
+            ended &= parallel[i].ended;
+        }
+        if (serial != NULL) {
+            agreement_step(c, serial);
+            ended = serial->ended;
+        }
+        if (!ended) {
+            raft_cluster_sleep(c, 20);
+        }
+    }
+}
+
 static void unreliable_agree(void **state)
 {
     struct raft_cluster *c = cluster_of("UnreliableAgree", 5, true);
+    struct agreement parallel[49 * 4];
+    size_t n = 0;
 
     (void)state;
     for (uint64_t round = 1; round < 50; round++) {
-        /* Four at once, then one more: the four are submitted to whoever leads, without waiting. */
+        /* Four at once, then one more, which is waited for; the four go on meanwhile. */
+        struct agreement serial = {.command = round};
         for (uint64_t j = 0; j < 4; j++) {
-            size_t leader = 0;
-            uint64_t number;
-            raft_term term;
-            while (leader < 5 &&
-                   !raft_cluster_submit_u64(c, leader, 100 * round + j, &number, &term)) {
-                leader++;
-            }
-            if (leader == 5) {
-                raft_cluster_agree_u64(c, 100 * round + j, 1, true);
-            }
+            parallel[n++] = (struct agreement){.command = 100 * round + j};
         }
-        raft_cluster_agree_u64(c, round, 1, true);
+        agree_all(c, parallel, n, &serial);
     }
     raft_cluster_set_unreliable(c, false, false);
+    agree_all(c, parallel, n, NULL);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(was_applied(c, parallel[i].command));
+    }
     raft_cluster_agree_u64(c, 100, 5, true);
-    assert_in_range(raft_cluster_last_number(c), 50, 300);
+    assert_true(raft_cluster_last_number(c) >= 49 * 5 + 1);
     raft_cluster_destroy(&c);
 }
 
@@ -232,31 +290,59 @@ static void figure8_unreliable(void **state)
 /* A client that submits without end and remembers what it saw committed. */
 struct churn_client {
     uint64_t command, number; /* outstanding; command 0: none */
-    uint64_t until_ms;        /* gives up on it then */
+    size_t looks;             /* how often it looked for it in vain */
+    uint64_t next_ms;         /* does nothing before */
     uint64_t *committed;
     size_t n, capacity;
 };
 
-static void churn_step(struct raft_cluster *c, struct churn_client *client, uint64_t now_ms)
-{
-    raft_term term;
+static const uint64_t churn_pauses_ms[] = {10, 20, 50, 100, 200};
 
-    if (client->command != 0 && raft_cluster_applied(c, client->number) > 0) {
-        struct slice applied = raft_cluster_command(c, client->number);
-        if (applied.len == 8 && get_u64(applied.data) == client->command) {
+#define CHURN_LOOKS (sizeof(churn_pauses_ms) / sizeof(churn_pauses_ms[0]))
+
+static void churn_look(struct raft_cluster *c, struct churn_client *client, uint64_t now_ms)
+{
+    struct slice applied = raft_cluster_command(c, client->number);
+
+    if (applied.len == 8) { /* this one or another: it is settled */
+        if (get_u64(applied.data) == client->command) {
             MEM_GROW(client->committed, client->capacity, client->n + 1);
             client->committed[client->n++] = client->command;
         }
         client->command = 0;
-    }
-    if (client->command == 0 || now_ms >= client->until_ms) {
-        uint64_t command = draw(c, UINT64_MAX - 1) + 1;
+    } else if (client->looks == CHURN_LOOKS) {
         client->command = 0;
-        for (size_t i = 0; i < raft_cluster_size(c); i++) {
-            if (raft_cluster_submit_u64(c, i, command, &client->number, &term)) {
-                client->command = command;
-                client->until_ms = now_ms + 380; /* 10+20+50+100+200 ms of polling */
-            }
+    } else {
+        client->next_ms = now_ms + churn_pauses_ms[client->looks++];
+    }
+}
+
+static void churn_submit(struct raft_cluster *c, struct churn_client *client, size_t me,
+                         uint64_t now_ms)
+{
+    uint64_t command = draw(c, UINT64_MAX - 1) + 1;
+    raft_term term;
+
+    for (size_t i = 0; i < raft_cluster_size(c); i++) {
+        if (raft_cluster_submit_u64(c, i, command, &client->number, &term)) {
+            client->command = command;
+            client->looks = 0;
+        }
+    }
+    if (client->command == 0) {
+        client->next_ms = now_ms + 79 + 17 * me;
+    }
+}
+
+static void churn_step(struct raft_cluster *c, struct churn_client *client, size_t me)
+{
+    uint64_t now_ms = world_now_ms(raft_cluster_world(c));
+
+    while (now_ms >= client->next_ms) {
+        if (client->command != 0) {
+            churn_look(c, client, now_ms);
+        } else {
+            churn_submit(c, client, me, now_ms);
         }
     }
 }
@@ -267,9 +353,9 @@ static void churn_run(struct raft_cluster *c, struct churn_client *clients, uint
 
     while (world_now_ms(raft_cluster_world(c)) < end_ms) {
         for (size_t i = 0; i < 3; i++) {
-            churn_step(c, &clients[i], world_now_ms(raft_cluster_world(c)));
+            churn_step(c, &clients[i], i);
         }
-        raft_cluster_sleep(c, 10);
+        raft_cluster_sleep(c, 1);
     }
 }
 
@@ -288,17 +374,6 @@ static void churn_faults(struct raft_cluster *c)
     }
 }
 
-static bool was_applied(struct raft_cluster *c, uint64_t command)
-{
-    for (uint64_t number = 1; number <= raft_cluster_last_number(c); number++) {
-        struct slice applied = raft_cluster_command(c, number);
-        if (applied.len == 8 && get_u64(applied.data) == command) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void churn(const char *name, bool unreliable)
 {
     struct raft_cluster *c = cluster_of(name, 5, unreliable);
@@ -309,7 +384,7 @@ static void churn(const char *name, bool unreliable)
         churn_faults(c);
         churn_run(c, clients, 700);
     }
-    raft_cluster_sleep(c, 1000);
+    churn_run(c, clients, 1000);
     raft_cluster_set_unreliable(c, false, false);
     for (size_t i = 0; i < 5; i++) {
         raft_cluster_start(c, i);

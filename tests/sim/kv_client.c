@@ -114,6 +114,9 @@ static void on_end(void *context, const struct clerk_end *end)
     outcome->ended = true;
     outcome->status = end->status;
     outcome->end_us = world_now_us(pending->cluster->world);
+    if (outcome->end_us - outcome->start_us > pending->cluster->longest_us) {
+        pending->cluster->longest_us = outcome->end_us - outcome->start_us;
+    }
     buf_put_slice(&outcome->value, end->value);
     if (end->result != NULL) {
         outcome->result = *end->result;

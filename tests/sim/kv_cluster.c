@@ -9,6 +9,7 @@
 #include "shardkv/kv_server.h"
 #include "tests/sim/kv_cluster_internal.h"
 #include "tests/sim/server_nodes.h"
+#include "tests/sim/stats_line.h"
 
 #define ADMIN_TIMEOUT_MS 60000
 
@@ -91,9 +92,10 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
     if (cluster->options.n_shards == 0) {
         cluster->options.n_shards = SHARD_MIN_COUNT;
     }
-    cluster->world = world_create(options->seed);
+    cluster->world = world_create(stats_line_seed(options->seed));
     cluster->check = check_raft_create(cluster->world);
     cluster->check_shards = check_shards_create(cluster->world, cluster->check);
+    cluster->start_us = world_now_us(cluster->world);
     kv_cluster_set_unreliable(cluster, options->unreliable);
     world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
     add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
@@ -108,20 +110,39 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
     return cluster;
 }
 
+/* The requests of the groups' peers and clients count; the controllers', which the public suites of
+ * one group do not have, are told apart. */
+static void print_statistics(const struct kv_cluster *c)
+{
+    struct stats_line line = {.name = c->name,
+                              .us = world_now_us(c->world) - c->start_us,
+                              .peers = c->options.n_replicas,
+                              .bytes = world_counted(c->world)->bytes,
+                              .count = c->n_operations,
+                              .unit = "ops",
+                              .other_name = "controllers",
+                              .longest_us = c->longest_us};
+
+    for (size_t i = 0; i < world_node_count(c->world); i++) {
+        if (i < c->options.n_ctrlers) {
+            line.other_rpcs += world_issued_at(c->world, i);
+        } else {
+            line.rpcs += world_issued_at(c->world, i);
+        }
+    }
+    stats_line_print(&line);
+}
+
 void kv_cluster_destroy(struct kv_cluster **cluster)
 {
     struct kv_cluster *c = *cluster;
-    const struct world_counts *counts = world_counted(c->world);
 
     if (world_unexplained_halt(c->world) != NULL) {
         fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
         UNREACHABLE("a replica halted");
     }
     kv_client_destroy(&c->admin);
-    printf("%-34s %6.1f s %2zu peers %7llu RPCs %8llu client RPCs %10llu bytes %6llu ops\n",
-           c->name, (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n_replicas,
-           (unsigned long long)counts->rpcs, (unsigned long long)counts->client_rpcs,
-           (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
+    print_statistics(c);
     world_destroy(&c->world);
     check_shards_destroy(&c->check_shards);
     check_raft_destroy(&c->check);

@@ -14,6 +14,8 @@ struct kv_cluster {
     struct world *world;
     struct check_raft *check;
     struct check_shards *check_shards;
+    uint64_t start_us;
+    uint64_t longest_us; /* that an operation took: a shard was without service no longer */
     struct spec ctrlers;
     struct spec groups[KV_CLUSTER_MAX_GROUPS];
     struct kv_client *admin;

@@ -6,9 +6,16 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/check_raft.h"
+#include "tests/sim/stats_line.h"
 
 #define KIND_COMMAND 1
 #define KIND_COUNT   2
+
+/* As often as the suites allow, with the shipped election timeout. */
+#define HEARTBEAT_MS 100
+
+#define AGREE_POLL_MS    20
+#define AGREE_POLLING_MS 2000
 
 struct recorder {
     struct raft_cluster *cluster;
@@ -23,14 +30,32 @@ struct raft_cluster {
     struct raft_cluster_options options;
     struct world *world;
     struct check_raft *check;
+    uint64_t start_us;
     struct recorder *recorders[RAFT_CLUSTER_MAX]; /* NULL: not running */
     uint64_t last_count[RAFT_CLUSTER_MAX];        /* also of those that crashed */
     struct buf *commands; /* [number - 1]: what was applied, by whoever came first */
     size_t n_commands, capacity;
     size_t *leader_of_term; /* node + 1 by term; 0: none seen */
     size_t n_terms;
-    size_t next_submit; /* round-robin */
+    size_t next_submit;                    /* round-robin */
+    uint64_t n_gathered[RAFT_CLUSTER_MAX]; /* submitted in this instant: their turn has not ended */
 };
+
+void raft_cluster_end_turns(struct raft_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->options.n; i++) {
+        if (cluster->n_gathered[i] > 0) {
+            cluster->n_gathered[i] = 0;
+            world_kick(cluster->world, i);
+        }
+    }
+}
+
+static void run_ms(struct raft_cluster *cluster, uint64_t ms)
+{
+    raft_cluster_end_turns(cluster);
+    world_run_ms(cluster->world, ms);
+}
 
 /* ---- The recording service ---- */
 
@@ -133,6 +158,7 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     group_options_default(&options, parts->gid, parts->id, parts->seed);
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
     options.check_invariants = true;
+    options.raft.heartbeat_ms = HEARTBEAT_MS;
     options.trace = options.raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options.checkpoint_log_bytes = 400;
@@ -191,9 +217,10 @@ struct raft_cluster *raft_cluster_create(const char *name,
     ASSERT(options->n <= RAFT_CLUSTER_MAX);
     cluster->name = name;
     cluster->options = *options;
-    cluster->world = world_create(options->seed);
+    cluster->world = world_create(stats_line_seed(options->seed));
     cluster->check = check_raft_create(cluster->world);
     world_use_wal(cluster->world, options->use_wal);
+    cluster->start_us = world_now_us(cluster->world);
     raft_cluster_set_unreliable(cluster, options->unreliable, false);
     world_make_spec(cluster->world, 1, options->n, &spec);
     for (size_t i = 0; i < options->n; i++) {
@@ -208,15 +235,19 @@ struct raft_cluster *raft_cluster_create(const char *name,
 void raft_cluster_destroy(struct raft_cluster **cluster)
 {
     struct raft_cluster *c = *cluster;
-    const struct world_counts *counts = world_counted(c->world);
+    struct stats_line line = {.name = c->name,
+                              .us = world_now_us(c->world) - c->start_us,
+                              .peers = c->options.n,
+                              .rpcs = world_counted(c->world)->rpcs,
+                              .bytes = world_counted(c->world)->bytes,
+                              .count = c->n_commands,
+                              .unit = "commits"};
 
     if (world_unexplained_halt(c->world) != NULL) {
         fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
         UNREACHABLE("a replica halted");
     }
-    printf("%-34s %6.1f s %2zu peers %7llu RPCs %10llu bytes %5zu commits\n", c->name,
-           (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n,
-           (unsigned long long)counts->rpcs, (unsigned long long)counts->bytes, c->n_commands);
+    stats_line_print(&line);
     world_destroy(&c->world);
     check_raft_destroy(&c->check);
     for (size_t i = 0; i < c->n_commands; i++) {
@@ -245,6 +276,7 @@ void raft_cluster_connect(struct raft_cluster *cluster, size_t i)
 
 void raft_cluster_disconnect(struct raft_cluster *cluster, size_t i)
 {
+    raft_cluster_end_turns(cluster);
     world_connect(cluster->world, i, false);
 }
 
@@ -275,7 +307,7 @@ bool raft_cluster_is_running(const struct raft_cluster *cluster, size_t i)
 
 void raft_cluster_sleep(struct raft_cluster *cluster, uint64_t ms)
 {
-    world_run_ms(cluster->world, ms);
+    run_ms(cluster, ms);
 }
 
 void raft_cluster_set_unreliable(struct raft_cluster *cluster, bool unreliable, bool reordering)
@@ -307,7 +339,7 @@ size_t raft_cluster_check_leader(struct raft_cluster *cluster)
     for (int tries = 0; tries < 10; tries++) {
         size_t leader = NO_LEADER;
 
-        world_run_ms(cluster->world, rng_between(world_rng(cluster->world), 450, 549));
+        run_ms(cluster, rng_between(world_rng(cluster->world), 450, 549));
         for (size_t i = 0; i < cluster->options.n; i++) {
             if (is_up(cluster, i) && raft_cluster_leads(cluster, i) &&
                 (leader == NO_LEADER ||
@@ -370,20 +402,14 @@ bool raft_cluster_submit(struct raft_cluster *cluster, size_t i, struct slice co
                          uint64_t *number, raft_term *term)
 {
     struct recorder *recorder = cluster->recorders[i];
-    uint64_t before;
 
     if (recorder == NULL || !group_is_leader(recorder->group)) {
         return false;
     }
-    before = last_number_in_log(recorder);
     group_propose(recorder->group, command, 0, 0, forget, NULL);
-    world_kick(cluster->world, i);
-    if (cluster->recorders[i] != recorder) {
-        return false; /* it halted */
-    }
-    *number = last_number_in_log(recorder);
+    *number = last_number_in_log(recorder) + ++cluster->n_gathered[i];
     *term = raft_current_term(group_raft(recorder->group));
-    return *number == before + 1;
+    return true;
 }
 
 bool raft_cluster_submit_u64(struct raft_cluster *cluster, size_t i, uint64_t command,
@@ -416,18 +442,6 @@ uint64_t raft_cluster_last_number(const struct raft_cluster *cluster)
     return cluster->n_commands;
 }
 
-struct waiting {
-    const struct raft_cluster *cluster;
-    uint64_t number;
-    size_t n;
-};
-
-static bool enough_applied(void *context)
-{
-    const struct waiting *waiting = context;
-    return raft_cluster_applied(waiting->cluster, waiting->number) >= waiting->n;
-}
-
 /* One connected leader that takes the command; NO_LEADER if none does. */
 static size_t submit_to_any(struct raft_cluster *cluster, struct slice command, uint64_t *number)
 {
@@ -442,6 +456,23 @@ static size_t submit_to_any(struct raft_cluster *cluster, struct slice command, 
     return NO_LEADER;
 }
 
+/* The suites look every 20 ms, for up to 2 s; what commits at once costs them 20 ms, and so here.
+ */
+static bool poll_applied(struct raft_cluster *cluster, uint64_t number, struct slice command,
+                         size_t expected)
+{
+    uint64_t end_ms = world_now_ms(cluster->world) + AGREE_POLLING_MS;
+
+    while (world_now_ms(cluster->world) < end_ms) {
+        if (raft_cluster_applied(cluster, number) >= expected &&
+            slice_equal(raft_cluster_command(cluster, number), command)) {
+            return true;
+        }
+        run_ms(cluster, AGREE_POLL_MS);
+    }
+    return false;
+}
+
 uint64_t raft_cluster_agree(struct raft_cluster *cluster, struct slice command, size_t expected,
                             bool retry)
 {
@@ -451,16 +482,14 @@ uint64_t raft_cluster_agree(struct raft_cluster *cluster, struct slice command, 
         uint64_t number;
 
         if (submit_to_any(cluster, command, &number) != NO_LEADER) {
-            struct waiting waiting = {cluster, number, expected};
-            if (world_run_until(cluster->world, 2000, enough_applied, &waiting) &&
-                slice_equal(raft_cluster_command(cluster, number), command)) {
+            if (poll_applied(cluster, number, command, expected)) {
                 return number;
             }
             if (!retry) {
                 break;
             }
         } else {
-            world_run_ms(cluster->world, 50);
+            run_ms(cluster, 50);
         }
     }
     UNREACHABLE("failed to reach agreement");
@@ -477,13 +506,13 @@ uint64_t raft_cluster_agree_u64(struct raft_cluster *cluster, uint64_t command, 
 
 bool raft_cluster_wait(struct raft_cluster *cluster, uint64_t number, size_t n, raft_term term)
 {
-    struct waiting waiting = {cluster, number, n};
     uint64_t pause_ms = 10;
 
     for (int round = 0; round < 30; round++) {
-        if (world_run_until(cluster->world, pause_ms, enough_applied, &waiting)) {
+        if (raft_cluster_applied(cluster, number) >= n) {
             return true;
         }
+        run_ms(cluster, pause_ms);
         pause_ms = pause_ms < 1000 ? pause_ms * 2 : pause_ms;
         for (size_t i = 0; i < cluster->options.n; i++) {
             if (cluster->recorders[i] != NULL && raft_cluster_term(cluster, i) > term) {
@@ -507,7 +536,12 @@ uint64_t raft_cluster_max_log_bytes(const struct raft_cluster *cluster)
 
 uint64_t raft_cluster_rpcs(const struct raft_cluster *cluster)
 {
-    return world_counted(cluster->world)->rpcs;
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < cluster->options.n; i++) {
+        n += world_rpcs_at(cluster->world, i);
+    }
+    return n;
 }
 
 uint64_t raft_cluster_bytes(const struct raft_cluster *cluster)

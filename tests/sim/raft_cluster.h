@@ -57,9 +57,12 @@ bool raft_cluster_submit(struct raft_cluster *cluster, size_t i, struct slice co
                          uint64_t *number, raft_term *term);
 bool raft_cluster_submit_u64(struct raft_cluster *cluster, size_t i, uint64_t command,
                              uint64_t *number, raft_term *term);
-/* Agreement: submits round-robin until one accepts, waits up to 2 s until `expected` replicas
- * applied that very command, and again (if retry) for 10 s in all. Fails the test otherwise.
- * Returns the number. */
+/* Ends the turn of those that were given commands: what is submitted at one instant is one turn, as
+ * with a server that finds several requests in its inbox. Whatever lets time pass does it too. */
+void raft_cluster_end_turns(struct raft_cluster *cluster);
+/* Agreement: submits round-robin until one accepts, looks every 20 ms for up to 2 s
+ * whether `expected` replicas applied that very command, and again (if retry) for 10 s in all.
+ * Fails the test otherwise. Returns the number. */
 uint64_t raft_cluster_agree(struct raft_cluster *cluster, struct slice command, size_t expected,
                             bool retry);
 uint64_t raft_cluster_agree_u64(struct raft_cluster *cluster, uint64_t command, size_t expected,
@@ -74,7 +77,8 @@ struct slice raft_cluster_command(const struct raft_cluster *cluster, uint64_t n
 uint64_t raft_cluster_last_number(const struct raft_cluster *cluster);
 /* The largest Raft log of all disks, bytes. */
 uint64_t raft_cluster_max_log_bytes(const struct raft_cluster *cluster);
-uint64_t raft_cluster_rpcs(const struct raft_cluster *cluster); /* between replicas, in all */
+/* Requests that reached a replica: what the suites' Count test counts. */
+uint64_t raft_cluster_rpcs(const struct raft_cluster *cluster);
 uint64_t raft_cluster_bytes(const struct raft_cluster *cluster);
 
 #endif

@@ -288,6 +288,11 @@ uint64_t world_rpcs_at(const struct world *world, size_t node)
     return world->nodes[node]->rpcs;
 }
 
+uint64_t world_issued_at(const struct world *world, size_t node)
+{
+    return world->nodes[node]->issued;
+}
+
 struct rng *world_rng(struct world *world)
 {
     return &world->rng;

@@ -69,7 +69,7 @@ struct world_faults {
 struct world_counts {
     uint64_t rpcs; /* requests sent between replicas: votes, appends, heartbeats, snapshots */
     uint64_t client_rpcs; /* requests sent by clients and by servers as clients */
-    uint64_t bytes;       /* of all messages sent */
+    uint64_t bytes;       /* of requests sent and answers delivered, as the public suites count */
     uint64_t messages;
     uint64_t events;                                        /* delivered */
     uint64_t lost, duplicated, reordered, delayed, clogged; /* messages, by the faults */
@@ -227,6 +227,8 @@ void world_kick(struct world *world, size_t node);
 const struct world_counts *world_counted(const struct world *world);
 /* Requests that this replica was sent and got. */
 uint64_t world_rpcs_at(const struct world *world, size_t node);
+/* Requests that it sent to its peers, and that clients and other servers sent to it. */
+uint64_t world_issued_at(const struct world *world, size_t node);
 struct rng *world_rng(struct world *world);
 
 #endif

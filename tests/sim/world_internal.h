@@ -117,8 +117,8 @@ struct world_node {
     bool connected;
     struct trace trace;
     uint64_t wake_us;
-    uint32_t wake_slot; /* of its deadline in the queue */
-    uint64_t rpcs;
+    uint32_t wake_slot;             /* of its deadline in the queue */
+    uint64_t rpcs;                  /* requests that it got */
     uint8_t peers[SPEC_MAX_ID + 1]; /* numbers of the nodes of its group, by id */
 
     bool halting; /* it halted in the step that runs now: the process ends after it */
@@ -137,6 +137,7 @@ struct world_node {
     bool faulted; /* something was done to its disk in this life or since the last one */
     bool log_work_scheduled, state_work_scheduled;
     bool log_work_stuck, state_work_stuck; /* was due, waits for a stuck disk */
+    uint64_t issued;                       /* requests that it sent to peers, and others to it */
 };
 
 struct world_client {

@@ -61,8 +61,11 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
     (void)class;
     ASSERT(group == node->gid);
     world->counts.messages++;
-    world->counts.bytes += message->len;
     world->counts.rpcs += request;
+    node->issued += request;
+    if (request) {
+        world->counts.bytes += message->len;
+    }
     world_tell_sent(world, node->number, to, buf_slice(message));
     if (target == NULL || !world_can_send(world, node, target) ||
         (target->server != NULL && !world_admit(node, target)) ||
@@ -89,7 +92,11 @@ void world_on_peer_message(struct world *world, struct item *item)
         !world_can_send(world, world->nodes[item->owner], node)) {
         return;
     }
-    node->rpcs += is_request(&item->bytes);
+    if (is_request(&item->bytes)) {
+        node->rpcs++;
+    } else {
+        world->counts.bytes += item->bytes.len;
+    }
     event.peer.group = node->gid;
     event.peer.id = item->from;
     event.peer.message = buf_slice(&item->bytes);

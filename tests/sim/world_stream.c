@@ -76,6 +76,7 @@ void world_send_request(struct world *world, owner_id owner, size_t number, stru
 
     world->counts.messages++;
     world->counts.client_rpcs++;
+    node->issued++;
     world->counts.bytes += message->len;
     if (node->server == NULL || !request_passes(world, owner, node, stream->conn != 0)) {
         buf_fini(message);
@@ -124,7 +125,6 @@ void world_send_reply(struct world *world, struct world_node *node, io_conn conn
     uint64_t delay_us;
 
     world->counts.messages++;
-    world->counts.bytes += message->len;
     if (stream->conn != conn) {
         buf_fini(message);
         return;
@@ -153,6 +153,7 @@ void world_on_response(struct world *world, struct item *item)
         break_stream(world, item->owner, item->node, rng_below(&world->rng, UNREACHABLE_MAX_US));
         return;
     }
+    world->counts.bytes += item->bytes.len;
     if (item->owner >= WORLD_MAX_NODES) {
         size_t number = item->owner - WORLD_MAX_NODES;
         struct world_client *client = &world->clients[number];

@@ -184,6 +184,26 @@ static void a_dead_group_whose_shards_moved_is_left(void **state)
     assert_int_equal(story->ended.status, ST_OK);
 }
 
+/* The clerk was served by the old owner after the configuration had moved the shard; then the shard
+ * was handed over, and the old owner stopped for good. */
+static void a_dead_group_that_served_to_the_last_is_left(void **state)
+{
+    struct story *story = *state;
+
+    warm_up(story);
+    fake_move(&story->world, story->shard, 2, false);
+    refuse_once(story, 1, ST_WRONG_GROUP); /* makes the clerk read the configuration */
+    put(story, story->key, "before", 5000);
+    run(story, 5000);
+    assert_int_equal(story->ended.status, ST_OK);
+    story->world.holder[story->shard] = 2;
+    fault_group(story, 1, FAULT_UNREACHABLE);
+    put(story, story->key, "after", 5000);
+    run(story, 5000);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_int_equal(fake_times_applied(&story->world, "after"), 1);
+}
+
 static void a_shard_that_nobody_owns_is_waited_for(void **state)
 {
     struct story *story = *state;
@@ -529,6 +549,7 @@ int main(void)
         STORY(a_hand_over_that_takes_a_while_is_waited_for),
         STORY(while_the_old_owner_still_serves_it_is_asked_directly),
         STORY(a_dead_group_whose_shards_moved_is_left),
+        STORY(a_dead_group_that_served_to_the_last_is_left),
         STORY(a_shard_that_nobody_owns_is_waited_for),
         STORY(a_write_whose_group_cannot_be_reached_is_certainly_not_applied),
         STORY(without_a_controller_nothing_is_applied),

@@ -57,6 +57,28 @@ static void a_command_commits_and_everyone_learns_it_at_once(void **state)
     cores_destroy(cores);
 }
 
+/* The answer to what is on its way will carry the news anyway; sent at once it might overtake the
+ * entries, and be rejected. */
+static void the_commit_index_does_not_overtake_the_entries(void **state)
+{
+    struct cores *cores = cores_create(3, 11);
+
+    (void)state;
+    cores_elect(cores, 1);
+    cores_settle(cores);
+    cores_propose(cores, 1);
+    cores_persist(cores, 1);
+    cores_deliver_one(cores, RAFT_MESSAGE_APPEND, 1, 2);
+    cores_persist(cores, 2);
+    cores_deliver_one(cores, RAFT_MESSAGE_APPEND_REPLY, 2, 1); /* it is committed */
+    assert_int_equal(raft_commit_index(core_of(cores, 1)), raft_last_index(core_of(cores, 1)));
+    assert_int_equal(cores_count(cores, RAFT_MESSAGE_APPEND, 1, 2), 1); /* tells */
+    assert_int_equal(cores_count(cores, RAFT_MESSAGE_APPEND, 1, 3), 1); /* the entry, no more */
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 3)), raft_commit_index(core_of(cores, 1)));
+    cores_destroy(cores);
+}
+
 static void a_batch_is_one_append_a_follower(void **state)
 {
     struct cores *cores = cores_create(3, 2);
@@ -451,6 +473,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_command_commits_and_everyone_learns_it_at_once),
+        cmocka_unit_test(the_commit_index_does_not_overtake_the_entries),
         cmocka_unit_test(a_batch_is_one_append_a_follower),
         cmocka_unit_test(appends_are_split_by_bytes_and_bounded_in_flight),
         cmocka_unit_test(an_entry_larger_than_a_message_travels_alone),

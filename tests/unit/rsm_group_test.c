@@ -302,6 +302,28 @@ static void a_deposed_leader_serves_no_read(void **state)
     bench_destroy(&bench);
 }
 
+/* A message to a peer whose link is down would only be dropped: it is not made. */
+static void a_peer_that_is_away_is_sent_nothing(void **state)
+{
+    struct bench *bench = started(3, 71);
+    raft_id leader = bench_leader(bench);
+    uint32_t sent;
+
+    (void)state;
+    for (raft_id id = 1; id <= 3; id++) {
+        if (id != leader) {
+            bench_crash(bench, id, 0);
+        }
+    }
+    sent = bench_replica(bench, leader)->sent;
+    bench_run(bench, 3000); /* heartbeats, then it steps down and stands for election */
+    assert_int_equal(bench_replica(bench, leader)->sent, sent);
+    bench_start_all(bench);
+    assert_int_equal(bench_inc(bench), 1);
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +339,7 @@ int main(void)
         cmocka_unit_test(a_read_waits_until_its_index_is_applied),
         cmocka_unit_test(no_turn_applies_more_than_its_budget),
         cmocka_unit_test(a_deposed_leader_serves_no_read),
+        cmocka_unit_test(a_peer_that_is_away_is_sent_nothing),
     };
 
     return cmocka_run_group_tests_name("rsm_group", tests, NULL, NULL);

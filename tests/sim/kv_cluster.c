@@ -21,7 +21,9 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     options->check_invariants = true;
     options->trace = options->raft.trace = parts->trace;
     if (cluster->options.snapshots) {
-        options->checkpoint_log_bytes = 4000;
+        options->checkpoint_log_bytes = cluster->options.checkpoint_log_bytes != 0
+                                            ? cluster->options.checkpoint_log_bytes
+                                            : 4000;
         options->log_keep_bytes = 0;
     }
 }

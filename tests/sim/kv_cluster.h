@@ -23,7 +23,8 @@ struct kv_cluster_options {
     size_t n_replicas; /* of each group */
     uint32_t n_shards; /* 16 by default */
     bool unreliable;
-    bool snapshots; /* small checkpoints, compacted logs */
+    bool snapshots;                /* small checkpoints, compacted logs */
+    uint64_t checkpoint_log_bytes; /* with snapshots: 4000 by default */
     bool ctrlers_only;
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;

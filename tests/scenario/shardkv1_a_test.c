@@ -390,13 +390,14 @@ static void progress_join(void **state)
 /* ---- Clerks at work ---- */
 
 /* One or ten clerks for 20 s, while 8 groups join one by one and leave again; the history is
- * linearizable. */
-static void concurrent_clerks(const char *name, size_t n_clerks, bool unreliable)
+ * linearizable. pause_ms: between a clerk's operations, so that 20 s of them do not take minutes.
+ */
+static void concurrent_clerks(const char *name, size_t n_clerks, bool unreliable, uint64_t pause_ms)
 {
     struct kv_cluster *c = cluster_of(name, 1 + N_JOINING, unreliable);
     struct world *world = kv_cluster_world(c);
     struct kv_keys *keys = kv_keys_create(c, 5);
-    struct kv_clerks *clerks = kv_clerks_create(keys, n_clerks, 0);
+    struct kv_clerks *clerks = kv_clerks_create(keys, n_clerks, pause_ms);
     uint64_t start_ms = world_now_ms(world);
 
     join_groups(c, 1, N_JOINING);
@@ -411,25 +412,25 @@ static void concurrent_clerks(const char *name, size_t n_clerks, bool unreliable
 static void one_concurrent_clerk_reliable(void **state)
 {
     (void)state;
-    concurrent_clerks("OneConcurrentClerkReliable5A", 1, false);
+    concurrent_clerks("OneConcurrentClerkReliable5A", 1, false, 1);
 }
 
 static void many_concurrent_clerks_reliable(void **state)
 {
     (void)state;
-    concurrent_clerks("ManyConcurrentClerkReliable5A", 10, false);
+    concurrent_clerks("ManyConcurrentClerkReliable5A", 10, false, 5);
 }
 
 static void one_concurrent_clerk_unreliable(void **state)
 {
     (void)state;
-    concurrent_clerks("OneConcurrentClerkUnreliable5A", 1, true);
+    concurrent_clerks("OneConcurrentClerkUnreliable5A", 1, true, 0);
 }
 
 static void many_concurrent_clerks_unreliable(void **state)
 {
     (void)state;
-    concurrent_clerks("ManyConcurrentClerkUnreliable5A", 10, true);
+    concurrent_clerks("ManyConcurrentClerkUnreliable5A", 10, true, 0);
 }
 
 int main(void)

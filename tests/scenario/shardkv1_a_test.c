@@ -145,12 +145,8 @@ static uint64_t largest_state(const struct kv_cluster *c, size_t group)
  * put again, which does. A snapshot here is the state as the last checkpoint saved it. */
 static void delete_basic(void **state)
 {
-    struct kv_cluster_options options = {.n_ctrlers = 3,
-                                         .n_groups = 2,
-                                         .n_replicas = 3,
-                                         .snapshots = true,
-                                         .checkpoint_log_bytes = 10000,
-                                         .seed = 6000};
+    struct kv_cluster_options options = {
+        .n_ctrlers = 3, .n_groups = 2, .n_replicas = 3, .max_raft_state = 10000, .seed = 6000};
     struct kv_cluster *c = kv_cluster_create("DeleteBasic5A", &options);
     struct kv_keys *keys;
     uint64_t before, after;

@@ -111,6 +111,8 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
         cluster->options.n_shards = SHARD_MIN_COUNT;
     }
     cluster->world = world_create(options->seed);
+    cluster->check = check_raft_create(cluster->world);
+    cluster->check_shards = check_shards_create(cluster->world, cluster->check);
     kv_cluster_set_unreliable(cluster, options->unreliable);
     world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
     add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
@@ -135,11 +137,9 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
     struct kv_cluster *c = *cluster;
     const struct world_counts *counts = world_counted(c->world);
 
-    for (size_t i = 0; i < world_node_count(c->world); i++) {
-        if (world_halted(c->world, i) != NULL) {
-            fprintf(stderr, "node %zu halted: %s\n", i, world_halted(c->world, i));
-            UNREACHABLE("a replica halted");
-        }
+    if (world_unexplained_halt(c->world) != NULL) {
+        fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
+        UNREACHABLE("a replica halted");
     }
     kv_client_destroy(&c->admin);
     if (c->history != NULL) {
@@ -152,6 +152,8 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
            (unsigned long long)counts->rpcs, (unsigned long long)counts->client_rpcs,
            (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
     world_destroy(&c->world);
+    check_shards_destroy(&c->check_shards);
+    check_raft_destroy(&c->check);
     shard_config_fini(&c->config);
     mem_free(c);
     *cluster = NULL;

@@ -5,6 +5,7 @@
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/sim/check_raft.h"
 
 #define KIND_COMMAND 1
 #define KIND_COUNT   2
@@ -21,6 +22,7 @@ struct raft_cluster {
     const char *name;
     struct raft_cluster_options options;
     struct world *world;
+    struct check_raft *check;
     struct recorder *recorders[RAFT_CLUSTER_MAX]; /* NULL: not running */
     uint64_t last_count[RAFT_CLUSTER_MAX];        /* also of those that crashed */
     struct buf *commands; /* [number - 1]: what was applied, by whoever came first */
@@ -187,6 +189,8 @@ struct raft_cluster *raft_cluster_create(const char *name,
     cluster->name = name;
     cluster->options = *options;
     cluster->world = world_create(options->seed);
+    cluster->check = check_raft_create(cluster->world);
+    world_use_wal(cluster->world, options->use_wal);
     raft_cluster_set_unreliable(cluster, options->unreliable, false);
     world_make_spec(cluster->world, 1, options->n, &spec);
     for (size_t i = 0; i < options->n; i++) {
@@ -203,16 +207,15 @@ void raft_cluster_destroy(struct raft_cluster **cluster)
     struct raft_cluster *c = *cluster;
     const struct world_counts *counts = world_counted(c->world);
 
-    for (size_t i = 0; i < c->options.n; i++) {
-        if (world_halted(c->world, i) != NULL) {
-            fprintf(stderr, "replica %zu halted: %s\n", i + 1, world_halted(c->world, i));
-            UNREACHABLE("a replica halted");
-        }
+    if (world_unexplained_halt(c->world) != NULL) {
+        fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
+        UNREACHABLE("a replica halted");
     }
     printf("%-34s %6.1f s %2zu peers %7llu RPCs %10llu bytes %5zu commits\n", c->name,
            (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n,
            (unsigned long long)counts->rpcs, (unsigned long long)counts->bytes, c->n_commands);
     world_destroy(&c->world);
+    check_raft_destroy(&c->check);
     for (size_t i = 0; i < c->n_commands; i++) {
         buf_fini(&c->commands[i]);
     }
@@ -372,6 +375,9 @@ bool raft_cluster_submit(struct raft_cluster *cluster, size_t i, struct slice co
     before = last_number_in_log(recorder);
     group_propose(recorder->group, command, 0, 0, forget, NULL);
     world_kick(cluster->world, i);
+    if (cluster->recorders[i] != recorder) {
+        return false; /* it halted */
+    }
     *number = last_number_in_log(recorder);
     *term = raft_current_term(group_raft(recorder->group));
     return *number == before + 1;

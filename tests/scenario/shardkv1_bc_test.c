@@ -242,9 +242,11 @@ static void partition_round(struct partition *p)
 
 static void report(const struct partition *p, const char *name)
 {
-    printf("%s: %zu of %zu changes were made by who was cut off; settled at most %llu ms "
-           "later\n",
-           name, p->n_own, p->n_rounds, (unsigned long long)p->longest_ms);
+    printf(
+        "%s: %llu configurations; %zu of %zu changes were made by who was cut off; settled at most "
+        "%llu ms later\n",
+        name, (unsigned long long)latest_num(p->cluster), p->n_own, p->n_rounds,
+        (unsigned long long)p->longest_ms);
 }
 
 static void partition_recovery(const char *name, bool unreliable, bool reconnect, size_t rounds)

@@ -2,12 +2,15 @@
 #include "tests/sim/kv_cluster.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "shardctrler/ctrler_server.h"
 #include "shardkv/kv_server.h"
 #include "tests/sim/kv_cluster_internal.h"
+#include "tests/sim/linear.h"
+#include "tests/sim/mem_state.h"
 #include "tests/sim/server_nodes.h"
 #include "tests/sim/stats_line.h"
 
@@ -24,6 +27,13 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     if (cluster->options.snapshots) {
         options->checkpoint_log_bytes = 4000;
         options->log_keep_bytes = 0;
+    }
+    if (cluster->options.max_raft_state != 0 && parts->gid != 0) {
+        options->checkpoint_log_bytes = cluster->options.max_raft_state;
+        options->log_keep_bytes = 0;
+    }
+    if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS && parts->gid != 0) {
+        options->checkpoint_dirty_bytes = options->max_log_bytes = KV_NO_SNAPSHOTS;
     }
 }
 
@@ -82,6 +92,17 @@ static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct 
     }
 }
 
+/* Replicas 4 to 6 of group 0, whose SPEC names only each other: a cluster of its own. */
+static void add_second_ctrlers(struct kv_cluster *cluster)
+{
+    struct spec six;
+
+    world_make_spec(cluster->world, 0, 6, &six);
+    cluster->second_ctrlers = (struct spec){.n = 3};
+    memcpy(cluster->second_ctrlers.replicas, six.replicas + 3, 3 * sizeof(six.replicas[0]));
+    add_replicas(cluster, 0, &cluster->second_ctrlers, &ctrler_ops);
+}
+
 struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_options *options)
 {
     struct kv_cluster *cluster = mem_zalloc(sizeof(*cluster));
@@ -106,6 +127,11 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
             add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
         }
     }
+    if (options->second_ctrlers) {
+        ASSERT(options->n_ctrlers == 3);
+        add_second_ctrlers(cluster);
+    }
+    cluster->history = options->record ? history_create() : NULL;
     cluster->admin = kv_client_create(cluster);
     return cluster;
 }
@@ -142,6 +168,11 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
         UNREACHABLE("a replica halted");
     }
     kv_client_destroy(&c->admin);
+    if (c->history != NULL) {
+        linear_must_hold(c->history);
+        history_destroy(&c->history);
+    }
+    kv_cluster_forget_keys(c);
     print_statistics(c);
     world_destroy(&c->world);
     check_shards_destroy(&c->check_shards);
@@ -254,6 +285,51 @@ void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i)
 {
     for (size_t group = 0; group < cluster->options.n_groups; group++) {
         start_node(cluster, kv_cluster_node(cluster, group, i));
+    }
+}
+
+uint64_t kv_cluster_max_log_bytes(const struct kv_cluster *cluster)
+{
+    uint64_t most = 0;
+
+    for (size_t g = 0; g < cluster->options.n_groups; g++) {
+        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+            uint64_t bytes = world_log_bytes(cluster->world, kv_cluster_node(cluster, g, i));
+            most = bytes > most ? bytes : most;
+        }
+    }
+    return most;
+}
+
+static void check_no_snapshot(const struct kv_cluster *cluster, size_t node)
+{
+    struct group *group = world_group(cluster->world, node);
+    struct io_state_meta meta;
+
+    mem_state_meta(world_state(cluster->world, node), &meta);
+    ASSERT(meta.index == 0 && meta.checkpoint == 0);
+    buf_fini(&meta.extra);
+    ASSERT(world_state_bytes(cluster->world, node) == 0);
+    if (group != NULL) {
+        const struct group_stats *stats = group_statistics(group);
+        ASSERT(stats->checkpoints + stats->snapshots_sent + stats->snapshots_installed == 0);
+    }
+}
+
+void kv_cluster_check_limits(struct kv_cluster *cluster)
+{
+    uint64_t limit = cluster->options.max_raft_state, most = kv_cluster_max_log_bytes(cluster);
+
+    ASSERT(limit != 0);
+    if (limit < KV_NO_SNAPSHOTS && most > 8 * limit) {
+        fprintf(stderr, "%s: a log of %llu bytes, above 8 x %llu\n", cluster->name,
+                (unsigned long long)most, (unsigned long long)limit);
+        UNREACHABLE("the log was not compacted");
+    }
+    for (size_t g = 0; limit == KV_NO_SNAPSHOTS && g < cluster->options.n_groups; g++) {
+        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+            check_no_snapshot(cluster, kv_cluster_node(cluster, g, i));
+        }
     }
 }
 

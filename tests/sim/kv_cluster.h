@@ -10,9 +10,11 @@
 #include "client/clerk.h"
 #include "client/ctrler_clerk.h"
 #include "shardkv/kv_sm.h"
+#include "tests/sim/history.h"
 #include "tests/sim/world.h"
 
 #define KV_CLUSTER_MAX_GROUPS 10
+#define KV_NO_SNAPSHOTS       (1ull << 40) /* as max_raft_state: the suites' -1 */
 
 struct kv_cluster;
 struct kv_client;
@@ -24,7 +26,12 @@ struct kv_cluster_options {
     uint32_t n_shards; /* 16 by default */
     bool unreliable;
     bool snapshots; /* small checkpoints, compacted logs */
+    /* The suites' maxraftstate: a checkpoint, and a compaction, whenever so many bytes of log were
+     * applied. 0: as `snapshots` says. */
+    uint64_t max_raft_state;
+    bool record; /* every client's operations, in a history that must be linearizable at the end */
     bool ctrlers_only;
+    bool second_ctrlers; /* three more controllers, of whom the groups know nothing */
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;
     uint64_t seed;
@@ -54,6 +61,11 @@ void kv_cluster_start_group(struct kv_cluster *cluster, size_t group);
 void kv_cluster_stop_replica(struct kv_cluster *cluster, size_t i);
 void kv_cluster_start_replica(struct kv_cluster *cluster, size_t i);
 
+/* Fails the test if a replica of a group holds more log than 8 times max_raft_state; or, with
+ * KV_NO_SNAPSHOTS, if one took, sent or installed a snapshot or holds a byte of one. */
+void kv_cluster_check_limits(struct kv_cluster *cluster);
+uint64_t kv_cluster_max_log_bytes(const struct kv_cluster *cluster); /* of all groups' replicas */
+
 /* The state machine of replica i; NULL if it does not run. */
 const struct kv_sm *kv_cluster_sm(const struct kv_cluster *cluster, size_t group, size_t i);
 
@@ -72,6 +84,15 @@ const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_
 /* ---- Clients ---- */
 
 struct kv_client *kv_client_create(struct kv_cluster *cluster);
+/* One whose clerk believes the second controllers, and the administration of those. */
+struct kv_client *kv_client_create_astray(struct kv_cluster *cluster);
+void kv_client_join_now(struct kv_client *client, size_t group);
+/* Its operations are noted there from now on; NULL: nowhere. At first, in the cluster's history. */
+void kv_client_record(struct kv_client *client, struct history *history);
+/* Notes that the key holds this value now: how a history begins in the middle of a life. Nothing
+ * else may be going on with the key. */
+void kv_cluster_note(struct kv_cluster *cluster, struct history *history, const char *key,
+                     struct slice value);
 void kv_client_destroy(struct kv_client **client);
 struct clerk *kv_client_clerk(struct kv_client *client);
 size_t kv_client_number(const struct kv_client *client); /* in the world */
@@ -81,6 +102,7 @@ struct kv_outcome {
     bool ended;
     enum status status;
     struct buf value;
+    uint64_t version; /* get */
     struct kv_write_result result;
     uint64_t start_us, end_us;
 };
@@ -93,6 +115,10 @@ void kv_client_put(struct kv_client *client, const char *key, struct slice value
                    struct kv_outcome *outcome);
 void kv_client_append(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
                       struct kv_outcome *outcome);
+
+/* Puts the value if the condition holds: KV_IF_ABSENT, or KV_IF_VALUE equal to `old`. */
+void kv_client_cas(struct kv_client *client, const char *key, enum kv_condition_type type,
+                   struct slice old, struct slice value, uint64_t ms, struct kv_outcome *outcome);
 
 /* The same, run until they end; each must end OK within 60 s. */
 void kv_put_now(struct kv_client *client, const char *key, const char *value);

@@ -8,6 +8,8 @@
 
 #define KV_CLUSTER_MAX_KEYS 64
 
+struct key_number;
+
 struct kv_cluster {
     const char *name;
     struct kv_cluster_options options;
@@ -16,13 +18,17 @@ struct kv_cluster {
     struct check_shards *check_shards;
     uint64_t start_us;
     uint64_t longest_us; /* that an operation took: a shard was without service no longer */
-    struct spec ctrlers;
+    struct spec ctrlers, second_ctrlers;
     struct spec groups[KV_CLUSTER_MAX_GROUPS];
     struct kv_client *admin;
     struct shard_config config; /* the last one asked for */
     char keys[KV_CLUSTER_MAX_KEYS][16];
     uint64_t n_operations;
+    struct history *history; /* NULL: nothing is recorded */
+    struct key_number *key_numbers;
 };
+
+void kv_cluster_forget_keys(struct kv_cluster *cluster);
 
 struct ctrler_clerk *kv_client_admin(struct kv_client *client);
 

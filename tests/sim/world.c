@@ -121,11 +121,14 @@ void world_destroy(struct world **world)
 {
     struct world *w = *world;
 
+    /* All servers first: one that ends may still answer another. */
     for (size_t i = 0; i < w->n_nodes; i++) {
         if (w->nodes[i]->server != NULL) {
             world_tell_stopping(w, i);
             w->nodes[i]->ops->destroy(&w->nodes[i]->server);
         }
+    }
+    for (size_t i = 0; i < w->n_nodes; i++) {
         world_log_fini(w->nodes[i]);
         mem_state_destroy(&w->nodes[i]->state);
         world_room_fini(&w->nodes[i]->room);

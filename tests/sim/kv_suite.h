@@ -1,0 +1,42 @@
+/* kv_suite: the frame that the public key/value suites share: one group of replicas, a load, and
+ * three iterations with partitions or restarts of all servers, after each of which every key is
+ * read and the bounds on log and snapshots are checked.
+ *
+ * Here the group is a shardkv group that owns every shard.
+ */
+#ifndef TESTS_SIM_KV_SUITE_H
+#define TESTS_SIM_KV_SUITE_H
+
+#include "tests/sim/kv_load.h"
+
+#define KV_SUITE_ITERATIONS 3
+
+struct kv_scenario {
+    const char *name;
+    size_t clients, servers;
+    bool unreliable, restart, partition, snapshots, random_keys;
+};
+
+/* A group that owns every shard, the network as said, and a history that is checked at the end.
+ * snapshots: maxraftstate is 1000, else there are none. */
+struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unreliable,
+                                    bool snapshots);
+/* The iterations, of so long each; the load is finished, checked and released, and so is the
+ * cluster. Returns how many writes had an unknown end. */
+uint64_t kv_suite_run(struct kv_cluster *cluster, const struct kv_scenario *scenario,
+                      uint64_t iteration_ms, const struct kv_load_options *load);
+
+/* side[i]: where server i is. */
+void kv_suite_split(struct kv_cluster *cluster, size_t servers, const bool *side);
+void kv_suite_heal(struct kv_cluster *cluster, size_t servers);
+
+/* One client's operations, one after the other, in at most 33.3 ms each. */
+void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_options *load);
+/* A leader in a minority serves nobody; what was asked of it is served after the heal. */
+void kv_suite_one_partition(const char *name, bool unreliable);
+/* A replica that was away while the others' logs were compacted is brought back by a snapshot. */
+void kv_suite_snapshot_rpc(const char *name);
+/* 800 operations on one key leave a small log and a small snapshot. */
+void kv_suite_snapshot_size(const char *name);
+
+#endif

@@ -166,8 +166,8 @@ run_command() { # run_command DIR COMMAND...: its exit code; what it said is in 
     shift
     rm -rf "$dir/tmp"
     mkdir -p "$dir/tmp"
-    (cd "$dir/tmp" && TMPDIR=$dir/tmp exec timeout -k 5 "$limit" stdbuf -oL "$program" "$@") \
-        >"$dir/run.log" 2>&1 </dev/null || code=$?
+    (cd "$dir/tmp" && TMPDIR=$dir/tmp timeout -k 5 "$limit" stdbuf -oL "$program" "$@" || exit $?) \
+        >"$dir/run.log" 2>&1 </dev/null 9>&- || code=$?
     rm -rf "$dir/tmp"
     return $code
 }
@@ -181,7 +181,7 @@ function_of() { # the test function that failed, or was running at the end
 
 manner_of() { # manner_of CODE LOG: how it was caught
     local assertion
-    assertion=$(sed -n 's|^\([a-z_/]*\.[ch]\):[0-9]*: \([a-z_0-9]*\): assertion failed: .*|ASSERT in \1, \2|p' "$2" | head -n 1)
+    assertion=$(sed -n 's|^.*/src/\([a-z_/0-9]*\.[ch]\):[0-9]*: \([a-z_0-9]*\): assertion failed: .*|ASSERT in \1, \2|p' "$2" | head -n 1)
     case $1 in
     124 | 137) echo "timeout" ;;
     *) echo "${assertion:-$([ "$1" -ge 128 ] && echo crash || echo check)}" ;;
@@ -339,6 +339,7 @@ while read -r name; do tries "$name"; done <"$work/names" | LC_ALL=C sort -u >"$
 total=$(wc -l <"$work/names")
 [ "$jobs" -le "$total" ] || jobs=$total
 threads=$((($(nproc) + jobs - 1) / jobs))
+trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
 for ((i = 1; i <= jobs; i++)); do
     worker "$i" &
 done

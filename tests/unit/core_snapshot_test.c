@@ -244,6 +244,23 @@ static void a_snapshot_of_what_is_committed_is_answered_at_once(void **state)
     cores_destroy(cores);
 }
 
+/* The same when the log no longer holds the entry at its index. */
+static void a_snapshot_older_than_the_log_is_answered_at_once(void **state)
+{
+    struct cores *cores = with_one_far_behind(16, 20);
+
+    (void)state;
+    cores_run(cores, 500);
+    assert_int_equal(raft_first_index(core_of(cores, 3)), 23);
+    cores_drop_all(cores);
+    inject_chunk(cores, chunk_message(10, 2, 0, "old", false));
+    assert_int_equal(cores->nodes[3].n_stores, 0);
+    assert_int_equal(cores_count(cores, RAFT_MESSAGE_INSTALL_SNAPSHOT_REPLY, 3, 1), 1);
+    cores_run(cores, 500);
+    cores_assert_converged(cores);
+    cores_destroy(cores);
+}
+
 /* A log that already has the snapshot's last entry keeps what follows it: it only learns that all
  * up to there is committed. */
 static void a_log_that_holds_the_snapshots_entry_needs_none(void **state)
@@ -437,6 +454,7 @@ int main(void)
         cmocka_unit_test(a_damaged_chunk_is_not_stored),
         cmocka_unit_test(older_snapshots_and_foreign_chunks_are_refused),
         cmocka_unit_test(a_snapshot_of_what_is_committed_is_answered_at_once),
+        cmocka_unit_test(a_snapshot_older_than_the_log_is_answered_at_once),
         cmocka_unit_test(a_log_that_holds_the_snapshots_entry_needs_none),
         cmocka_unit_test(a_tail_of_another_history_is_discarded),
         cmocka_unit_test(a_crash_between_the_switch_and_the_reset_is_harmless),

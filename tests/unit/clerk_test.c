@@ -378,6 +378,14 @@ static void issued_at_is_what_was_heard_and_stays(void **state)
     run(story, 500);
     assert_int_equal(story->ended.status, ST_OK);
     assert_true(story->world.last_issued_at == heard);
+    /* A group whose clock is behind does not turn it back. */
+    heard = story->world.time;
+    story->world.time -= 9000;
+    for (int i = 0; i < 2; i++) {
+        put(story, story->key, "later", 1000);
+        run(story, 500);
+        assert_true(story->world.last_issued_at == heard);
+    }
 }
 
 static void a_broken_promise_about_order_is_told_in_acked_seq(void **state)

@@ -286,6 +286,33 @@ static void a_log_that_holds_the_snapshots_entry_needs_none(void **state)
     cores_destroy(cores);
 }
 
+/* A replica that was told nothing at its start, and whose first entries are compacted away. */
+static void a_snapshot_tells_the_configuration(void **state)
+{
+    struct cores *cores = cores_create_empty(3, 17);
+
+    (void)state;
+    for (raft_id id = 1; id <= 2; id++) {
+        cores_start(cores, id);
+        cores_persist(cores, id);
+    }
+    cores_elect(cores, 1);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(cores_propose(cores, 1), ST_OK);
+        cores_settle(cores);
+    }
+    cores_checkpoint(cores, 1);
+    cores_checkpoint(cores, 2);
+    cores->bootstrap.n = 0;
+    cores_start(cores, 3);
+    assert_int_equal(raft_latest_configuration(core_of(cores, 3))->n, 0);
+    cores_run(cores, 1000);
+    assert_int_equal(cores->nodes[3].snapshots_installed, 1);
+    assert_int_equal(raft_latest_configuration(core_of(cores, 3))->n, 3);
+    cores_assert_converged(cores);
+    cores_destroy(cores);
+}
+
 /* Replica 3 has a tail of another history at and beyond the snapshot's index: all of it goes. */
 static void a_tail_of_another_history_is_discarded(void **state)
 {
@@ -456,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_of_what_is_committed_is_answered_at_once),
         cmocka_unit_test(a_snapshot_older_than_the_log_is_answered_at_once),
         cmocka_unit_test(a_log_that_holds_the_snapshots_entry_needs_none),
+        cmocka_unit_test(a_snapshot_tells_the_configuration),
         cmocka_unit_test(a_tail_of_another_history_is_discarded),
         cmocka_unit_test(a_crash_between_the_switch_and_the_reset_is_harmless),
         cmocka_unit_test(the_log_behind_a_snapshot_in_flight_is_kept_for_a_bounded_time),

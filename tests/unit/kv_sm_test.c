@@ -111,6 +111,7 @@ static void a_mismatch_is_a_kept_result_too(void **state)
     assert_true(kv_write_result_decode(&reader, &result));
     assert_int_equal(result.status, ST_MISMATCH);
     assert_value(cluster, A, cluster->key, "old");
+    assert_int_equal(kv_sm_version(sm_of(cluster, A), S), 1); /* of what was written */
 }
 
 static void wrong_group_leaves_sessions_untouched_and_tells_the_owner(void **state)

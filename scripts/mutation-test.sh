@@ -325,6 +325,22 @@ update_readme() {
     cp "$work/README.md" "$mutations/README.md"
 }
 
+# Ends the workers with all that they started: by descent from this very process, never by name.
+end_tree() {
+    local child
+    for child in $(pgrep -P "$1"); do
+        end_tree "$child"
+    done
+    kill "$1" 2>/dev/null || true
+}
+
+stop_workers() {
+    local child
+    for child in $(jobs -p); do
+        end_tree "$child"
+    done
+}
+
 # ---- All of it ----
 
 check_all
@@ -339,7 +355,7 @@ while read -r name; do tries "$name"; done <"$work/names" | LC_ALL=C sort -u >"$
 total=$(wc -l <"$work/names")
 [ "$jobs" -le "$total" ] || jobs=$total
 threads=$((($(nproc) + jobs - 1) / jobs))
-trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
+trap 'stop_workers; exit 130' INT TERM
 for ((i = 1; i <= jobs; i++)); do
     worker "$i" &
 done

@@ -326,12 +326,13 @@ update_readme() {
 }
 
 # Ends the workers with all that they started: by descent from this very process, never by name.
-end_tree() {
-    local child
-    for child in $(pgrep -P "$1"); do
+end_tree() { # the parent first, or it would go on with its next step
+    local child children
+    children=$(pgrep -P "$1")
+    kill "$1" 2>/dev/null || true
+    for child in $children; do
         end_tree "$child"
     done
-    kill "$1" 2>/dev/null || true
 }
 
 stop_workers() {

@@ -178,6 +178,32 @@ static void many_silent_tries_stay_unknown_when_the_first_are_forgotten(void **s
     assert_int_equal(story->ended.status, ST_UNKNOWN);
 }
 
+/* Whatever became of the others: the first may have been applied. */
+static void a_forgotten_try_stays_unknown_when_all_the_others_were_refused(void **state)
+{
+    struct story *story = *state;
+
+    story->world.leader[0] = 0;
+    for (uint32_t id = 1; id <= 3; id++) {
+        set_fault(story, id, FAULT_SILENT, 0);
+    }
+    start(story, false, 25000);
+    fake_run(&story->world, story->world.now + 10);
+    assert_int_equal(requests(story), 1);
+    for (uint32_t id = 1; id <= 3; id++) {
+        set_fault(story, id, FAULT_SLOW, 0);
+        replica(story, id)->slow_ms = 9500;
+    }
+    fake_run(&story->world, story->world.now + 11000);
+    assert_in_range(requests(story), 10, 13);
+    for (uint32_t id = 1; id <= 3; id++) {
+        refuse(story, id, ST_NOT_LEADER, 0, 0);
+    }
+    fake_run(&story->world, story->world.now + 15000);
+    assert_int_equal(story->ended.times, 1);
+    assert_int_equal(story->ended.status, ST_UNKNOWN);
+}
+
 static void a_restarted_server_is_not_blamed_for_tries_on_its_new_connection(void **state)
 {
     struct story *story = *state;
@@ -239,6 +265,7 @@ int main(void)
         STORY(a_server_that_does_not_know_the_end_leaves_it_unknown),
         STORY(an_answer_that_means_nothing_leaves_it_unknown),
         STORY(many_silent_tries_stay_unknown_when_the_first_are_forgotten),
+        STORY(a_forgotten_try_stays_unknown_when_all_the_others_were_refused),
         STORY(a_restarted_server_is_not_blamed_for_tries_on_its_new_connection),
         STORY(a_broken_connection_is_not_blamed_on_what_was_sent_since),
     };

@@ -216,6 +216,40 @@ static void answers_of_another_term_or_kind_do_not_count(void **state)
     cores_destroy(cores);
 }
 
+/* Delivers a granted vote or pre-vote from 2 to 1. */
+static void grant(struct cores *cores, raft_term term, bool pre_vote)
+{
+    struct raft_message yes = {.type = RAFT_MESSAGE_VOTE_REPLY, .from = 2, .to = 1, .term = term};
+
+    yes.vote_reply = (struct raft_vote_reply){.granted = true, .pre_vote = pre_vote};
+    cores_inject(cores, &yes);
+    cores_deliver_one(cores, RAFT_MESSAGE_VOTE_REPLY, 2, 1);
+}
+
+/* The vote that it was given when it stood last time: for that term, and no other. */
+static void a_late_vote_for_an_earlier_candidacy_does_not_count(void **state)
+{
+    struct cores *cores = cores_create(3, 16);
+    struct raft *raft = core_of(cores, 1);
+
+    (void)state;
+    for (raft_term term = 2; term <= 3; term++) {
+        cores_timeout(cores, 1);
+        cores_drop_all(cores);
+        assert_int_equal(raft_role(raft), RAFT_PRE_CANDIDATE);
+        grant(cores, term, true);
+        assert_int_equal(raft_role(raft), RAFT_CANDIDATE);
+        cores_persist(cores, 1);
+        cores_drop_all(cores);
+    }
+    assert_true(raft_current_term(raft) == 3);
+    grant(cores, 2, false);
+    assert_int_equal(raft_role(raft), RAFT_CANDIDATE);
+    grant(cores, 3, false);
+    assert_int_equal(raft_role(raft), RAFT_LEADER);
+    cores_destroy(cores);
+}
+
 static void a_leader_and_a_candidate_yield_to_a_higher_term(void **state)
 {
     struct cores *cores = cores_create(3, 9);
@@ -263,7 +297,7 @@ static void only_a_leader_or_a_granted_vote_resets_the_timer(void **state)
     struct raft_message good = vote_request(2, 1, 6, 9, 5);
 
     (void)state;
-    cores->now_ms += 100;
+    cores->now_ms = deadline - 1;
     cores_inject(cores, &behind);
     cores_deliver_one(cores, 0, 2, 1);
     assert_int_equal(raft_next_deadline_ms(core_of(cores, 1)), deadline);
@@ -345,6 +379,7 @@ int main(void)
         cmocka_unit_test(an_own_vote_does_not_count_by_an_earlier_write),
         cmocka_unit_test(a_candidate_that_loses_steps_back_and_tries_again),
         cmocka_unit_test(answers_of_another_term_or_kind_do_not_count),
+        cmocka_unit_test(a_late_vote_for_an_earlier_candidacy_does_not_count),
         cmocka_unit_test(a_leader_and_a_candidate_yield_to_a_higher_term),
         cmocka_unit_test(a_deposed_leader_learns_it_from_the_answer),
         cmocka_unit_test(only_a_leader_or_a_granted_vote_resets_the_timer),

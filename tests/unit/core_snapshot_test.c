@@ -244,6 +244,23 @@ static void a_snapshot_of_what_is_committed_is_answered_at_once(void **state)
     cores_destroy(cores);
 }
 
+/* The same when the log no longer holds the entry at its index. */
+static void a_snapshot_older_than_the_log_is_answered_at_once(void **state)
+{
+    struct cores *cores = with_one_far_behind(16, 20);
+
+    (void)state;
+    cores_run(cores, 500);
+    assert_int_equal(raft_first_index(core_of(cores, 3)), 23);
+    cores_drop_all(cores);
+    inject_chunk(cores, chunk_message(10, 2, 0, "old", false));
+    assert_int_equal(cores->nodes[3].n_stores, 0);
+    assert_int_equal(cores_count(cores, RAFT_MESSAGE_INSTALL_SNAPSHOT_REPLY, 3, 1), 1);
+    cores_run(cores, 500);
+    cores_assert_converged(cores);
+    cores_destroy(cores);
+}
+
 /* A log that already has the snapshot's last entry keeps what follows it: it only learns that all
  * up to there is committed. */
 static void a_log_that_holds_the_snapshots_entry_needs_none(void **state)
@@ -266,6 +283,33 @@ static void a_log_that_holds_the_snapshots_entry_needs_none(void **state)
     assert_int_equal(cores->nodes[3].n_stores, 0);
     assert_int_equal(raft_commit_index(core_of(cores, 3)), 3);
     assert_int_equal(raft_last_index(core_of(cores, 3)), 4); /* the tail stays */
+    cores_destroy(cores);
+}
+
+/* A replica that was told nothing at its start, and whose first entries are compacted away. */
+static void a_snapshot_tells_the_configuration(void **state)
+{
+    struct cores *cores = cores_create_empty(3, 17);
+
+    (void)state;
+    for (raft_id id = 1; id <= 2; id++) {
+        cores_start(cores, id);
+        cores_persist(cores, id);
+    }
+    cores_elect(cores, 1);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(cores_propose(cores, 1), ST_OK);
+        cores_settle(cores);
+    }
+    cores_checkpoint(cores, 1);
+    cores_checkpoint(cores, 2);
+    cores->bootstrap.n = 0;
+    cores_start(cores, 3);
+    assert_int_equal(raft_latest_configuration(core_of(cores, 3))->n, 0);
+    cores_run(cores, 1000);
+    assert_int_equal(cores->nodes[3].snapshots_installed, 1);
+    assert_int_equal(raft_latest_configuration(core_of(cores, 3))->n, 3);
+    cores_assert_converged(cores);
     cores_destroy(cores);
 }
 
@@ -437,7 +481,9 @@ int main(void)
         cmocka_unit_test(a_damaged_chunk_is_not_stored),
         cmocka_unit_test(older_snapshots_and_foreign_chunks_are_refused),
         cmocka_unit_test(a_snapshot_of_what_is_committed_is_answered_at_once),
+        cmocka_unit_test(a_snapshot_older_than_the_log_is_answered_at_once),
         cmocka_unit_test(a_log_that_holds_the_snapshots_entry_needs_none),
+        cmocka_unit_test(a_snapshot_tells_the_configuration),
         cmocka_unit_test(a_tail_of_another_history_is_discarded),
         cmocka_unit_test(a_crash_between_the_switch_and_the_reset_is_harmless),
         cmocka_unit_test(the_log_behind_a_snapshot_in_flight_is_kept_for_a_bounded_time),

@@ -29,6 +29,7 @@ static void a_group_that_left_stays_listed_while_it_may_hold_shards(void **state
     ctrler_machine_leave_one(machine, 1);
     assert_false(group(machine, 1)->member);
     assert_int_equal(group(machine, 1)->joined_at, 1);
+    assert_refused(ctrler_machine_move(machine, 0, 1), ST_NO_GROUP, CTRLER_REASON_NOT_MEMBER);
     /* Nobody has confirmed its shards: it stays, whatever else happens. */
     ctrler_machine_move(machine, 0, 2);
     ctrler_machine_join_one(machine, 3, 0);

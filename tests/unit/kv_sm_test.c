@@ -111,6 +111,7 @@ static void a_mismatch_is_a_kept_result_too(void **state)
     assert_true(kv_write_result_decode(&reader, &result));
     assert_int_equal(result.status, ST_MISMATCH);
     assert_value(cluster, A, cluster->key, "old");
+    assert_int_equal(kv_sm_version(sm_of(cluster, A), S), 1); /* of what was written */
 }
 
 static void wrong_group_leaves_sessions_untouched_and_tells_the_owner(void **state)
@@ -204,6 +205,94 @@ static void a_shard_moves_with_its_sessions(void **state)
     settle(cluster);
     check_data(cluster, A, S);
     assert_gone(cluster, B, S);
+}
+
+static void nothing_is_left_of_a_shard_that_was_let_go(void **state)
+{
+    struct cluster *cluster = *state;
+    uint64_t range;
+
+    give(cluster, S, A);
+    write_data(cluster, A, S);
+    range = kv_sm_shard(sm_of(cluster, A), S)->range;
+    assert_true(mem_state_range_keys(cluster->groups[A].replicas[0].memory, range) > 12);
+    give(cluster, S, B);
+    settle(cluster);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(mem_state_range_keys(cluster->groups[A].replicas[i].memory, range), 0);
+    }
+}
+
+/* Otherwise a checkpoint or a snapshot in the middle of a copy would lose what has arrived. */
+static void what_is_staged_is_part_of_the_state(void **state)
+{
+    struct cluster *cluster = *state;
+    const struct shard_copy *copy;
+    uint64_t *ranges = NULL;
+    size_t n = 0, capacity = 0;
+    bool found = false;
+
+    give(cluster, S, A);
+    write_data(cluster, A, S);
+    give(cluster, S, B);
+    copy = &kv_sm_shard(sm_of(cluster, B), S)->copy;
+    while (copy->next_piece < 2) {
+        assert_true(step(cluster));
+    }
+    kv_sm_ranges(sm_of(cluster, B), &ranges, &n, &capacity);
+    for (size_t i = 0; i < n; i++) {
+        found |= ranges[i] == copy->range;
+    }
+    assert_true(found);
+    mem_free(ranges);
+}
+
+/* Stages one record at B, as a piece of a copy of its own making. */
+static void stage(struct cluster *cluster, uint64_t piece, uint64_t version, const char *text)
+{
+    struct kv_command command = {.kind = KV_COMMAND_CHUNK, .shard = S, .num = 2};
+    struct buf body = {0}, record = {0};
+
+    kv_record_put_header(&record, version);
+    buf_put_slice(&record, slice_text(text));
+    buf_put_bytes(&body, slice_text(key_in(cluster, S, 0)));
+    buf_put_bytes(&body, buf_slice(&record));
+    command.chunk.copy_id = 77;
+    command.chunk.piece = piece;
+    command.chunk.kind = PROTO_PIECE_RECORDS;
+    command.chunk.body = buf_slice(&body);
+    command.chunk.cursor = slice_text("somewhere");
+    assert_int_equal(apply(cluster, B, &command), ST_OK);
+    buf_fini(&record);
+    buf_fini(&body);
+}
+
+static void assert_staged(struct cluster *cluster, const char *expected)
+{
+    struct io_state *state = mem_state_io(cluster->groups[B].replicas[0].memory);
+    struct buf memory = {0};
+    struct kv_record record;
+
+    assert_int_equal(kv_ops_read(state, kv_sm_shard(sm_of(cluster, B), S)->copy.range,
+                                 slice_text(key_in(cluster, S, 0)), &memory, &record),
+                     ST_OK);
+    assert_true(slice_equal(record.value, slice_text(expected)));
+    buf_fini(&memory);
+}
+
+static void a_staged_record_gives_way_to_a_higher_version_only(void **state)
+{
+    struct cluster *cluster = *state;
+
+    give(cluster, S, A);
+    give(cluster, S, B);
+    stage(cluster, 0, 5, "fifth");
+    stage(cluster, 1, 3, "third");
+    assert_staged(cluster, "fifth");
+    stage(cluster, 2, 5, "fifth again");
+    assert_staged(cluster, "fifth");
+    stage(cluster, 3, 6, "sixth");
+    assert_staged(cluster, "sixth");
 }
 
 /* The stories below, each a list of configurations for some shards; where they end. */
@@ -460,6 +549,9 @@ int main(void)
         STORY(a_key_of_another_shard_is_invalid_and_touches_nothing),
         STORY(a_full_session_table_raises_the_stamp_floor),
         STORY(a_shard_moves_with_its_sessions),
+        STORY(nothing_is_left_of_a_shard_that_was_let_go),
+        STORY(what_is_staged_is_part_of_the_state),
+        STORY(a_staged_record_gives_way_to_a_higher_version_only),
         cmocka_unit_test(every_story_ends_well),
         cmocka_unit_test(every_story_ends_well_whatever_is_repeated_and_wherever_leaders_change),
         cmocka_unit_test(a_replica_that_restores_after_every_command_stays_equal),

@@ -265,6 +265,37 @@ static void a_state_behind_the_log_is_damage(void **state)
     bench_destroy(&bench);
 }
 
+/* The log still begins before it, but says that a later one was durable. */
+static void a_state_older_than_a_durable_checkpoint_is_damage(void **state)
+{
+    struct bench *bench = bench_create(1, 21);
+    struct bench_replica *replica = bench_replica(bench, 1);
+    struct mem_state *older = mem_state_create(GROUP), *whole = replica->state;
+    struct buf extra = {0};
+    raft_term term;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 500;
+    bench_start_all(bench);
+    for (int64_t i = 1; i <= 50; i++) {
+        bench_inc(bench);
+    }
+    term = raft_current_term(group_raft(replica->group));
+    assert_int_equal(raft_first_index(group_raft(replica->group)), 1);
+    bench_crash(bench, 1, 0);
+    set_extra(bench, 100, &extra);
+    replica->state = older; /* somebody put a copy of it back */
+    set_state(bench, 1, 10, term, 8, buf_slice(&extra));
+    assert_int_equal(bench_try_start(bench, 1), ST_CORRUPT);
+    assert_null(replica->group);
+    replica->state = whole;
+    bench_start(bench, 1);
+    assert_int_equal(bench_inc(bench), 51);
+    buf_fini(&extra);
+    mem_state_destroy(&older);
+    bench_destroy(&bench);
+}
+
 static void damaged_extra_bytes_are_noticed(void **state)
 {
     struct bench *bench = checkpointing(1, 10, 100000);
@@ -319,6 +350,7 @@ int main(void)
         cmocka_unit_test(a_state_ahead_of_the_log_begins_the_log_anew),
         cmocka_unit_test(a_state_of_another_term_voids_the_log),
         cmocka_unit_test(a_state_behind_the_log_is_damage),
+        cmocka_unit_test(a_state_older_than_a_durable_checkpoint_is_damage),
         cmocka_unit_test(damaged_extra_bytes_are_noticed),
         cmocka_unit_test(entry_headers_are_checked),
     };

@@ -236,21 +236,17 @@ static void the_switch_waits_for_a_running_checkpoint(void **state)
     bench_destroy(&lag.bench);
 }
 
-/* While the state is being switched another leader brings, from its longer log, the entries up to
- * the snapshot and beyond: none is applied to the old state, and those beyond survive the switch.
- */
-static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
+/* The leader alone keeps no log behind its checkpoints: whoever follows it brings entries where it
+ * would send a snapshot. Nobody has missed anything yet. */
+static struct lag lag_start_with_long_log(uint64_t seed)
 {
-    struct lag lag = {.bench = bench_create(3, 15)};
+    struct lag lag = {.bench = bench_create(3, seed)};
     struct group_options *options = bench_options(lag.bench);
-    struct bench_replica *victim, *keeper;
-    raft_index before;
 
-    (void)state;
     options->checkpoint_log_bytes = 1000;
     bench_start_all(lag.bench);
     lag.leader = bench_leader(lag.bench);
-    bench_crash(lag.bench, lag.leader, 0); /* it alone will keep no log behind its checkpoints */
+    bench_crash(lag.bench, lag.leader, 0);
     options->log_keep_bytes = 0;
     bench_start(lag.bench, lag.leader);
     for (int i = 0; i < 20 && bench_leader(lag.bench) != lag.leader; i++) {
@@ -259,8 +255,29 @@ static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
     }
     assert_int_equal(bench_leader(lag.bench), lag.leader);
     lag.victim = bench_other(lag.bench, lag.leader);
-    victim = bench_replica(lag.bench, lag.victim);
-    keeper = bench_replica(lag.bench, 6 - lag.leader - lag.victim);
+    return lag;
+}
+
+/* The one of the three that neither leads nor lags takes over. */
+static void keeper_takes_over(struct lag *lag)
+{
+    bench_replica(lag->bench, lag->leader)->cut = true;
+    assert_int_equal(bench_leader(lag->bench), 6 - lag->leader - lag->victim);
+    for (int i = 0; i < 10; i++) {
+        lag->counter = bench_inc(lag->bench); /* the victim's vote and log are needed, and there */
+    }
+}
+
+/* While the state is being switched another leader brings, from its longer log, the entries up to
+ * the snapshot and beyond: none is applied to the old state, and those beyond survive the switch.
+ */
+static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
+{
+    struct lag lag = lag_start_with_long_log(15);
+    struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
+    raft_index before;
+
+    (void)state;
     victim->cut = true;
     for (int i = 0; i < 100; i++) {
         lag.counter = bench_inc(lag.bench);
@@ -272,17 +289,46 @@ static void nothing_is_applied_to_a_state_about_to_be_replaced(void **state)
     }
     assert_int_equal(mem_state_n_work(victim->state), 1); /* the whole snapshot in one chunk */
     before = group_applied_index(victim->group);
-    bench_replica(lag.bench, lag.leader)->cut = true;
-    assert_int_equal(bench_leader(lag.bench), keeper->id);
-    for (int i = 0; i < 10; i++) {
-        lag.counter = bench_inc(lag.bench); /* the victim's vote and log are needed, and there */
-    }
+    keeper_takes_over(&lag);
     assert_true(group_applied_index(victim->group) == before);
     assert_true(raft_commit_index(group_raft(victim->group)) > before);
     victim->hold_state = false;
     bench_replica(lag.bench, lag.leader)->cut = false;
     assert_caught_up(&lag);
     assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 1);
+    bench_destroy(&lag.bench);
+}
+
+/* The same while the switch still waits for a checkpoint: the state gets to the snapshot by itself,
+ * and is not replaced by something that is not newer. */
+static void a_waiting_switch_that_the_log_overtook_is_called_off(void **state)
+{
+    struct lag lag = lag_start_with_long_log(18);
+    struct bench_replica *victim = bench_replica(lag.bench, lag.victim);
+    raft_index before;
+
+    (void)state;
+    victim->hold_state = true;
+    for (int i = 0; i < 500 && mem_state_n_work(victim->state) == 0; i++) {
+        lag.counter = bench_inc(lag.bench);
+    }
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* the checkpoint */
+    victim->cut = true;
+    for (int i = 0; i < 100; i++) {
+        lag.counter = bench_inc(lag.bench);
+    }
+    victim->cut = false;
+    bench_run(lag.bench, 500);
+    assert_int_equal(stats(&lag, lag.leader)->snapshots_sent, 1);
+    assert_int_equal(mem_state_n_work(victim->state), 1); /* still alone */
+    before = group_applied_index(victim->group);
+    keeper_takes_over(&lag);
+    bench_run(lag.bench, 100);
+    assert_true(group_applied_index(victim->group) > before);
+    victim->hold_state = false;
+    bench_replica(lag.bench, lag.leader)->cut = false;
+    assert_caught_up(&lag);
+    assert_int_equal(stats(&lag, lag.victim)->snapshots_installed, 0);
     bench_destroy(&lag.bench);
 }
 
@@ -473,6 +519,7 @@ int main(void)
         cmocka_unit_test(installed_is_told_only_when_the_log_is_reset),
         cmocka_unit_test(the_switch_waits_for_a_running_checkpoint),
         cmocka_unit_test(nothing_is_applied_to_a_state_about_to_be_replaced),
+        cmocka_unit_test(a_waiting_switch_that_the_log_overtook_is_called_off),
         cmocka_unit_test(no_checkpoint_of_a_state_about_to_be_replaced),
         cmocka_unit_test(the_log_behind_a_snapshot_in_flight_is_kept),
         cmocka_unit_test(an_abandoned_transfer_lets_the_log_go),

@@ -134,12 +134,58 @@ static void a_full_disk_ends_a_transfer_and_not_the_store(void **state)
     kit_fini(&source);
 }
 
+/* The end of a snapshot that can't be written: the pointer still names the old state. */
+static void a_failed_switch_leaves_the_old_state(void **state)
+{
+    struct rlimit before, tight;
+    struct kit kit, source;
+    struct stream stream = {0};
+    char value[2000];
+
+    (void)state;
+    kit_init(&kit);
+    kit_open(&kit);
+    kit_put(&kit, 0, "kept", "value");
+    kit_checkpoint(&kit, 10, NULL, 0);
+    kit_init(&source);
+    kit_open(&source);
+    fill(&source, 0, 100, value, sizeof(value));
+    kit_checkpoint(&source, 100, NULL, 0);
+    stream_read(&stream, &source, 50000);
+    assert_true(stream.n > 2);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    tight = before;
+    tight.rlim_cur = 1000; /* enough for the pointer, too little for a chunk */
+    for (size_t i = 0; i < stream.n; i++) {
+        bool last = i + 1 == stream.n;
+        struct kit_event *event;
+
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, last ? &tight : &before), 0);
+        kit.io->ops->install_chunk(kit.io, 100, 3, stream.offsets[i], buf_slice(&stream.chunks[i]),
+                                   last);
+        event = kit_wait(&kit, last ? IO_EVENT_INSTALLED : IO_EVENT_INSTALL_CHUNK);
+        assert_int_equal(event->event.install.status, last ? ST_IO : ST_OK);
+        kit_free_event(&event);
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    kit_expect(&kit, 0, "kept", "value");
+    kit_close(&kit);
+    assert_int_equal(kit_try_open(&kit, 1, 10), ST_OK);
+    assert_int_equal(kit.meta.index, 10);
+    kit_expect(&kit, 0, "kept", "value");
+    stream_fini(&stream);
+    kit_fini(&kit);
+    kit_fini(&source);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_write_is_told_and_not_tried_again),
         cmocka_unit_test(a_full_disk_is_told_as_such),
         cmocka_unit_test(a_full_disk_ends_a_transfer_and_not_the_store),
+        cmocka_unit_test(a_failed_switch_leaves_the_old_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

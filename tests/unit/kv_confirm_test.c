@@ -1,0 +1,62 @@
+/* A group tells the controller which shards it has taken over, until the controller knows: only
+ * then is a group that left forgotten. */
+#include "tests/sim/kv_fixture.h"
+
+#define CONTROLLER 0 /* the only one: the first node */
+
+static bool have_adopted(void *context)
+{
+    struct fixture *f = context;
+
+    for (size_t group = 0; group < 2; group++) {
+        const struct kv_sm *sm = fixture_sm(f, group);
+
+        if (sm == NULL || kv_sm_meta(sm)->adopted < 2) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const struct config_group *listed(struct fixture *f, size_t group)
+{
+    return shard_config_find(kv_sm_config(fixture_sm(f, 1)), fixture_gid(group));
+}
+
+/* The controller is down when the shards arrive: they are confirmed when it is back. */
+static void what_the_controller_missed_is_confirmed_when_it_is_back(void **state)
+{
+    struct fixture f;
+    config_num num;
+
+    (void)state;
+    fixture_init(&f, 3, 1, 41);
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), "value");
+    }
+    num = fixture_join(&f, 1);
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, have_adopted, &f));
+    world_crash(f.world, CONTROLLER);
+    fixture_settle(&f, num, 3);
+    world_run_ms(f.world, 3000);
+    world_start(f.world, CONTROLLER);
+    world_run_ms(f.world, 5000);
+    fixture_settle(&f, fixture_leave(&f, 0), 2);
+    assert_non_null(listed(&f, 0)); /* it still held the others' shards at that configuration */
+    world_run_ms(f.world, 5000);
+    num = fixture_join(&f, 2);
+    fixture_settle(&f, num, 6);
+    assert_null(listed(&f, 0));
+    fixture_fini(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_the_controller_missed_is_confirmed_when_it_is_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -318,6 +318,15 @@ void kv_cluster_check_limits(struct kv_cluster *cluster)
     if (limit < KV_NO_SNAPSHOTS && most > 8 * limit) {
         fprintf(stderr, "%s: a log of %llu bytes, above 8 x %llu\n", cluster->name,
                 (unsigned long long)most, (unsigned long long)limit);
+        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+            size_t node = kv_cluster_node(cluster, 0, i);
+            const struct raft *raft = group_raft(world_group(cluster->world, node));
+            fprintf(stderr, "node %zu: %llu bytes on disk, %llu in memory, checkpoint at %llu\n",
+                    node, (unsigned long long)world_log_bytes(cluster->world, node),
+                    (unsigned long long)raft_log_bytes(raft),
+                    (unsigned long long)group_statistics(world_group(cluster->world, node))
+                        ->checkpoint_index);
+        }
         UNREACHABLE("the log was not compacted");
     }
     for (size_t g = 0; limit == KV_NO_SNAPSHOTS && g < cluster->options.n_groups; g++) {

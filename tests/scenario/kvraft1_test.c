@@ -69,10 +69,8 @@ SCENARIO(all_faults_linear, "v SnapshotUnreliableRecoverConcurrentPartitionLinea
          true, true, true, true, true)
 
 /* A put and a get each: 2000 operations are 1000 puts. */
-static const struct kv_load_options thousand = {.work = KV_LOAD_VERSIONS,
-                                                .n_clients = 1,
-                                                .no_unknown = true,
-                                                .max_operations = 2000};
+static const struct kv_load_options thousand = {
+    .work = KV_LOAD_VERSIONS, .n_clients = 1, .no_unknown = true, .max_operations = 2000};
 
 static void speed(void **state)
 {

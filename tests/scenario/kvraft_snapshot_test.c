@@ -1,5 +1,5 @@
-/* The public key/value suite with snapshots (2024: 4B), with its numbers: 9 scenarios on one replica
- * group, maxraftstate 1000. Clients loop flat out; every history must be linearizable. */
+/* The public key/value suite with snapshots (2024: 4B), with its numbers: 9 scenarios on one
+ * replica group, maxraftstate 1000. Clients loop flat out; every history must be linearizable. */
 #include "tests/cmocka.h"
 
 #include "tests/sim/kv_suite.h"
@@ -59,10 +59,14 @@ static void speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rpc),         cmocka_unit_test(size),
-        cmocka_unit_test(speed),       cmocka_unit_test(recover_one),
-        cmocka_unit_test(recover_many), cmocka_unit_test(unreliable),
-        cmocka_unit_test(unreliable_recover), cmocka_unit_test(all_faults),
+        cmocka_unit_test(rpc),
+        cmocka_unit_test(size),
+        cmocka_unit_test(speed),
+        cmocka_unit_test(recover_one),
+        cmocka_unit_test(recover_many),
+        cmocka_unit_test(unreliable),
+        cmocka_unit_test(unreliable_recover),
+        cmocka_unit_test(all_faults),
         cmocka_unit_test(linearizable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,9 +8,8 @@
 static void run(const char *name, size_t clients, bool unreliable)
 {
     struct kv_cluster *c = kv_suite_cluster(name, 1, unreliable, false);
-    struct kv_load_options options = {.work = KV_LOAD_LOCKS,
-                                      .n_clients = clients,
-                                      .deadline_ms = unreliable ? 100 : 0};
+    struct kv_load_options options = {
+        .work = KV_LOAD_LOCKS, .n_clients = clients, .deadline_ms = unreliable ? 100 : 0};
     struct kv_load *load = kv_load_create(c, &options);
 
     kv_load_run_ms(load, 2000);

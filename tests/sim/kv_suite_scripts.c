@@ -4,8 +4,8 @@
 #include "raft/util/assert.h"
 #include "tests/sim/kv_suite.h"
 
-#define LOG_LIMIT       8000  /* 8 x maxraftstate */
-#define SPEED_LIMIT_MS  33333 /* of 1000 operations: a third of a heartbeat each */
+#define LOG_LIMIT         8000  /* 8 x maxraftstate */
+#define SPEED_LIMIT_MS    33333 /* of 1000 operations: a third of a heartbeat each */
 #define LATE_OPERATION_MS 60000
 
 void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_options *options)

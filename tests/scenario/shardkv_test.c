@@ -17,6 +17,7 @@ static struct kv_cluster *cluster_of(const char *name, bool unreliable, bool sna
                                          .n_replicas = 3,
                                          .unreliable = unreliable,
                                          .snapshots = snapshots,
+                                         .record = true,
                                          .seed = 5000};
     return kv_cluster_create(name, &options);
 }
@@ -340,13 +341,15 @@ static void unreliable1(void **state)
 }
 
 /* Six changes, 0.15 to 0.5 s apart, under a load that appends (and reads) flat out. */
-static void changes_under_load(const char *name, uint32_t get_ratio)
+static void changes_under_load(const char *name, bool random_keys)
 {
+    const struct kv_load_options mixed = {
+        .n_clients = N_KEYS, .random_keys = true, .get_ratio = 45, .put_ratio = 5};
     struct kv_cluster *c = cluster_of(name, true, true);
     struct kv_load *load;
 
     kv_cluster_join_now(c, 0);
-    load = appenders(c, 0, get_ratio);
+    load = random_keys ? kv_load_create(c, &mixed) : appenders(c, 0, 0);
     kv_load_run_ms(load, 150);
     kv_cluster_join_now(c, 1);
     kv_load_run_ms(load, 500);
@@ -366,13 +369,13 @@ static void changes_under_load(const char *name, uint32_t get_ratio)
 static void unreliable2(void **state)
 {
     (void)state;
-    changes_under_load("Unreliable2", 0);
+    changes_under_load("Unreliable2", false);
 }
 
 static void unreliable3(void **state)
 {
     (void)state;
-    changes_under_load("Unreliable3 (each reads its own)", 50);
+    changes_under_load("Unreliable3", true);
 }
 
 /* Handed-over shards are deleted everywhere: what all replicas hold stays near the payload. */

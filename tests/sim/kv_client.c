@@ -1,5 +1,5 @@
-/* Clients of a simulated cluster: the shipped clerk with the world's clock and network. What they do
- * is noted in a history, if there is one. */
+/* Clients of a simulated cluster: the shipped clerk with the world's clock and network. What they
+ * do is noted in a history, if there is one. */
 #include <stdio.h>
 #include <string.h>
 
@@ -116,8 +116,7 @@ struct ctrler_clerk *kv_client_admin(struct kv_client *client)
     if (client->admin == NULL) {
         set_u64(id, rng_next(world_rng(client->cluster->world)));
         set_u64(id + 8, rng_next(world_rng(client->cluster->world)));
-        client->admin =
-            ctrler_clerk_create(clerk_caller(client->clerk), client->ctrlers, id);
+        client->admin = ctrler_clerk_create(clerk_caller(client->clerk), client->ctrlers, id);
     }
     return client->admin;
 }
@@ -273,9 +272,8 @@ void kv_client_append(struct kv_client *client, const char *key, struct slice va
 void kv_client_cas(struct kv_client *client, const char *key, enum kv_condition_type type,
                    struct slice old, struct slice value, uint64_t ms, struct kv_outcome *outcome)
 {
-    struct history_operation operation = {.type = HISTORY_CAS,
-                                          .argument = value,
-                                          .condition = {type, slice_text(key), old}};
+    struct history_operation operation = {
+        .type = HISTORY_CAS, .argument = value, .condition = {type, slice_text(key), old}};
 
     write_one(client, KV_PUT, key, &operation, ms, outcome);
 }

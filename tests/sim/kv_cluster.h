@@ -31,7 +31,7 @@ struct kv_cluster_options {
     uint64_t max_raft_state;
     bool record; /* every client's operations, in a history that must be linearizable at the end */
     bool ctrlers_only;
-    bool second_ctrlers; /* three more controllers, of whom the groups know nothing */
+    bool second_ctrlers;   /* three more controllers, of whom the groups know nothing */
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;
     uint64_t seed;

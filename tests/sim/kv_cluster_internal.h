@@ -24,6 +24,7 @@ struct kv_cluster {
     struct shard_config config; /* the last one asked for */
     char keys[KV_CLUSTER_MAX_KEYS][16];
     uint64_t n_operations;
+    uint64_t n_steps;        /* of all groups' replicas */
     struct history *history; /* NULL: nothing is recorded */
     struct key_number *key_numbers;
 };

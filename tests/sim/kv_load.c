@@ -97,8 +97,7 @@ void kv_load_run_ms(struct kv_load *load, uint64_t ms)
     /* A load that stopped is idle at once; time passes all the same. */
     while ((now_ms = world_now_ms(kv_cluster_world(load->cluster))) < end_ms) {
         if (world_run_until(kv_cluster_world(load->cluster), end_ms - now_ms, turn, load)) {
-            kv_cluster_sleep(load->cluster,
-                             end_ms - world_now_ms(kv_cluster_world(load->cluster)));
+            kv_cluster_sleep(load->cluster, end_ms - world_now_ms(kv_cluster_world(load->cluster)));
         }
     }
 }

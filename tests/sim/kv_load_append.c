@@ -7,7 +7,8 @@
 #include "tests/sim/kv_load_internal.h"
 #include "tests/sim/linear.h"
 
-#define PIECE_BYTES (1u << 20) /* of a client's history, then it is checked and another one begins */
+#define PIECE_BYTES                                                                                \
+    (1u << 20) /* of a client's history, then it is checked and another one begins */
 
 static bool has_own_key(const struct kv_load *load)
 {
@@ -151,8 +152,7 @@ static void check_one_key(struct kv_load *load, struct slice value)
         ASSERT(sscanf((const char *)text.data + at, "x %zu %llu y%n", &client, &number, &len) == 2);
         ASSERT(len > 0 && client < load->options.n_clients && number == next[client]);
         at += (size_t)len;
-        ASSERT(number < load->workers[client].n_ends &&
-               load->workers[client].ends[number] == at);
+        ASSERT(number < load->workers[client].n_ends && load->workers[client].ends[number] == at);
         next[client]++;
     }
     for (size_t i = 0; i < load->options.n_clients; i++) {

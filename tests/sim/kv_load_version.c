@@ -63,8 +63,7 @@ static void version_begin(struct kv_worker *worker)
                (unsigned long long)worker->n_tokens++);
     kv_client_cas(worker->client, key_text(load, worker->key, text, sizeof(text)),
                   known->len == 0 ? KV_IF_ABSENT : KV_IF_VALUE, buf_slice(known),
-                  buf_slice(&worker->fresh_value), kv_worker_deadline_ms(worker),
-                  &worker->outcome);
+                  buf_slice(&worker->fresh_value), kv_worker_deadline_ms(worker), &worker->outcome);
 }
 
 static void set_ended(struct kv_worker *worker)

@@ -4,8 +4,8 @@
 #include "raft/util/assert.h"
 #include "tests/sim/kv_suite.h"
 
-#define LOG_LIMIT       8000  /* 8 x maxraftstate */
-#define SPEED_LIMIT_MS  33333 /* of 1000 operations: a third of a heartbeat each */
+#define LOG_LIMIT         8000  /* 8 x maxraftstate */
+#define SPEED_LIMIT_MS    33333 /* of 1000 operations: a third of a heartbeat each */
 #define LATE_OPERATION_MS 60000
 
 void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_options *options)
@@ -145,6 +145,36 @@ void kv_suite_snapshot_rpc(const char *name)
     kv_check_now(client, "e", "E");
     kv_check_now(client, "1", "1");
     kv_cluster_check_limits(c);
+    kv_client_destroy(&client);
+    kv_cluster_destroy(&c);
+}
+
+/* What the state of the group holds besides the key, as an empty shard group does: see the check.
+ */
+void kv_suite_snapshot_size(const char *name)
+{
+    struct kv_cluster *c = kv_suite_cluster(name, 3, false, true);
+    struct kv_client *client = kv_client_create(c);
+    uint64_t empty, full;
+
+    kv_put_now(client, "y", "0"); /* past INIT and the first configuration */
+    kv_cluster_sleep(c, 500);
+    empty = world_state_bytes(kv_cluster_world(c), kv_cluster_node(c, 0, 0));
+    for (int i = 0; i < 200; i++) {
+        kv_put_now(client, "x", "0");
+        kv_check_now(client, "x", "0");
+        kv_put_now(client, "x", "1");
+        kv_check_now(client, "x", "1");
+    }
+    full = 0;
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t bytes = world_state_bytes(kv_cluster_world(c), kv_cluster_node(c, 0, i));
+        full = bytes > full ? bytes : full;
+    }
+    printf("%s: log %llu bytes; state %llu bytes, of which %llu were there before\n", name,
+           (unsigned long long)kv_cluster_max_log_bytes(c), (unsigned long long)full,
+           (unsigned long long)empty);
+    ASSERT(kv_cluster_max_log_bytes(c) <= LOG_LIMIT);
     kv_client_destroy(&client);
     kv_cluster_destroy(&c);
 }

@@ -21,8 +21,13 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     options->check_invariants = true;
     options->trace = options->raft.trace = parts->trace;
     if (cluster->options.snapshots) {
-        options->checkpoint_log_bytes = 4000;
+        options->checkpoint_log_bytes = cluster->options.checkpoint_log_bytes != 0
+                                            ? cluster->options.checkpoint_log_bytes
+                                            : 4000;
         options->log_keep_bytes = 0;
+    }
+    if (cluster->options.snapshot_chunk_bytes != 0) {
+        options->snapshot_chunk_bytes = cluster->options.snapshot_chunk_bytes;
     }
 }
 
@@ -38,8 +43,10 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
     options.incarnation = parts->node + 1;
     options.version = "sim";
     options.trace = parts->trace;
-    ASSERT(ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                                parts->now_ms, &server) == ST_OK);
+    if (ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
+                             parts->now_ms, &server) != ST_OK) {
+        return NULL;
+    }
     return server;
 }
 
@@ -60,8 +67,10 @@ static void *kv_create(void *context, const struct world_parts *parts)
     if (cluster->options.piece_bytes != 0) {
         options.piece_bytes = cluster->options.piece_bytes;
     }
-    ASSERT(kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                            parts->now_ms, &server) == ST_OK);
+    if (kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta, parts->now_ms,
+                         &server) != ST_OK) {
+        return NULL;
+    }
     return server;
 }
 
@@ -90,11 +99,14 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
         cluster->options.n_shards = SHARD_MIN_COUNT;
     }
     cluster->world = world_create(options->seed);
+    if (options->use_wal) {
+        world_use_wal(cluster->world, true);
+    }
     kv_cluster_set_unreliable(cluster, options->unreliable);
     world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
     add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
     for (size_t g = 0; g < options->n_groups; g++) {
-        world_make_spec(cluster->world, kv_cluster_gid(g), options->n_replicas,
+        world_make_spec(cluster->world, kv_cluster_gid(g), kv_cluster_n_replicas(cluster, g),
                         &cluster->groups[g]);
         if (!options->ctrlers_only) {
             add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
@@ -109,17 +121,19 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
     struct kv_cluster *c = *cluster;
     const struct world_counts *counts = world_counted(c->world);
 
-    for (size_t i = 0; i < world_node_count(c->world); i++) {
+    for (size_t i = 0; i < world_node_count(c->world) && !c->options.may_halt; i++) {
         if (world_halted(c->world, i) != NULL) {
             fprintf(stderr, "node %zu halted: %s\n", i, world_halted(c->world, i));
             UNREACHABLE("a replica halted");
         }
     }
     kv_client_destroy(&c->admin);
-    printf("%-34s %6.1f s %2zu peers %7llu RPCs %8llu client RPCs %10llu bytes %6llu ops\n",
-           c->name, (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n_replicas,
-           (unsigned long long)counts->rpcs, (unsigned long long)counts->client_rpcs,
-           (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
+    if (!c->options.quiet) {
+        printf("%-34s %6.1f s %2zu peers %7llu RPCs %8llu client RPCs %10llu bytes %6llu ops\n",
+               c->name, (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n_replicas,
+               (unsigned long long)counts->rpcs, (unsigned long long)counts->client_rpcs,
+               (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
+    }
     world_destroy(&c->world);
     shard_config_fini(&c->config);
     mem_free(c);
@@ -147,6 +161,12 @@ const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
     return &cluster->ctrlers;
 }
 
+const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group)
+{
+    ASSERT(group < cluster->options.n_groups);
+    return &cluster->groups[group];
+}
+
 uint32_t kv_cluster_gid(size_t group)
 {
     return 100 + (uint32_t)group;
@@ -158,10 +178,22 @@ size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i)
     return i;
 }
 
+size_t kv_cluster_n_replicas(const struct kv_cluster *cluster, size_t group)
+{
+    ASSERT(group < cluster->options.n_groups);
+    return cluster->options.replicas[group] != 0 ? cluster->options.replicas[group]
+                                                 : cluster->options.n_replicas;
+}
+
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i)
 {
-    ASSERT(group < cluster->options.n_groups && i < cluster->options.n_replicas);
-    return cluster->options.n_ctrlers + group * cluster->options.n_replicas + i;
+    size_t node = cluster->options.n_ctrlers + i;
+
+    ASSERT(i < kv_cluster_n_replicas(cluster, group));
+    for (size_t g = 0; g < group; g++) {
+        node += kv_cluster_n_replicas(cluster, g);
+    }
+    return node;
 }
 
 static size_t find_leader(const struct kv_cluster *cluster, size_t first, size_t n)
@@ -182,7 +214,8 @@ static size_t find_leader(const struct kv_cluster *cluster, size_t first, size_t
 
 size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group)
 {
-    return find_leader(cluster, kv_cluster_node(cluster, group, 0), cluster->options.n_replicas);
+    return find_leader(cluster, kv_cluster_node(cluster, group, 0),
+                       kv_cluster_n_replicas(cluster, group));
 }
 
 size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster)
@@ -206,14 +239,14 @@ static void start_node(struct kv_cluster *cluster, size_t node)
 
 void kv_cluster_stop_group(struct kv_cluster *cluster, size_t group)
 {
-    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+    for (size_t i = 0; i < kv_cluster_n_replicas(cluster, group); i++) {
         stop_node(cluster, kv_cluster_node(cluster, group, i));
     }
 }
 
 void kv_cluster_start_group(struct kv_cluster *cluster, size_t group)
 {
-    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+    for (size_t i = 0; i < kv_cluster_n_replicas(cluster, group); i++) {
         start_node(cluster, kv_cluster_node(cluster, group, i));
     }
 }

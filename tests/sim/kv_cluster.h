@@ -20,10 +20,16 @@ struct kv_client;
 struct kv_cluster_options {
     size_t n_ctrlers;
     size_t n_groups;
-    size_t n_replicas; /* of each group */
-    uint32_t n_shards; /* 16 by default */
+    size_t n_replicas;                      /* of each group */
+    size_t replicas[KV_CLUSTER_MAX_GROUPS]; /* of this group, if not 0 */
+    uint32_t n_shards;                      /* 16 by default */
     bool unreliable;
-    bool snapshots; /* small checkpoints, compacted logs */
+    bool snapshots;                /* small checkpoints, compacted logs */
+    uint64_t checkpoint_log_bytes; /* with snapshots; 0: 4000 */
+    uint32_t snapshot_chunk_bytes; /* 0: the default */
+    bool use_wal;                  /* see world_use_wal */
+    bool may_halt;                 /* a replica that halted is no failure of the test */
+    bool quiet;                    /* no statistics line */
     bool ctrlers_only;
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;
@@ -40,10 +46,12 @@ void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
 void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
 uint32_t kv_cluster_gid(size_t group);
 const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster);
+const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group);
 
 /* The world's number of replica i (from 0) of a group, or of a controller. */
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i);
 size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i);
+size_t kv_cluster_n_replicas(const struct kv_cluster *cluster, size_t group);
 /* The replica that leads, SIZE_MAX if none does. */
 size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group);
 size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster);
@@ -75,6 +83,8 @@ struct kv_client *kv_client_create(struct kv_cluster *cluster);
 void kv_client_destroy(struct kv_client **client);
 struct clerk *kv_client_clerk(struct kv_client *client);
 size_t kv_client_number(const struct kv_client *client); /* in the world */
+/* For changes that run beside other things; world_reschedule after each call. */
+struct ctrler_clerk *kv_client_admin(struct kv_client *client);
 
 /* One operation's end, in memory of its own. */
 struct kv_outcome {

@@ -18,6 +18,4 @@ struct kv_cluster {
     uint64_t n_operations;
 };
 
-struct ctrler_clerk *kv_client_admin(struct kv_client *client);
-
 #endif

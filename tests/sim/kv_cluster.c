@@ -102,6 +102,8 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
     if (options->use_wal) {
         world_use_wal(cluster->world, true);
     }
+    cluster->check = check_raft_create(cluster->world);
+    cluster->check_shards = check_shards_create(cluster->world, cluster->check);
     kv_cluster_set_unreliable(cluster, options->unreliable);
     world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
     add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
@@ -135,6 +137,8 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
                (unsigned long long)counts->bytes, (unsigned long long)c->n_operations);
     }
     world_destroy(&c->world);
+    check_shards_destroy(&c->check_shards);
+    check_raft_destroy(&c->check);
     shard_config_fini(&c->config);
     mem_free(c);
     *cluster = NULL;

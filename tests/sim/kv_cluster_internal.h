@@ -2,6 +2,8 @@
 #ifndef TESTS_SIM_KV_CLUSTER_INTERNAL_H
 #define TESTS_SIM_KV_CLUSTER_INTERNAL_H
 
+#include "tests/sim/check_raft.h"
+#include "tests/sim/check_shards.h"
 #include "tests/sim/kv_cluster.h"
 
 #define KV_CLUSTER_MAX_KEYS 64
@@ -10,6 +12,8 @@ struct kv_cluster {
     const char *name;
     struct kv_cluster_options options;
     struct world *world;
+    struct check_raft *check;
+    struct check_shards *check_shards;
     struct spec ctrlers;
     struct spec groups[KV_CLUSTER_MAX_GROUPS];
     struct kv_client *admin;

@@ -5,6 +5,7 @@
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/sim/check_raft.h"
 
 #define KIND_COMMAND 1
 #define KIND_COUNT   2
@@ -21,6 +22,7 @@ struct raft_cluster {
     const char *name;
     struct raft_cluster_options options;
     struct world *world;
+    struct check_raft *check;
     struct recorder *recorders[RAFT_CLUSTER_MAX]; /* NULL: not running */
     uint64_t last_count[RAFT_CLUSTER_MAX];        /* also of those that crashed */
     struct buf *commands; /* [number - 1]: what was applied, by whoever came first */
@@ -187,6 +189,7 @@ struct raft_cluster *raft_cluster_create(const char *name,
     cluster->name = name;
     cluster->options = *options;
     cluster->world = world_create(options->seed);
+    cluster->check = check_raft_create(cluster->world);
     raft_cluster_set_unreliable(cluster, options->unreliable, false);
     world_make_spec(cluster->world, 1, options->n, &spec);
     for (size_t i = 0; i < options->n; i++) {
@@ -213,6 +216,7 @@ void raft_cluster_destroy(struct raft_cluster **cluster)
            (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n,
            (unsigned long long)counts->rpcs, (unsigned long long)counts->bytes, c->n_commands);
     world_destroy(&c->world);
+    check_raft_destroy(&c->check);
     for (size_t i = 0; i < c->n_commands; i++) {
         buf_fini(&c->commands[i]);
     }

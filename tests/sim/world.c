@@ -121,6 +121,33 @@ static void schedule_wake(struct world *world, struct world_node *node)
     world_schedule(world, at_us > world->now_us ? at_us - world->now_us : 0, &item);
 }
 
+void world_observe(struct world *world, const struct world_observer *observer)
+{
+    ASSERT(world->n_observers < WORLD_MAX_OBSERVERS);
+    world->observers[world->n_observers++] = *observer;
+}
+
+static void observe_step(struct world *world, size_t node, const struct io_event *event)
+{
+    for (size_t i = 0; i < world->n_observers; i++) {
+        if (world->observers[i].stepped != NULL) {
+            world->observers[i].stepped(world->observers[i].context, world, node, event);
+        }
+    }
+}
+
+static void observe_life(struct world *world, size_t node, bool started)
+{
+    for (size_t i = 0; i < world->n_observers; i++) {
+        const struct world_observer *observer = &world->observers[i];
+        void (*call)(void *, struct world *, size_t) =
+            started ? observer->started : observer->stopping;
+        if (call != NULL) {
+            call(observer->context, world, node);
+        }
+    }
+}
+
 void world_deliver(struct world *world, struct world_node *node, struct io_event *event)
 {
     struct io_event end = {.type = IO_EVENT_TURN_END};
@@ -132,8 +159,10 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
     event->wall_us = end.wall_us =
         (uint64_t)((int64_t)(1700000000000000u + world->now_us) + node->clock_skew_us);
     node->ops->step(node->server, event);
+    observe_step(world, node->number, event);
     if (node->life == life && event->type != IO_EVENT_TURN_END) {
         node->ops->step(node->server, &end);
+        observe_step(world, node->number, &end);
     }
     if (node->life != life) {
         return;
@@ -191,6 +220,7 @@ void world_start(struct world *world, size_t number)
     ASSERT(node->server != NULL);
     mem_free(content.entries);
     buf_fini(&meta.extra);
+    observe_life(world, number, true);
     world_deliver(world, node, &tick);
     world_announce_links(world, node, true);
 }
@@ -198,6 +228,7 @@ void world_start(struct world *world, size_t number)
 static void end_process(struct world *world, struct world_node *node)
 {
     ASSERT(node->server != NULL);
+    observe_life(world, node->number, false);
     world_announce_links(world, node, false);
     world_break_streams(world, node);
     node->ops->destroy(&node->server);
@@ -444,6 +475,12 @@ void world_remove_client(struct world *world, size_t client)
         world->streams[WORLD_MAX_NODES + client][node].conn = 0;
         world->client_cut[client][node] = false;
     }
+}
+
+bool world_is_wiped(const struct world *world, size_t node)
+{
+    (void)world, (void)node;
+    return false;
 }
 
 bool world_is_running(const struct world *world, size_t node)

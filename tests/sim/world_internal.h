@@ -6,7 +6,8 @@
 #include "tests/sim/mem_state.h"
 #include "tests/sim/world.h"
 
-#define WORLD_MAX_OWNERS (WORLD_MAX_NODES + WORLD_MAX_CLIENTS)
+#define WORLD_MAX_OWNERS    (WORLD_MAX_NODES + WORLD_MAX_CLIENTS)
+#define WORLD_MAX_OBSERVERS 4
 
 /* Who opens streams to servers: nodes (as clients of others) and clients share one numbering. */
 typedef uint32_t owner_id; /* a node's number, or WORLD_MAX_NODES + a client's */
@@ -89,6 +90,8 @@ struct world {
     bool cut[WORLD_MAX_NODES][WORLD_MAX_NODES];
     bool client_cut[WORLD_MAX_CLIENTS][WORLD_MAX_NODES];
     struct stream streams[WORLD_MAX_OWNERS][WORLD_MAX_NODES];
+    struct world_observer observers[WORLD_MAX_OBSERVERS];
+    size_t n_observers;
 };
 
 extern const struct io_net_ops world_net_ops;

@@ -79,6 +79,12 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
 
     (void)class;
     ASSERT(group == node->gid);
+    for (size_t i = 0; i < world->n_observers; i++) {
+        const struct world_observer *observer = &world->observers[i];
+        if (observer->sent != NULL) {
+            observer->sent(observer->context, world, node->number, to, buf_slice(message));
+        }
+    }
     world->counts.messages++;
     world->counts.bytes += message->len;
     world->counts.rpcs += request;

@@ -22,15 +22,15 @@ struct node_state {
 };
 
 enum cut_type {
-    CUT_PAIR,    /* nodes of one side from nodes of the other */
-    CUT_ONE_WAY, /* what `from` sends to `to` gets lost */
-    CUT_CLOG,    /* what `from` sends to `to` waits */
-    CUT_CLIENT,  /* clients of `from` from nodes of `to` */
+    CUT_LINK,   /* what `from` sends to `to` gets lost */
+    CUT_CLOG,   /* what `from` sends to `to` waits */
+    CUT_CLIENT, /* clients of `from` from nodes of `to` */
     CUT_N
 };
 
 struct cut {
     enum cut_type type;
+    bool both_ways;
     uint32_t until;    /* step */
     uint64_t from, to; /* sets of nodes, or of the workload's clients, as bits */
 };

@@ -10,10 +10,7 @@
 static void set_link(struct faults *faults, enum cut_type type, size_t a, size_t b, bool cut)
 {
     switch (type) {
-    case CUT_PAIR:
-        world_cut_pair(faults->world, a, b, cut);
-        break;
-    case CUT_ONE_WAY:
+    case CUT_LINK:
         world_cut_one_way(faults->world, a, b, cut);
         break;
     case CUT_CLOG:
@@ -27,33 +24,36 @@ static void set_link(struct faults *faults, enum cut_type type, size_t a, size_t
     }
 }
 
-static void apply_cut(struct faults *faults, const struct cut *cut, bool begin)
+static void hold_links(struct faults *faults, enum cut_type type, uint64_t from, uint64_t to,
+                       bool begin)
 {
     for (size_t a = 0; a < WORLD_MAX_NODES; a++) {
-        for (size_t b = 0; (cut->from >> a & 1) != 0 && b < faults->n_nodes; b++) {
-            size_t x = a, y = b;
-            uint8_t *count;
+        for (size_t b = 0; (from >> a & 1) != 0 && b < faults->n_nodes; b++) {
+            uint8_t *count = &faults->cut_count[type][a][b];
 
-            if ((cut->to >> b & 1) == 0 || (a == b && cut->type != CUT_CLIENT)) {
+            if ((to >> b & 1) == 0 || (a == b && type != CUT_CLIENT)) {
                 continue;
             }
-            if (cut->type == CUT_PAIR && a > b) {
-                x = b;
-                y = a;
-            }
-            count = &faults->cut_count[cut->type][x][y];
             ASSERT(begin || *count > 0);
             if (begin ? (*count)++ == 0 : --*count == 0) {
-                set_link(faults, cut->type, x, y, begin);
+                set_link(faults, type, a, b, begin);
             }
         }
+    }
+}
+
+static void apply_cut(struct faults *faults, const struct cut *cut, bool begin)
+{
+    hold_links(faults, cut->type, cut->from, cut->to, begin);
+    if (cut->both_ways) {
+        hold_links(faults, cut->type, cut->to, cut->from, begin);
     }
 }
 
 static bool add_cut(struct faults *faults, const struct fault_draw *draw, enum cut_type type,
                     uint64_t from, uint64_t to)
 {
-    struct cut cut = {type, faults->step + draw->steps, from, to};
+    struct cut cut = {type, draw->fault == FAULT_PARTITION, faults->step + draw->steps, from, to};
 
     if (faults->n_cuts == MAX_CUTS || from == 0 || to == 0) {
         return false;
@@ -89,7 +89,7 @@ static bool begin_partition(struct faults *faults, const struct fault_draw *draw
     uint64_t side = draw->b & scope;
     uint64_t other = (draw->c >> 8) % 2 == 0 ? scope : all_nodes(faults);
 
-    return add_cut(faults, draw, CUT_PAIR, side, other & ~side);
+    return add_cut(faults, draw, CUT_LINK, side, other & ~side);
 }
 
 /* From one server to another of its team, to any other, to all others, or from all to it. */
@@ -198,7 +198,7 @@ bool faults_begin_network(struct faults *faults, const struct fault_draw *draw)
     case FAULT_PARTITION:
         return begin_partition(faults, draw);
     case FAULT_ONE_WAY:
-        return begin_link(faults, draw, CUT_ONE_WAY);
+        return begin_link(faults, draw, CUT_LINK);
     case FAULT_CLOG:
         return begin_link(faults, draw, CUT_CLOG);
     case FAULT_CLIENT_CUT:

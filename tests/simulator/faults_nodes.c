@@ -14,44 +14,41 @@ static void note(struct faults *faults, const struct fault_draw *draw, size_t no
 
 /* ---- Down and up ---- */
 
-static void resume(struct faults *faults, size_t node)
-{
-    if (faults->nodes[node].resume_at != 0) {
-        faults->nodes[node].resume_at = 0;
-        world_pause(faults->world, node, false);
-    }
-}
-
-void faults_crash(struct faults *faults, size_t node, uint32_t steps)
+static void go_down(struct faults *faults, size_t node, uint32_t steps)
 {
     struct node_state *state = &faults->nodes[node];
 
-    if (world_is_running(faults->world, node)) {
-        events_note(&faults->run->events, "node %zu goes down for %u steps", node, steps);
-        world_crash(faults->world, node);
-        resume(faults, node);
-    }
+    state->is_down = true;
+    state->resume_at = 0;
     state->crash_at = 0;
     if (state->start_at < faults->step + steps) {
         state->start_at = faults->step + steps;
     }
 }
 
-/* A server that met an error of its disk, as was asked for, starts anew a while later. */
+void faults_crash(struct faults *faults, size_t node, uint32_t steps)
+{
+    if (world_is_running(faults->world, node)) {
+        events_note(&faults->run->events, "node %zu goes down for %u steps", node, steps);
+        world_crash(faults->world, node);
+    }
+    go_down(faults, node, steps);
+}
+
+/* A server that met an error of its disk ended by itself; it starts anew a while later. */
 static void look_for_halts(struct faults *faults)
 {
-    for (size_t i = 0; i < faults->n_nodes; i++) {
-        const char *why =
-            world_is_running(faults->world, i) ? world_halted(faults->world, i) : NULL;
+    const char *why = world_unexplained_halt(faults->world);
 
-        if (why == NULL) {
-            continue;
+    if (why != NULL) {
+        check_fail("no server halts without a cause", "%s", why);
+    }
+    for (size_t i = 0; i < faults->n_nodes; i++) {
+        if (!world_is_running(faults->world, i) && !faults->nodes[i].is_down) {
+            events_note(&faults->run->events, "node %zu ended by itself: %s", i,
+                        world_halted(faults->world, i));
+            go_down(faults, i, (uint32_t)rng_between(&faults->restarts, 1, 20));
         }
-        events_note(&faults->run->events, "node %zu halted: %s", i, why);
-        if (!faults->nodes[i].may_halt && !faults->nodes[i].damaged) {
-            check_fail("no server halts without a cause", "node %zu: %s", i, why);
-        }
-        faults_crash(faults, i, (uint32_t)rng_between(&faults->restarts, 1, 20));
     }
 }
 
@@ -62,11 +59,12 @@ static void start(struct faults *faults, size_t node)
     if (world_try_start(faults->world, node)) {
         events_note(&faults->run->events, "node %zu starts", node);
         state->start_at = 0;
+        state->is_down = false;
     } else if (state->damaged) {
         events_note(&faults->run->events, "node %zu refuses its disk", node);
         state->lost = true;
         faults->run->report.n_lost++;
-    } else if (state->may_halt) {
+    } else if (state->may_halt || state->full_until != 0) {
         events_note(&faults->run->events, "node %zu can't start yet", node);
         state->start_at = faults->step + 5;
     } else {
@@ -103,12 +101,12 @@ static bool begin_restart(struct faults *faults, const struct fault_draw *draw, 
     struct node_state *state = &faults->nodes[node];
 
     if (!world_is_running(faults->world, node) || world_is_paused(faults->world, node) ||
-        world_halted(faults->world, node) != NULL || state->stuck_until != 0) {
+        state->stuck_until != 0) {
         return false;
     }
     note(faults, draw, node);
     world_stop(faults->world, node);
-    state->start_at = faults->step + draw->steps;
+    go_down(faults, node, draw->steps);
     return true;
 }
 
@@ -271,7 +269,7 @@ static bool begin_disk_state(struct faults *faults, const struct fault_draw *dra
 static bool begin_disk_error(struct faults *faults, const struct fault_draw *draw, size_t node,
                              enum world_disk_fault what)
 {
-    if (!world_is_running(faults->world, node) || world_halted(faults->world, node) != NULL) {
+    if (!world_is_running(faults->world, node)) {
         return false;
     }
     note(faults, draw, node);
@@ -336,7 +334,8 @@ static void end_states(struct faults *faults, size_t node, bool all)
     bool disk = false;
 
     if (state->resume_at != 0 && (all || state->resume_at <= faults->step)) {
-        resume(faults, node);
+        state->resume_at = 0;
+        world_pause(faults->world, node, false);
     }
     disk |= is_over(faults, &state->slow_until, all);
     disk |= is_over(faults, &state->stuck_until, all);

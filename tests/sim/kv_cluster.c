@@ -123,11 +123,9 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
     struct kv_cluster *c = *cluster;
     const struct world_counts *counts = world_counted(c->world);
 
-    for (size_t i = 0; i < world_node_count(c->world) && !c->options.may_halt; i++) {
-        if (world_halted(c->world, i) != NULL) {
-            fprintf(stderr, "node %zu halted: %s\n", i, world_halted(c->world, i));
-            UNREACHABLE("a replica halted");
-        }
+    if (world_unexplained_halt(c->world) != NULL && !c->options.may_halt) {
+        fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
+        UNREACHABLE("a replica halted");
     }
     kv_client_destroy(&c->admin);
     if (!c->options.quiet) {

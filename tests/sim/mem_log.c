@@ -42,6 +42,7 @@ struct mem_log {
     struct io_log io; /* first */
     struct durable *groups;
     struct record *queue, **queue_end;
+    size_t n_writes; /* in the queue */
     struct completion *events, **events_end;
     enum status failed; /* ST_OK: healthy */
 };
@@ -67,6 +68,11 @@ static struct durable *durable_of(struct mem_log *log, group_id group)
     return found;
 }
 
+static bool record_is_write(const struct record *record)
+{
+    return record->kind == RECORD_WRITE || record->kind == RECORD_RESET;
+}
+
 static struct record *queue_record(struct mem_log *log, enum record_kind kind, group_id group)
 {
     struct record *record = mem_zalloc(sizeof(*record));
@@ -75,6 +81,7 @@ static struct record *queue_record(struct mem_log *log, enum record_kind kind, g
     record->group = group;
     *log->queue_end = record;
     log->queue_end = &record->next;
+    log->n_writes += record_is_write(record);
     return record;
 }
 
@@ -86,6 +93,7 @@ static struct record *pop_record(struct mem_log *log)
     if (log->queue == NULL) {
         log->queue_end = &log->queue;
     }
+    log->n_writes -= record_is_write(record);
     return record;
 }
 
@@ -96,11 +104,6 @@ static void record_free(struct record *record)
     }
     mem_free(record->entries);
     mem_free(record);
-}
-
-static bool record_is_write(const struct record *record)
-{
-    return record->kind == RECORD_WRITE || record->kind == RECORD_RESET;
 }
 
 static void record_fill(struct record *record, const struct io_log_write *write)
@@ -336,12 +339,7 @@ void mem_log_content(const struct mem_log *log, group_id group, struct io_log_co
 
 size_t mem_log_n_writes(const struct mem_log *log)
 {
-    size_t n = 0;
-
-    for (const struct record *record = log->queue; record != NULL; record = record->next) {
-        n += record_is_write(record) ? 1 : 0;
-    }
-    return n;
+    return log->n_writes;
 }
 
 bool mem_log_sync(struct mem_log *log)
@@ -414,4 +412,9 @@ void mem_log_fail(struct mem_log *log, enum status status)
 {
     ASSERT(status != ST_OK);
     log->failed = status;
+}
+
+void mem_log_heal(struct mem_log *log)
+{
+    log->failed = ST_OK;
 }

@@ -37,5 +37,7 @@ void mem_log_crash(struct mem_log *log, size_t survivors);
 /* The next write fails: it does not become durable, and its completion and all later ones carry the
  * status, until a crash. */
 void mem_log_fail(struct mem_log *log, enum status status);
+/* It was going to fail, but nothing was written meanwhile: it does not any more. */
+void mem_log_heal(struct mem_log *log);
 
 #endif

@@ -462,6 +462,17 @@ void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum st
     state->faults[fault].times = times;
 }
 
+bool mem_state_damage(struct mem_state *state)
+{
+    state->damaged |= state->durable.checkpoint != 0;
+    return state->damaged;
+}
+
+bool mem_state_is_damaged(const struct mem_state *state)
+{
+    return state->damaged;
+}
+
 uint64_t mem_state_sum(const struct mem_state *state, const uint64_t *ranges, size_t n)
 {
     struct mem_image wanted = {.ranges = (uint64_t *)(uintptr_t)ranges, .n_ranges = n};

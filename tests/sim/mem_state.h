@@ -49,6 +49,11 @@ enum mem_state_fault {
 void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum status status,
                     uint32_t times);
 
+/* A bit of what is durable flips, as its checksums will show: nothing can be opened of it. False if
+ * there is nothing yet. */
+bool mem_state_damage(struct mem_state *state);
+bool mem_state_is_damaged(const struct mem_state *state);
+
 /* ---- For checkers ---- */
 
 /* An order-dependent sum over all live keys of range 0 and of `ranges`, and their number: replicas

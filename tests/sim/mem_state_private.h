@@ -50,6 +50,7 @@ struct mem_state {
     uint64_t *dropped; /* ranges that may not be touched any more */
     size_t n_dropped, dropped_capacity;
     struct mem_image durable;
+    bool damaged;
     struct staging staging;
     uint64_t last_checkpoint; /* number of the newest checkpoint begun */
     bool checkpointing;

@@ -206,11 +206,9 @@ void raft_cluster_destroy(struct raft_cluster **cluster)
     struct raft_cluster *c = *cluster;
     const struct world_counts *counts = world_counted(c->world);
 
-    for (size_t i = 0; i < c->options.n; i++) {
-        if (world_halted(c->world, i) != NULL) {
-            fprintf(stderr, "replica %zu halted: %s\n", i + 1, world_halted(c->world, i));
-            UNREACHABLE("a replica halted");
-        }
+    if (world_unexplained_halt(c->world) != NULL) {
+        fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
+        UNREACHABLE("a replica halted");
     }
     printf("%-34s %6.1f s %2zu peers %7llu RPCs %10llu bytes %5zu commits\n", c->name,
            (double)(world_now_us(c->world) - 1000000) / 1e6, c->options.n,

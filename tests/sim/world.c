@@ -1,4 +1,6 @@
-/* The world's clock, disks and processes. The network is in world_net.c. */
+/* The world as a whole: its nodes and clients, and the loop that lets one thing happen after the
+ * other. What happens is in world_queue, world_process, world_clock, world_net, world_stream,
+ * world_faults, world_disk, world_log and world_observe. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -6,298 +8,13 @@
 #include "raft/util/mem.h"
 #include "tests/sim/world_internal.h"
 
-#define LOG_WORK_MIN_US   80 /* one synced write, as measured on real disks with a write cache */
-#define LOG_WORK_MAX_US   250
-#define STATE_WORK_MIN_US 300
-#define STATE_WORK_MAX_US 3000
-
-/* ---- The queue: a binary heap by (time, order) ---- */
-
-static bool item_before(const struct item *a, const struct item *b)
-{
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
-}
-
-static void heap_swap(struct world *world, size_t a, size_t b)
-{
-    struct item item = world->heap[a];
-
-    world->heap[a] = world->heap[b];
-    world->heap[b] = item;
-}
-
-void world_schedule(struct world *world, uint64_t delay_us, struct item *item)
-{
-    size_t at = world->n_items;
-
-    item->at_us = world->now_us + delay_us;
-    item->order = world->next_order++;
-    MEM_GROW(world->heap, world->capacity, world->n_items + 1);
-    world->heap[world->n_items++] = *item;
-    while (at > 0 && item_before(&world->heap[at], &world->heap[(at - 1) / 2])) {
-        heap_swap(world, at, (at - 1) / 2);
-        at = (at - 1) / 2;
-    }
-}
-
-static struct item heap_pop(struct world *world)
-{
-    struct item first = world->heap[0];
-    size_t at = 0;
-
-    world->heap[0] = world->heap[--world->n_items];
-    for (;;) {
-        size_t least = at, left = 2 * at + 1, right = left + 1;
-        if (left < world->n_items && item_before(&world->heap[left], &world->heap[least])) {
-            least = left;
-        }
-        if (right < world->n_items && item_before(&world->heap[right], &world->heap[least])) {
-            least = right;
-        }
-        if (least == at) {
-            return first;
-        }
-        heap_swap(world, at, least);
-        at = least;
-    }
-}
-
-/* ---- Disks ---- */
-
-static void schedule_disk(struct world *world, struct world_node *node)
-{
-    struct item item = {.node = node->number, .life = node->life};
-
-    if (!node->log_work_scheduled && mem_log_n_writes(node->log) > 0) {
-        node->log_work_scheduled = true;
-        item.type = ITEM_LOG_WORK;
-        world_schedule(world, rng_between(&world->rng, LOG_WORK_MIN_US, LOG_WORK_MAX_US), &item);
-    }
-    if (!node->state_work_scheduled && mem_state_n_work(node->state) > 0) {
-        node->state_work_scheduled = true;
-        item.type = ITEM_STATE_WORK;
-        world_schedule(world, rng_between(&world->rng, STATE_WORK_MIN_US, STATE_WORK_MAX_US),
-                       &item);
-    }
-}
-
-/* Everything that waited when the write began becomes durable with it: group commit. */
-static void on_log_work(struct world *world, struct world_node *node)
-{
-    struct io_event event;
-
-    node->log_work_scheduled = false;
-    while (mem_log_sync(node->log)) {
-    }
-    while (node->server != NULL && mem_log_take(node->log, &event)) {
-        world_deliver(world, node, &event);
-    }
-}
-
-static void on_state_work(struct world *world, struct world_node *node)
-{
-    struct io_event event;
-
-    node->state_work_scheduled = false;
-    mem_state_work(node->state);
-    while (node->server != NULL && mem_state_take(node->state, &event)) {
-        world_deliver(world, node, &event);
-    }
-}
-
-/* ---- Processes ---- */
-
-static void schedule_wake(struct world *world, struct world_node *node)
-{
-    uint64_t deadline_ms = node->ops->next_deadline_ms(node->server);
-    uint64_t at_us = deadline_ms > UINT64_MAX / 2000 ? UINT64_MAX : deadline_ms * 1000;
-    struct item item = {.type = ITEM_WAKE_NODE, .node = node->number};
-
-    if (at_us == node->wake_us || at_us == UINT64_MAX) {
-        return;
-    }
-    node->wake_us = at_us;
-    item.life = ++node->wake_version;
-    world_schedule(world, at_us > world->now_us ? at_us - world->now_us : 0, &item);
-}
-
-void world_observe(struct world *world, const struct world_observer *observer)
-{
-    ASSERT(world->n_observers < WORLD_MAX_OBSERVERS);
-    world->observers[world->n_observers++] = *observer;
-}
-
-static void observe_step(struct world *world, size_t node, const struct io_event *event)
-{
-    for (size_t i = 0; i < world->n_observers; i++) {
-        if (world->observers[i].stepped != NULL) {
-            world->observers[i].stepped(world->observers[i].context, world, node, event);
-        }
-    }
-}
-
-static void observe_life(struct world *world, size_t node, bool started)
-{
-    for (size_t i = 0; i < world->n_observers; i++) {
-        const struct world_observer *observer = &world->observers[i];
-        void (*call)(void *, struct world *, size_t) =
-            started ? observer->started : observer->stopping;
-        if (call != NULL) {
-            call(observer->context, world, node);
-        }
-    }
-}
-
-void world_deliver(struct world *world, struct world_node *node, struct io_event *event)
-{
-    struct io_event end = {.type = IO_EVENT_TURN_END};
-    uint64_t life = node->life;
-
-    ASSERT(node->server != NULL);
-    world->counts.events++;
-    event->now_ms = end.now_ms = world->now_us / 1000;
-    event->wall_us = end.wall_us =
-        (uint64_t)((int64_t)(1700000000000000u + world->now_us) + node->clock_skew_us);
-    node->ops->step(node->server, event);
-    observe_step(world, node->number, event);
-    if (node->life == life && event->type != IO_EVENT_TURN_END) {
-        node->ops->step(node->server, &end);
-        observe_step(world, node->number, &end);
-    }
-    if (node->life != life) {
-        return;
-    }
-    if (node->ops->after_step != NULL) {
-        node->ops->after_step(node->context, node->server, node->number);
-    }
-    schedule_disk(world, node);
-    schedule_wake(world, node);
-}
-
-static void on_halt(void *context, enum status status, const char *reason)
-{
-    struct world_node *node = context;
-
-    node->halted = true;
-    snprintf(node->halt_reason, sizeof(node->halt_reason), "%s: %s", status_name(status), reason);
-}
-
-static void emit_trace(void *context, enum trace_level level, const char *line)
-{
-    const struct world_node *node = context;
-
-    (void)level;
-    fprintf(stderr, "%10.3f g%u/%u %s\n", (double)node->world->now_us / 1000, node->gid, node->id,
-            line);
-}
-
-void world_start(struct world *world, size_t number)
-{
-    struct world_node *node = world->nodes[number];
-    struct io_log_content content = {0};
-    struct io_state_meta meta = {0};
-    struct io_event tick = {.type = IO_EVENT_TICK};
-    struct world_parts parts = {.world = world,
-                                .node = number,
-                                .gid = node->gid,
-                                .id = node->id,
-                                .spec = node->spec,
-                                .seed = rng_next(&world->rng),
-                                .now_ms = world->now_us / 1000,
-                                .trace = &node->trace,
-                                .log_content = &content,
-                                .state_meta = &meta};
-
-    ASSERT(node->server == NULL);
-    mem_log_content(node->log, node->gid, &content);
-    mem_state_meta(node->state, &meta);
-    parts.io = (struct group_world){&node->net, mem_log_io(node->log), mem_state_io(node->state),
-                                    on_halt, node};
-    node->life++;
-    node->halted = false;
-    node->wake_us = 0;
-    node->server = node->ops->create(node->context, &parts);
-    ASSERT(node->server != NULL);
-    mem_free(content.entries);
-    buf_fini(&meta.extra);
-    observe_life(world, number, true);
-    world_deliver(world, node, &tick);
-    world_announce_links(world, node, true);
-}
-
-static void end_process(struct world *world, struct world_node *node)
-{
-    ASSERT(node->server != NULL);
-    observe_life(world, node->number, false);
-    world_announce_links(world, node, false);
-    world_break_streams(world, node);
-    node->ops->destroy(&node->server);
-    ASSERT(node->server == NULL);
-    node->life++;
-    node->log_work_scheduled = node->state_work_scheduled = false;
-    mem_log_crash(node->log, rng_below(&world->rng, mem_log_n_writes(node->log) + 1));
-    mem_state_crash(node->state);
-}
-
-void world_crash(struct world *world, size_t node)
-{
-    end_process(world, world->nodes[node]);
-}
-
-void world_stop(struct world *world, size_t node)
-{
-    while (mem_log_sync(world->nodes[node]->log)) {
-    }
-    end_process(world, world->nodes[node]);
-}
-
 /* ---- Time ---- */
-
-static void on_wake_node(struct world *world, struct item *item)
-{
-    struct world_node *node = world->nodes[item->node];
-    struct io_event tick = {.type = IO_EVENT_TICK};
-
-    if (node->server != NULL && item->life == node->wake_version) {
-        node->wake_us = 0;
-        world_deliver(world, node, &tick);
-    }
-}
-
-void world_reschedule(struct world *world, size_t number)
-{
-    struct world_client *client = &world->clients[number];
-    uint64_t deadline_ms, at_us;
-    struct item item = {.type = ITEM_WAKE_CLIENT, .owner = (owner_id)number};
-
-    if (client->ops == NULL || client->ops->next_deadline_ms == NULL) {
-        return;
-    }
-    deadline_ms = client->ops->next_deadline_ms(client->client);
-    at_us = deadline_ms > UINT64_MAX / 2000 ? UINT64_MAX : deadline_ms * 1000;
-    if (at_us == client->wake_us || at_us == UINT64_MAX) {
-        return;
-    }
-    client->wake_us = at_us;
-    item.life = ++client->wake_version;
-    world_schedule(world, at_us > world->now_us ? at_us - world->now_us : 0, &item);
-}
-
-static void on_wake_client(struct world *world, struct item *item)
-{
-    struct world_client *client = &world->clients[item->owner];
-
-    if (client->ops != NULL && item->life == client->wake_version) {
-        client->wake_us = 0;
-        client->ops->tick(client->client, world->now_us / 1000);
-        world_reschedule(world, item->owner);
-    }
-}
 
 static void handle(struct world *world, struct item *item)
 {
-    struct world_node *node = item->node < world->n_nodes ? world->nodes[item->node] : NULL;
-
+    if (world_hold_paused(world, item)) {
+        return;
+    }
     switch (item->type) {
     case ITEM_PEER_MESSAGE:
         world_on_peer_message(world, item);
@@ -318,58 +35,64 @@ static void handle(struct world *world, struct item *item)
         world_on_stream_closed(world, item);
         break;
     case ITEM_WAKE_NODE:
-        on_wake_node(world, item);
+        world_on_wake_node(world, item);
         break;
     case ITEM_WAKE_CLIENT:
-        on_wake_client(world, item);
+        world_on_wake_client(world, item);
         break;
     case ITEM_LOG_WORK:
-        if (node->life == item->life) {
-            on_log_work(world, node);
-        }
+        world_on_log_work(world, item);
+        break;
+    case ITEM_LOG_IDLE:
+        world_log_idle(world, world->nodes[item->node], item);
         break;
     case ITEM_STATE_WORK:
-        if (node->life == item->life) {
-            on_state_work(world, node);
-        }
+        world_on_state_work(world, item);
+        break;
+    case ITEM_DISK_SPACE:
+        world_on_disk_space(world, item);
         break;
     }
     buf_fini(&item->bytes);
 }
 
-bool world_run_until(struct world *world, uint64_t ms, bool (*done)(void *context), void *context)
+static bool run_slice(struct world *world, uint64_t end_us, bool (*done)(void *context),
+                      void *context)
 {
-    uint64_t end_us = world->now_us + ms * 1000;
+    struct item item;
 
-    if (done != NULL && done(context)) {
-        return true;
-    }
-    while (world->n_items > 0 && world->heap[0].at_us <= end_us) {
-        struct item item = heap_pop(world);
-        if (item.at_us > world->now_us) {
-            world->now_us = item.at_us;
-        }
+    while (world_queue_pop(world, end_us, &item)) {
         handle(world, &item);
         if (done != NULL && done(context)) {
             return true;
         }
     }
     world->now_us = end_us;
+    return done != NULL && done(context);
+}
+
+bool world_run_until(struct world *world, uint64_t ms, bool (*done)(void *context), void *context)
+{
+    uint64_t end_us = world->now_us + ms * 1000;
+
+    if (done == NULL) {
+        return run_slice(world, end_us, NULL, NULL);
+    }
+    if (done(context)) {
+        return true;
+    }
+    while (world->now_us < end_us) {
+        uint64_t slice_us = (world->now_us / 1000 + 1) * 1000;
+        if (run_slice(world, slice_us < end_us ? slice_us : end_us, done, context)) {
+            return true;
+        }
+    }
     return false;
 }
 
 void world_run_ms(struct world *world, uint64_t ms)
 {
     world_run_until(world, ms, NULL, NULL);
-}
-
-void world_kick(struct world *world, size_t node)
-{
-    struct io_event end = {.type = IO_EVENT_TURN_END};
-
-    if (world->nodes[node]->server != NULL) {
-        world_deliver(world, world->nodes[node], &end);
-    }
 }
 
 uint64_t world_now_us(const struct world *world)
@@ -400,16 +123,17 @@ void world_destroy(struct world **world)
 
     for (size_t i = 0; i < w->n_nodes; i++) {
         if (w->nodes[i]->server != NULL) {
+            world_tell_stopping(w, i);
             w->nodes[i]->ops->destroy(&w->nodes[i]->server);
         }
-        mem_log_destroy(&w->nodes[i]->log);
+        world_log_fini(w->nodes[i]);
         mem_state_destroy(&w->nodes[i]->state);
+        world_room_fini(&w->nodes[i]->room);
         mem_free(w->nodes[i]);
     }
-    for (size_t i = 0; i < w->n_items; i++) {
-        buf_fini(&w->heap[i].bytes);
-    }
-    mem_free(w->heap);
+    world_queue_fini(w);
+    world_room_fini(&w->clog);
+    buf_fini(&w->record_bytes);
     mem_free(w);
     *world = NULL;
 }
@@ -426,26 +150,59 @@ void world_make_spec(struct world *world, group_id gid, size_t n, struct spec *s
     }
 }
 
+void world_use_wal(struct world *world, bool use)
+{
+    world->use_wal = use;
+}
+
+static void emit_trace(void *context, enum trace_level level, const char *line)
+{
+    const struct world_node *node = context;
+
+    (void)level;
+    fprintf(stderr, "%10.3f g%u/%u %s\n", (double)node->world->now_us / 1000, node->gid, node->id,
+            line);
+}
+
+/* The nodes of a group find each other by id. */
+static void introduce(struct world *world, struct world_node *node)
+{
+    memset(node->peers, WORLD_NO_NODE, sizeof(node->peers));
+    for (size_t i = 0; i < world->n_nodes; i++) {
+        struct world_node *other = world->nodes[i];
+        if (other->gid == node->gid && other->id != node->id) {
+            node->peers[other->id] = (uint8_t)i;
+            other->peers[node->id] = (uint8_t)node->number;
+        }
+    }
+}
+
 size_t world_add_node(struct world *world, group_id gid, raft_id id, const struct spec *spec,
                       const struct world_node_ops *ops, void *context)
 {
     struct world_node *node = mem_zalloc(sizeof(*node));
 
-    ASSERT(world->n_nodes < WORLD_MAX_NODES);
+    ASSERT(world->n_nodes < WORLD_MAX_NODES && id <= SPEC_MAX_ID);
     node->net.ops = &world_net_ops;
     node->world = world;
     node->number = world->n_nodes;
     node->gid = gid;
     node->id = id;
     node->spec = *spec;
+    node->url = spec_find(&node->spec, id)->url;
     node->ops = ops;
     node->context = context;
-    node->log = mem_log_create();
+    world_log_init(node, world->use_wal, world->use_wal ? rng_next(&world->rng) : 0);
     node->state = mem_state_create(gid);
     node->connected = true;
+    node->incarnation = 1;
+    node->wake_slot = WORLD_NO_SLOT;
+    world_clock_init(&node->clock);
     node->trace.context = node;
     node->trace.level = TRACE_DEBUG;
     node->trace.emit = getenv("SIM_TRACE") != NULL ? emit_trace : NULL;
+    introduce(world, node);
+    world_add_url(world, node);
     world->nodes[world->n_nodes] = node;
     return world->n_nodes++;
 }
@@ -457,6 +214,7 @@ size_t world_add_client(struct world *world, const struct world_client_ops *ops,
             world->clients[i].ops = ops;
             world->clients[i].client = client;
             world->clients[i].wake_us = 0;
+            world->clients[i].wake_slot = WORLD_NO_SLOT;
             if (i >= world->n_clients) {
                 world->n_clients = i + 1;
             }
@@ -469,18 +227,17 @@ size_t world_add_client(struct world *world, const struct world_client_ops *ops,
 
 void world_remove_client(struct world *world, size_t client)
 {
-    world->clients[client].ops = NULL;
-    world->clients[client].wake_version++;
+    struct world_client *gone = &world->clients[client];
+
+    gone->ops = NULL;
+    if (gone->wake_slot != WORLD_NO_SLOT) {
+        world_unschedule(world, gone->wake_slot);
+        gone->wake_slot = WORLD_NO_SLOT;
+    }
     for (size_t node = 0; node < world->n_nodes; node++) {
         world->streams[WORLD_MAX_NODES + client][node].conn = 0;
         world->client_cut[client][node] = false;
     }
-}
-
-bool world_is_wiped(const struct world *world, size_t node)
-{
-    (void)world, (void)node;
-    return false;
 }
 
 bool world_is_running(const struct world *world, size_t node)
@@ -506,8 +263,7 @@ size_t world_node_count(const struct world *world)
 
 uint64_t world_log_bytes(const struct world *world, size_t node)
 {
-    struct io_log *log = mem_log_io(world->nodes[node]->log);
-    return log->ops->bytes(log);
+    return world_log_size(world->nodes[node]);
 }
 
 uint64_t world_state_bytes(const struct world *world, size_t node)
@@ -516,21 +272,10 @@ uint64_t world_state_bytes(const struct world *world, size_t node)
     return state->ops->disk_bytes(state);
 }
 
-void world_set_clock_skew(struct world *world, size_t node, int64_t skew_us)
-{
-    ASSERT(node < world->n_nodes);
-    world->nodes[node]->clock_skew_us = skew_us;
-}
-
 const struct mem_state *world_state(const struct world *world, size_t node)
 {
     ASSERT(node < world->n_nodes);
     return world->nodes[node]->state;
-}
-
-const char *world_halted(const struct world *world, size_t node)
-{
-    return world->nodes[node]->halted ? world->nodes[node]->halt_reason : NULL;
 }
 
 const struct world_counts *world_counted(const struct world *world)

@@ -70,7 +70,8 @@ struct world_counts {
     uint64_t client_rpcs; /* requests sent by clients and by servers as clients */
     uint64_t bytes;       /* of all messages sent */
     uint64_t messages;
-    uint64_t events; /* delivered */
+    uint64_t events;                                        /* delivered */
+    uint64_t lost, duplicated, reordered, delayed, clogged; /* messages, by the faults' rates */
 };
 
 struct world *world_create(uint64_t seed);
@@ -98,8 +99,11 @@ uint64_t world_log_bytes(const struct world *world, size_t node);
 uint64_t world_state_bytes(const struct world *world, size_t node);
 /* The node's state, for checkers. */
 const struct mem_state *world_state(const struct world *world, size_t node);
-/* Why the node halted; NULL if it did not. */
+/* Why the node halted in its present or last life; NULL if it did not. After a fault of its disk it
+ * ends, as its process would. Without one it stays, for a test to look at, and is a failure. */
 const char *world_halted(const struct world *world, size_t node);
+/* The first halt of any node without a fault of its disk; NULL: there was none. */
+const char *world_unexplained_halt(const struct world *world);
 
 /* The node's wall clock is so far from the world's; it may jump. */
 void world_set_clock_skew(struct world *world, size_t node, int64_t skew_us);
@@ -159,9 +163,11 @@ enum world_disk_fault {
     WORLD_DISK_N_FAULTS
 };
 void world_fail_disk(struct world *world, size_t node, enum world_disk_fault fault);
-/* Flips one bit of what the log of a node that does not run holds. At its start the damage is
- * found, or it was in bytes that nobody needs. world_start then may refuse: see world_try_start. */
-void world_flip_bit(struct world *world, size_t node);
+/* Flips one bit of what the disk of a node that does not run holds: of the WAL's files or of the
+ * state. At its start the damage is found, or it was in bytes that nobody needs: world_start then
+ * may refuse, see world_try_start. Never in the last write of the log, whose damage nothing can
+ * tell from a torn write. False if there is nothing to damage (mem_log can't be). */
+bool world_flip_bit(struct world *world, size_t node);
 /* As world_start, but a disk that can't be opened (damage, an error) is no failure of the test:
  * false, and the node stays down. */
 bool world_try_start(struct world *world, size_t node);
@@ -208,8 +214,8 @@ uint64_t world_now_ms(const struct world *world);
 uint64_t world_now_us(const struct world *world);
 /* Runs for so long. */
 void world_run_ms(struct world *world, uint64_t ms);
-/* Runs until done(context) is true, asked after every event, or `ms` passed; returns whether it
- * was. */
+/* Runs until done(context) is true, asked after every event and every millisecond, or `ms` passed;
+ * returns whether it was. */
 bool world_run_until(struct world *world, uint64_t ms, bool (*done)(void *context), void *context);
 /* Tells the node that its turn ended: after something was proposed to it from outside. */
 void world_kick(struct world *world, size_t node);

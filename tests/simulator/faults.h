@@ -12,6 +12,11 @@
 
 #include "tests/simulator/run.h"
 
+/* A team is a group, or (the last one) the controllers. */
+size_t faults_n_teams(const struct faults *faults);
+size_t faults_team_size(const struct faults *faults, size_t team);
+size_t faults_team_node(const struct faults *faults, size_t team, size_t i);
+
 struct faults *faults_create(struct run *run);
 void faults_destroy(struct faults **faults);
 

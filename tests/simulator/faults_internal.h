@@ -61,12 +61,6 @@ struct faults {
     size_t n_planned;
 };
 
-/* A team is a group, or (the last one) the controllers. */
-size_t faults_n_teams(const struct faults *faults);
-size_t faults_team_size(const struct faults *faults, size_t team);
-size_t faults_team_node(const struct faults *faults, size_t team, size_t i);
-size_t faults_team_of(const struct faults *faults, size_t node);
-
 /* One fault of this kind: how long in steps, and the numbers that decide the rest. False: it can't
  * happen now. */
 struct fault_draw {
@@ -81,6 +75,7 @@ bool faults_begin_disk(struct faults *faults, const struct fault_draw *draw);
 void faults_end_network(struct faults *faults, bool all);
 void faults_end_nodes(struct faults *faults, bool all);
 
+size_t faults_team_of(const struct faults *faults, size_t node);
 void faults_crash(struct faults *faults, size_t node, uint32_t steps);
 void faults_set_disk(struct faults *faults, size_t node);
 /* Whether the node may lose what its disk holds, by the rule of majorities. */

@@ -134,6 +134,48 @@ static void settle(struct run *run)
     }
 }
 
+/* Every replica has applied all that its group has committed. */
+static bool is_caught_up(const struct run *run, size_t team)
+{
+    raft_index applied = 0;
+
+    for (size_t i = 0; i < faults_team_size(run->faults, team); i++) {
+        size_t node = faults_team_node(run->faults, team, i);
+        const struct group *group = world_group(run->world, node);
+
+        if (faults_is_lost(run->faults, node)) {
+            continue;
+        }
+        if (group == NULL || (applied != 0 && group_applied_index(group) != applied)) {
+            return false;
+        }
+        applied = group_applied_index(group);
+        if (raft_commit_index(group_raft(group)) != applied) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* For a whole second, so that nothing is on its way any more. */
+static void catch_up(struct run *run)
+{
+    uint64_t end_ms = world_now_ms(run->world) + SETTLE_MS;
+
+    for (unsigned rounds = 0; rounds < 10;) {
+        bool caught_up = true;
+
+        run_ms(run, 100);
+        for (size_t team = 0; team < faults_n_teams(run->faults); team++) {
+            caught_up &= is_caught_up(run, team);
+        }
+        rounds = caught_up ? rounds + 1 : 0;
+        if (world_now_ms(run->world) >= end_ms) {
+            check_fail("without faults every replica catches up", "some did not");
+        }
+    }
+}
+
 /* The replicas of a group agree, and hold no range that they don't name. */
 static void check_states(const struct run *run, size_t group)
 {
@@ -173,7 +215,7 @@ void finish_run(struct run *run)
     run->report.settle_us = world_now_us(run->world) - begin_us;
     workload_serve_again(run->workload, SERVE_MS);
     workload_read_all(run->workload, SERVE_MS);
-    run_ms(run, 2000); /* the last entries reach every replica */
+    catch_up(run);
     for (size_t group = 0; group < run->plan.n_groups; group++) {
         check_states(run, group);
     }

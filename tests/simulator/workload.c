@@ -358,6 +358,7 @@ static void await_all(struct workload *workload, uint64_t ms)
 
     while (workload->n_outstanding > 0 && world_now_ms(workload->run->world) < end_ms) {
         faults_run_ms(workload->run->faults, 10);
+        faults_restart_halted(workload->run->faults);
     }
     if (workload->n_outstanding > 0) {
         check_fail("every operation ends", "%zu did not", workload->n_outstanding);

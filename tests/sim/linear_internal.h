@@ -2,6 +2,7 @@
  *   linear.c         keys one by one, the verdict, the explanation
  *   linear_model.c   one register: fingerprints of values, what an operation does, may it answer so
  *   linear_key.c     one key's operations made ready for the search
+ *   linear_chain.c   what the values that were seen are composed of
  *   linear_memory.c  configurations seen before
  *   linear_search.c  the search itself, and why what it leaves out is never needed
  *   linear_prune.c   which optional writes can be of use, which configurations are lost
@@ -47,7 +48,10 @@ struct linear_item {
     uint64_t power;             /* to append the argument: base^len */
     uint32_t value;             /* of a put, append or cas: its argument's number, by content */
     uint32_t class;             /* of a get with a version: its place in their order, else NONE */
-    bool dead;               /* a mandatory put whose value no get with a version can have seen */
+    bool dead; /* a mandatory put whose value no get with a version can have seen */
+    /* What must have been the last write before it, what must be the next write after it, and the
+     * class that must be read right after it; NONE: not known. See linear_chain.c. */
+    uint32_t after, before, read_by;
     uint64_t key[2];         /* its share of a configuration's name */
     uint32_t previous, next; /* the list of what is not placed, by start */
 };
@@ -58,6 +62,9 @@ bool linear_step(const struct linear_item *item, const struct linear_state *befo
                  struct linear_state *after);
 /* A get that witnesses no version, a mismatch, a delete of nothing: valid or not, and no effect. */
 bool linear_looks(const struct history_operation *operation);
+/* Of what follows the head in the whole. */
+struct linear_print linear_print_tail(struct linear_print head, struct linear_print whole,
+                                      uint64_t power);
 bool linear_state_equal(const struct linear_state *a, const struct linear_state *b);
 
 /* ---- A key ---- */
@@ -74,6 +81,7 @@ struct linear_class {
     uint32_t bases[LINEAR_MAX_BASES];
     bool any_base;    /* too many to count */
     bool absent_base; /* or it may grow from nothing, by appends alone */
+    bool known;       /* there is one way to compose it, of operations that are known */
 };
 
 /* A distinct argument of writes. */
@@ -81,7 +89,8 @@ struct linear_value {
     struct linear_print print;
     uint32_t n_writers, left; /* puts and cas that write it: all, not placed yet */
     uint32_t earliest;        /* no put or cas of it may come before the classes below this one */
-    bool is_tail;             /* an append's argument */
+    uint32_t n_appends;       /* that append it */
+    uint32_t item;            /* one of those that write or append it */
     bool is_base;             /* of a class */
     bool is_sole_base;        /* of a class, and it has one writer: earliest holds */
 };
@@ -99,6 +108,10 @@ struct linear_key {
     bool any_base; /* of a class: nothing is known to be dead */
 };
 
+/* Finds what each value that was seen is composed of (linear_chain.c). */
+void linear_chain_find(struct linear_key *key);
+/* The number of the value with that fingerprint, or NONE. */
+uint32_t linear_key_value(const struct linear_key *key, struct linear_print print);
 /* Whether a class may grow from the base: a value's number, or LINEAR_ABSENT. */
 bool linear_class_grows_from(const struct linear_class *class, uint32_t base);
 /* What the counts of things not placed count it as. */
@@ -128,9 +141,10 @@ uint64_t linear_memory_count(const struct linear_memory *memory);
 struct linear_frame {
     struct linear_state state, before; /* before: of the optional write that led here */
     bool after_optional;
-    uint32_t item;  /* that led here */
-    uint32_t base;  /* the last put's or cas's value number, or LINEAR_ABSENT */
-    uint32_t class; /* the first with gets not placed */
+    uint32_t item;       /* that led here */
+    uint32_t last_write; /* the last that changed the state, or NONE */
+    uint32_t base;       /* the last put's or cas's value number, or LINEAR_ABSENT */
+    uint32_t class;      /* the first with gets not placed */
     uint64_t name[2];
     uint32_t min_end;        /* of what is left: what starts later can't be next */
     size_t first, count, at; /* its candidates, and the next to try */

@@ -95,7 +95,7 @@ static int compare_values(const void *a, const void *b)
     return by_len != 0 ? by_len : compare_numbers(x->print.hash, y->print.hash);
 }
 
-static uint32_t find_value(const struct linear_key *key, struct linear_print print)
+uint32_t linear_key_value(const struct linear_key *key, struct linear_print print)
 {
     struct linear_value wanted = {.print = print};
     const struct linear_value *found =
@@ -128,8 +128,9 @@ static void number_values(struct linear_key *key)
     for (uint32_t i = 0; i < key->n; i++) {
         struct linear_item *item = &key->items[i];
         if (has_argument(item)) {
-            item->value = find_value(key, item->text);
-            key->values[item->value].is_tail |= item->operation->type == HISTORY_APPEND;
+            item->value = linear_key_value(key, item->text);
+            key->values[item->value].n_appends += item->operation->type == HISTORY_APPEND;
+            key->values[item->value].item = i;
         }
         if (linear_is_writer(item)) {
             key->values[item->value].n_writers++;
@@ -164,7 +165,7 @@ bool linear_class_grows_from(const struct linear_class *class, uint32_t base)
 
 static void add_base(struct linear_key *key, struct linear_class *class, uint32_t value)
 {
-    class->absent_base |= key->values[value].is_tail;
+    class->absent_base |= key->values[value].n_appends > 0;
     if (key->values[value].n_writers == 0) {
         return;
     }
@@ -213,7 +214,7 @@ static void read_class(struct linear_key *key, uint32_t number)
         class->print =
             linear_print_extend(class->print, slice_of(class->value.data + class->print.len,
                                                        (size_t)(len - class->print.len)));
-        found = find_value(key, class->print);
+        found = linear_key_value(key, class->print);
         if (found != LINEAR_NONE) {
             add_base(key, class, found);
         }
@@ -288,6 +289,9 @@ static void item_init(struct linear_item *item, const struct history_operation *
     *item = (struct linear_item){.operation = operation,
                                  .value = LINEAR_NONE,
                                  .class = LINEAR_NONE,
+                                 .after = LINEAR_NONE,
+                                 .before = LINEAR_NONE,
+                                 .read_by = LINEAR_NONE,
                                  .previous = LINEAR_NONE,
                                  .next = LINEAR_NONE};
     item->optional = operation->outcome == HISTORY_PENDING || operation->outcome == HISTORY_UNKNOWN;
@@ -328,6 +332,7 @@ void linear_key_init(struct linear_key *key, const struct history_operation *con
     qsort(key->items, n, sizeof(*key->items), compare_items);
     number_values(key);
     make_classes(key);
+    linear_chain_find(key);
     rng_init(&rng, 1);
     for (uint32_t i = 0; i < n; i++) {
         finish_item(key, &key->items[i], &rng);

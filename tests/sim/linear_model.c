@@ -46,6 +46,14 @@ uint64_t linear_power(uint64_t len)
     return power;
 }
 
+struct linear_print linear_print_tail(struct linear_print head, struct linear_print whole,
+                                      uint64_t power)
+{
+    uint64_t hash = add(whole.hash, PRIME - multiply(head.hash, power));
+
+    return (struct linear_print){hash, whole.len - head.len};
+}
+
 static bool print_equal(const struct linear_print *a, const struct linear_print *b)
 {
     return a->hash == b->hash && a->len == b->len;

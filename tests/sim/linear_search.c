@@ -30,7 +30,9 @@
  * the last put, and nobody can have read what an enabled put wrote (`dead`), then that put is
  * placed at once: until the next put that matters nobody looks, and where it stood before, whatever
  *    followed was a write that hides it.
- * 6. Configurations from which the next gets can't be reached are left: linear_prune.c. */
+ * 6. What the values that were seen are composed of says which write must follow which, and which
+ *    get must come before the next write: linear_chain.c.
+ * 7. Configurations from which the next gets can't be reached are left: linear_prune.c. */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/linear_internal.h"
@@ -140,16 +142,33 @@ static bool is_closed(const struct linear_search *search, const struct linear_fr
            search->key->classes[frame->class].version == frame->state.version;
 }
 
+/* Versions and the composition of what was seen allow this write now. */
+static bool may_write(const struct linear_search *search, const struct linear_frame *frame,
+                      const struct linear_item *item)
+{
+    const struct linear_key *key = search->key;
+
+    if (is_closed(search, frame) ||
+        (item->value != LINEAR_NONE && key->values[item->value].earliest > frame->class)) {
+        return false;
+    }
+    if (frame->last_write != LINEAR_NONE) {
+        const struct linear_item *last = &key->items[frame->last_write];
+        if ((last->before != LINEAR_NONE && &key->items[last->before] != item) ||
+            (last->read_by != LINEAR_NONE && key->classes[last->read_by].left > 0)) {
+            return false;
+        }
+    }
+    return item->after == LINEAR_NONE || item->after == frame->last_write;
+}
+
 static bool may_come(const struct linear_search *search, const struct linear_frame *frame,
                      const struct linear_item *item, struct linear_state *after)
 {
     if (item->class != LINEAR_NONE && item->class != frame->class) {
         return false;
     }
-    if (item->class == LINEAR_NONE && !item->looks && is_closed(search, frame)) {
-        return false;
-    }
-    if (linear_is_writer(item) && search->key->values[item->value].earliest > frame->class) {
+    if (item->class == LINEAR_NONE && !item->looks && !may_write(search, frame, item)) {
         return false;
     }
     return linear_step(item, &frame->state, after) &&
@@ -342,6 +361,9 @@ static void push(struct linear_search *search, uint32_t number, uint64_t *work)
     if (!linear_step(item, &frame.before, &frame.state)) {
         UNREACHABLE("a candidate fits");
     }
+    if (!item->looks && item->class == LINEAR_NONE) {
+        frame.last_write = number;
+    }
     if (linear_is_writer(item)) {
         frame.base = item->value;
     } else if (linear_is_remover(item)) {
@@ -395,8 +417,10 @@ static void begin(struct linear_search *search, struct linear_key *key)
     link_list(search, 0, 0, key->n_mandatory);
     link_list(search, 1, key->n_mandatory, key->n);
     MEM_GROW(search->frames, search->frames_capacity, 1);
-    search->frames[search->n_frames++] =
-        (struct linear_frame){.state = {.dirty = true}, .item = LINEAR_NONE, .base = LINEAR_ABSENT};
+    search->frames[search->n_frames++] = (struct linear_frame){.state = {.dirty = true},
+                                                               .item = LINEAR_NONE,
+                                                               .last_write = LINEAR_NONE,
+                                                               .base = LINEAR_ABSENT};
 }
 
 enum linear_verdict linear_search_run(struct linear_search *search, struct linear_key *key,

@@ -1,0 +1,494 @@
+/* The linearizability checker against histories made by chance: of a register that takes every
+ * operation at one moment between its start and its end (always linearizable), the same with one
+ * answer made wrong, and small ones of any kind, where a checker that tries every order must agree.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "raft/util/assert.h"
+#include "raft/util/mem.h"
+#include "raft/util/rng.h"
+#include "tests/cmocka.h"
+#include "tests/sim/linear.h"
+
+/* ---- A plain register ---- */
+
+struct cell {
+    bool exists;
+    struct buf value;
+    uint64_t version;
+};
+
+static void cell_set(struct cell *cell, struct slice value, uint64_t *counter)
+{
+    buf_clear(&cell->value);
+    buf_put_slice(&cell->value, value);
+    cell->exists = true;
+    cell->version = ++*counter;
+}
+
+static bool cell_allows(const struct cell *cell, const struct kv_condition *condition)
+{
+    if (condition->type == KV_IF_ABSENT) {
+        return !cell->exists;
+    }
+    return cell->exists && slice_equal(buf_slice(&cell->value), condition->value);
+}
+
+/* Does the operation and fills in its answer; a get's value points into `memory`. */
+static void cell_do(struct cell *cell, struct history_operation *operation, uint64_t *counter,
+                    struct buf *memory)
+{
+    operation->outcome = HISTORY_OK;
+    switch (operation->type) {
+    case HISTORY_GET:
+        operation->outcome = cell->exists ? HISTORY_OK : HISTORY_NOT_FOUND;
+        buf_clear(memory);
+        if (cell->exists) {
+            buf_put_slice(memory, buf_slice(&cell->value));
+            operation->value = buf_slice(memory);
+            operation->version = cell->version;
+        }
+        break;
+    case HISTORY_PUT:
+        cell_set(cell, operation->argument, counter);
+        break;
+    case HISTORY_APPEND:
+        buf_put_slice(&cell->value, operation->argument);
+        cell->exists = true;
+        cell->version = ++*counter;
+        operation->output = (uint32_t)cell->value.len;
+        break;
+    case HISTORY_DELETE:
+        operation->output = cell->exists ? 1 : 0;
+        buf_clear(&cell->value);
+        cell->exists = false;
+        ++*counter;
+        break;
+    case HISTORY_CAS:
+        if (cell_allows(cell, &operation->condition)) {
+            cell_set(cell, operation->argument, counter);
+        } else {
+            operation->outcome = HISTORY_MISMATCH;
+        }
+        break;
+    }
+}
+
+/* ---- Histories of a register ---- */
+
+struct plan {
+    uint32_t n_keys, n_clients, n_operations; /* operations of each client */
+    uint32_t get, put, append, delete, cas;   /* weights */
+    uint32_t unknown_percent, refused_percent;
+    uint64_t pause_us, length_us; /* at most, between operations and of one */
+    bool few_values;              /* "a" or "b" instead of tokens that are unique */
+};
+
+struct draft {
+    struct history_operation operation;
+    uint64_t moment_us; /* at which it takes effect; UINT64_MAX: never */
+    struct buf argument, expected, seen;
+};
+
+static enum history_type draw_type(const struct plan *plan, struct rng *rng)
+{
+    const uint32_t weights[] = {plan->get, plan->put, plan->append, plan->delete, plan->cas};
+    uint64_t drawn =
+        rng_below(rng, plan->get + plan->put + plan->append + plan->delete + plan->cas);
+    int type = HISTORY_GET;
+
+    while (drawn >= weights[type]) {
+        drawn -= weights[type++];
+    }
+    return (enum history_type)type;
+}
+
+static void draw_value(const struct plan *plan, struct rng *rng, uint64_t number, struct buf *value)
+{
+    if (plan->few_values) {
+        buf_printf(value, "%c", "ab"[rng_below(rng, 2)]);
+    } else {
+        buf_printf(value, "<%llu.%llx>", (unsigned long long)number,
+                   (unsigned long long)rng_below(rng, 1u << 20));
+    }
+}
+
+static void draw_fate(const struct plan *plan, struct rng *rng, struct draft *draft)
+{
+    struct history_operation *operation = &draft->operation;
+    bool reads = operation->type == HISTORY_GET;
+
+    /* Strictly inside: what ends when another begins came before it. */
+    draft->moment_us = rng_between(rng, operation->start_us + 1, operation->end_us - 1);
+    operation->outcome = HISTORY_OK;
+    if (!reads && rng_below(rng, 100) < plan->unknown_percent) {
+        operation->outcome = rng_below(rng, 4) == 0 ? HISTORY_PENDING : HISTORY_UNKNOWN;
+        if (rng_below(rng, 2) == 0) {
+            draft->moment_us = UINT64_MAX;
+        } else if (rng_below(rng, 2) == 0) {
+            draft->moment_us += rng_below(rng, 20 * plan->length_us);
+        }
+    } else if (rng_below(rng, 100) < plan->refused_percent) {
+        operation->outcome = HISTORY_REFUSED;
+        draft->moment_us = UINT64_MAX;
+    }
+}
+
+static void draw(const struct plan *plan, struct rng *rng, size_t client, uint64_t number,
+                 uint64_t start_us, struct draft *draft)
+{
+    struct history_operation *operation = &draft->operation;
+
+    *draft = (struct draft){0};
+    operation->client = client;
+    operation->key = rng_below(rng, plan->n_keys);
+    operation->type = draw_type(plan, rng);
+    if (operation->type != HISTORY_GET && operation->type != HISTORY_DELETE) {
+        draw_value(plan, rng, number, &draft->argument);
+        operation->argument = buf_slice(&draft->argument);
+    }
+    operation->start_us = start_us;
+    operation->end_us = start_us + rng_between(rng, 2, plan->length_us + 2);
+    draw_fate(plan, rng, draft);
+}
+
+static int compare_moments(const void *a, const void *b)
+{
+    const struct draft *x = a, *y = b;
+
+    return (x->moment_us > y->moment_us) - (x->moment_us < y->moment_us);
+}
+
+/* A condition that holds about half the time: on what is there now, or on something else. */
+static void draw_condition(struct rng *rng, const struct cell *cell, struct draft *draft)
+{
+    struct kv_condition *condition = &draft->operation.condition;
+
+    if (rng_below(rng, 3) == 0) {
+        condition->type = KV_IF_ABSENT;
+        return;
+    }
+    condition->type = KV_IF_VALUE;
+    if (rng_below(rng, 2) == 0) {
+        buf_put_slice(&draft->expected, buf_slice(&cell->value));
+    } else {
+        buf_printf(&draft->expected, "a");
+    }
+    condition->value = buf_slice(&draft->expected);
+}
+
+/* All operations, in the order of their moments, answered by a register for each key. */
+static struct draft *make_drafts(const struct plan *plan, struct rng *rng)
+{
+    size_t n = (size_t)plan->n_clients * plan->n_operations;
+    struct draft *drafts = mem_zalloc(n * sizeof(*drafts));
+    struct cell *cells = mem_zalloc(plan->n_keys * sizeof(*cells));
+    uint64_t counter = 0;
+
+    for (size_t client = 0, i = 0; client < plan->n_clients; client++) {
+        uint64_t now_us = 0;
+        for (uint32_t j = 0; j < plan->n_operations; j++, i++) {
+            now_us += rng_below(rng, plan->pause_us + 1);
+            draw(plan, rng, client, i, now_us, &drafts[i]);
+            now_us = drafts[i].operation.end_us;
+        }
+    }
+    qsort(drafts, n, sizeof(*drafts), compare_moments);
+    for (size_t i = 0; i < n; i++) {
+        struct draft *draft = &drafts[i];
+        enum history_outcome outcome = draft->operation.outcome;
+        struct cell *cell = &cells[draft->operation.key];
+        counter += rng_below(rng, 2); /* another key of the shard */
+        if (draft->operation.type == HISTORY_CAS) {
+            draw_condition(rng, cell, draft);
+        }
+        if (draft->moment_us != UINT64_MAX) {
+            cell_do(cell, &draft->operation, &counter, &draft->seen);
+        }
+        if (outcome != HISTORY_OK) {
+            draft->operation.outcome = outcome;
+        }
+    }
+    for (size_t i = 0; i < plan->n_keys; i++) {
+        buf_fini(&cells[i].value);
+    }
+    mem_free(cells);
+    return drafts;
+}
+
+static int compare_starts(const void *a, const void *b)
+{
+    const struct draft *x = a, *y = b;
+
+    if (x->operation.start_us != y->operation.start_us) {
+        return x->operation.start_us < y->operation.start_us ? -1 : 1;
+    }
+    return (x->operation.client > y->operation.client) -
+           (x->operation.client < y->operation.client);
+}
+
+static struct history *make_history(struct draft *drafts, size_t n)
+{
+    struct history *history = history_create();
+
+    qsort(drafts, n, sizeof(*drafts), compare_starts);
+    for (size_t i = 0; i < n; i++) {
+        history_add(history, &drafts[i].operation);
+    }
+    return history;
+}
+
+static void free_drafts(struct draft *drafts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_fini(&drafts[i].argument);
+        buf_fini(&drafts[i].expected);
+        buf_fini(&drafts[i].seen);
+    }
+    mem_free(drafts);
+}
+
+/* ---- Every order ---- */
+
+struct brute {
+    const struct history_operation *operations[16];
+    size_t n;
+    bool placed[16];
+};
+
+static bool is_optional(const struct history_operation *operation)
+{
+    return operation->outcome == HISTORY_PENDING || operation->outcome == HISTORY_UNKNOWN;
+}
+
+static bool precedes(const struct history_operation *a, const struct history_operation *b)
+{
+    return !is_optional(a) &&
+           (a->end_us < b->start_us || (a->end_us == b->start_us && a->end_order < b->begin_order));
+}
+
+static bool answers_agree(const struct history_operation *told, const struct history_operation *is)
+{
+    if (is_optional(told)) {
+        return true;
+    }
+    if (told->outcome != is->outcome) {
+        return false;
+    }
+    if (told->outcome != HISTORY_OK) {
+        return true;
+    }
+    if (told->type == HISTORY_GET) {
+        return slice_equal(told->value, is->value);
+    }
+    return (told->type != HISTORY_APPEND && told->type != HISTORY_DELETE) ||
+           told->output == is->output;
+}
+
+/* A get's version against the last one seen: the same if nothing was written since, else higher. */
+static bool version_fits(const struct history_operation *told, uint64_t seen, bool written)
+{
+    return told->type != HISTORY_GET || told->outcome != HISTORY_OK || told->version == 0 ||
+           (written ? told->version > seen : told->version == seen);
+}
+
+static bool brute_from(struct brute *brute, const struct cell *cell, uint64_t seen, bool written)
+{
+    bool complete = true, found = false;
+
+    for (size_t i = 0; i < brute->n; i++) {
+        complete &= brute->placed[i] || is_optional(brute->operations[i]);
+    }
+    for (size_t i = 0; i < brute->n && !complete && !found; i++) {
+        const struct history_operation *told = brute->operations[i];
+        struct history_operation is = *told;
+        struct cell next = {.exists = cell->exists};
+        struct buf memory = {0};
+        uint64_t counter = 0;
+        bool may = !brute->placed[i];
+
+        for (size_t j = 0; j < brute->n && may; j++) {
+            may = brute->placed[j] || !precedes(brute->operations[j], told);
+        }
+        buf_put_slice(&next.value, buf_slice(&cell->value));
+        cell_do(&next, &is, &counter, &memory);
+        if (may && answers_agree(told, &is) && version_fits(told, seen, written)) {
+            bool read =
+                told->type == HISTORY_GET && told->outcome == HISTORY_OK && told->version > 0;
+            brute->placed[i] = true;
+            found = brute_from(brute, &next, read ? told->version : seen,
+                               read ? false : written || counter > 0);
+            brute->placed[i] = false;
+        }
+        buf_fini(&memory);
+        buf_fini(&next.value);
+    }
+    return complete || found;
+}
+
+/* One key. */
+static enum linear_verdict brute_check(const struct history *history)
+{
+    struct brute brute = {0};
+    struct cell cell = {0};
+
+    for (size_t i = 0; i < history_count(history); i++) {
+        const struct history_operation *operation = history_at(history, i);
+        if (operation->outcome != HISTORY_REFUSED &&
+            !(operation->type == HISTORY_GET && is_optional(operation))) {
+            ASSERT(brute.n < 16);
+            brute.operations[brute.n++] = operation;
+        }
+    }
+    return brute_from(&brute, &cell, 0, true) ? LINEAR_YES : LINEAR_NO;
+}
+
+/* ---- The tests ---- */
+
+static void fail_with(const struct history *history, uint64_t seed, enum linear_verdict verdict)
+{
+    struct buf text = {0};
+
+    for (size_t i = 0; i < history_count(history) && i < 40; i++) {
+        buf_printf(&text, "k%zu ", history_at(history, i)->key);
+        history_print(history_at(history, i), &text);
+        buf_printf(&text, "\n");
+    }
+    linear_check(history, 0, &text);
+    fail_msg("seed %llu: the checker says %d\n%.*s", (unsigned long long)seed, (int)verdict,
+             (int)text.len, (const char *)text.data);
+}
+
+static void must_be(const struct history *history, enum linear_verdict wanted, uint64_t seed)
+{
+    enum linear_verdict verdict = linear_check(history, 0, NULL);
+
+    if (verdict != wanted) {
+        fail_with(history, seed, verdict);
+    }
+}
+
+static struct plan draw_plan(struct rng *rng)
+{
+    struct plan plan = {.n_keys = (uint32_t)rng_between(rng, 1, 3),
+                        .n_clients = (uint32_t)rng_between(rng, 1, 8),
+                        .n_operations = (uint32_t)rng_between(rng, 1, 40),
+                        .get = (uint32_t)rng_between(rng, 1, 5),
+                        .put = (uint32_t)rng_below(rng, 4),
+                        .append = (uint32_t)rng_below(rng, 4),
+                        .delete = (uint32_t)rng_below(rng, 2),
+                        .cas = (uint32_t)rng_below(rng, 3),
+                        .pause_us = rng_below(rng, 30),
+                        .length_us = rng_between(rng, 1, 100),
+                        .few_values = rng_below(rng, 4) == 0};
+
+    plan.unknown_percent = rng_below(rng, 2) == 0 ? 0 : (uint32_t)rng_below(rng, 40);
+    plan.refused_percent = (uint32_t)rng_below(rng, 10);
+    return plan;
+}
+
+static void test_what_a_register_did_is_linearizable(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 1500; seed++) {
+        struct rng rng;
+        struct plan plan;
+        struct draft *drafts;
+        struct history *history;
+        size_t n;
+
+        rng_init(&rng, seed);
+        plan = draw_plan(&rng);
+        n = (size_t)plan.n_clients * plan.n_operations;
+        drafts = make_drafts(&plan, &rng);
+        history = make_history(drafts, n);
+        must_be(history, LINEAR_YES, seed);
+        history_destroy(&history);
+        free_drafts(drafts, n);
+    }
+}
+
+/* Small, with few values, so that wrong answers are often right after all; half of them touched. */
+static void touch(struct rng *rng, struct draft *drafts, size_t n)
+{
+    struct history_operation *operation = &drafts[rng_below(rng, n)].operation;
+
+    switch (rng_below(rng, 6)) {
+    case 0:
+        operation->version = rng_below(rng, 6);
+        break;
+    case 1:
+        operation->output = (uint32_t)rng_below(rng, 4);
+        break;
+    case 2:
+        operation->value = drafts[rng_below(rng, n)].operation.argument;
+        break;
+    case 3:
+        operation->start_us /= 2;
+        break;
+    case 4:
+        operation->end_us += rng_below(rng, 50);
+        break;
+    default:
+        if (operation->type == HISTORY_CAS) {
+            operation->outcome = operation->outcome == HISTORY_OK ? HISTORY_MISMATCH : HISTORY_OK;
+        } else if (operation->type != HISTORY_GET) {
+            operation->outcome = rng_below(rng, 2) == 0 ? HISTORY_UNKNOWN : HISTORY_REFUSED;
+        } else if (operation->outcome == HISTORY_NOT_FOUND) {
+            operation->outcome = HISTORY_OK;
+        }
+        break;
+    }
+}
+
+static void compare_small(uint64_t seed, size_t verdicts[2])
+{
+    struct rng rng;
+    struct plan plan;
+    struct draft *drafts;
+    struct history *history;
+    enum linear_verdict wanted;
+    size_t n;
+
+    rng_init(&rng, seed);
+    plan = draw_plan(&rng);
+    plan.n_keys = 1;
+    plan.n_clients = (uint32_t)rng_between(&rng, 1, 4);
+    plan.n_operations = (uint32_t)rng_between(&rng, 1, 7 / plan.n_clients);
+    plan.few_values = rng_below(&rng, 4) != 0;
+    n = (size_t)plan.n_clients * plan.n_operations;
+    drafts = make_drafts(&plan, &rng);
+    for (uint64_t i = rng_below(&rng, 4); i > 0; i--) {
+        touch(&rng, drafts, n);
+    }
+    history = make_history(drafts, n);
+    wanted = brute_check(history);
+    verdicts[wanted == LINEAR_YES]++;
+    must_be(history, wanted, seed);
+    history_destroy(&history);
+    free_drafts(drafts, n);
+}
+
+static void test_it_agrees_with_trying_every_order(void **state)
+{
+    size_t verdicts[2] = {0, 0};
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20000; seed++) {
+        compare_small(seed, verdicts);
+    }
+    printf("%zu linearizable, %zu not\n", verdicts[1], verdicts[0]);
+    assert_true(verdicts[0] > 2000);
+    assert_true(verdicts[1] > 2000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_it_agrees_with_trying_every_order),
+        cmocka_unit_test(test_what_a_register_did_is_linearizable),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -14,8 +14,8 @@
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/sim/check_rest.h"
 #include "tests/sim/kv_cluster.h"
-#include "tests/sim/mem_state.h"
 
 #define N_CTRLERS    3
 #define MAX_GROUPS   4
@@ -379,105 +379,7 @@ static void end_faults(struct chaos *chaos)
     }
 }
 
-/* ---- At rest ---- */
-
-/* Why the shard is not at rest in this replica; NULL: it is. */
-static const char *unrest(const struct shard *shard, uint32_t owner, uint32_t last, uint32_t me)
-{
-    if (shard->n_releases > 0) {
-        return "a release is left";
-    }
-    if (shard->copy.copy_id != 0) {
-        return "a copy is left";
-    }
-    if (owner == me) {
-        return shard->n_queue == 0 && shard->state == SHARD_SERVING ? NULL : "its owner lacks it";
-    }
-    if (owner == 0 && last == me) {
-        return shard->state == SHARD_FROZEN && shard->n_queue == 1 ? NULL : "its keeper lacks it";
-    }
-    return shard->n_queue == 0 && shard->state == SHARD_ABSENT ? NULL : "it is held by another";
-}
-
-/* Why the replica is not at rest under that configuration; NULL: it is. */
-static const char *replica_unrest(const struct chaos *chaos, const struct shard_config *config,
-                                  size_t group, size_t i, shard_id *where)
-{
-    const struct kv_sm *sm = kv_cluster_sm(chaos->c, group, i);
-    const struct kv_meta *meta = kv_sm_meta(sm);
-    uint32_t gid = kv_cluster_gid(group);
-
-    *where = 0;
-    if (meta->adopted == 0 && shard_config_find(config, gid) == NULL) {
-        return NULL; /* it never joined */
-    }
-    if (meta->adopted != config->num) {
-        return "it lacks configurations";
-    }
-    for (shard_id s = 0; s < config->n_shards; s++) {
-        const char *why = unrest(kv_sm_shard(sm, s), config->shards[s], config->from[s], gid);
-
-        if (why != NULL) {
-            *where = s;
-            return why;
-        }
-    }
-    return NULL;
-}
-
-static bool all_at_rest(const struct chaos *chaos, const struct shard_config *config, bool tell)
-{
-    bool rest = true;
-
-    for (size_t g = 0; g < chaos->profile->n_groups; g++) {
-        for (size_t i = 0; i < chaos->profile->n_replicas; i++) {
-            shard_id where;
-            const char *why = replica_unrest(chaos, config, g, i, &where);
-
-            if (why != NULL && tell) {
-                fprintf(stderr, "group %u replica %zu shard %u: %s\n", kv_cluster_gid(g), i + 1,
-                        where, why);
-            }
-            rest &= why == NULL;
-        }
-    }
-    return rest;
-}
-
-static void settle(struct chaos *chaos)
-{
-    const struct shard_config *config = kv_cluster_config(chaos->c, CONFIG_LATEST);
-    uint64_t ms = 0;
-
-    while (!all_at_rest(chaos, config, ms >= SETTLE_MS) && ms < SETTLE_MS) {
-        world_run_ms(chaos->world, 500);
-        ms += 500;
-    }
-    ASSERT(all_at_rest(chaos, config, true));
-    world_run_ms(chaos->world, 2000); /* the last entries reach every replica */
-}
-
-/* The replicas of a group agree, and hold no range that they don't name. */
-static void check_states(const struct chaos *chaos)
-{
-    for (size_t g = 0; g < chaos->profile->n_groups; g++) {
-        uint64_t sum = 0;
-
-        for (size_t i = 0; i < chaos->profile->n_replicas; i++) {
-            size_t node = kv_cluster_node(chaos->c, g, i);
-            const struct mem_state *state = world_state(chaos->world, node);
-            uint64_t *ranges = NULL, own;
-            size_t n = 0, capacity = 0;
-
-            kv_sm_ranges(kv_cluster_sm(chaos->c, g, i), &ranges, &n, &capacity);
-            own = mem_state_sum(state, ranges, n);
-            ASSERT(mem_state_foreign_keys(state, ranges, n) == 0);
-            ASSERT(i == 0 || own == sum);
-            sum = own;
-            mem_free(ranges);
-        }
-    }
-}
+/* ---- The end ---- */
 
 static void check_tokens(const struct chaos *chaos)
 {
@@ -497,6 +399,7 @@ static void check_tokens(const struct chaos *chaos)
 
 static void finish(struct chaos *chaos)
 {
+    const struct check_rest rest = {.cluster = chaos->c};
     bool any = false;
     size_t n_acked;
 
@@ -507,14 +410,14 @@ static void finish(struct chaos *chaos)
         kv_cluster_join_now(chaos->c, 0);
         chaos->joined[0] = true;
     }
-    settle(chaos);
+    check_rest_settle(&rest, SETTLE_MS);
     n_acked = chaos->n_acked;
     run_ms(chaos, 1000); /* nothing is in anybody's way any more */
     ASSERT(chaos->n_acked >= n_acked + N_WORKERS);
     chaos->stopping = true;
     ASSERT(world_run_until(chaos->world, OPERATION_MS + 1000, turn, chaos));
     check_tokens(chaos);
-    check_states(chaos);
+    check_rest_states(&rest);
 }
 
 static void run_seed(uint64_t seed)

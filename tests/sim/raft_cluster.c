@@ -190,6 +190,7 @@ struct raft_cluster *raft_cluster_create(const char *name,
     cluster->options = *options;
     cluster->world = world_create(options->seed);
     cluster->check = check_raft_create(cluster->world);
+    world_use_wal(cluster->world, options->use_wal);
     raft_cluster_set_unreliable(cluster, options->unreliable, false);
     world_make_spec(cluster->world, 1, options->n, &spec);
     for (size_t i = 0; i < options->n; i++) {
@@ -374,6 +375,9 @@ bool raft_cluster_submit(struct raft_cluster *cluster, size_t i, struct slice co
     before = last_number_in_log(recorder);
     group_propose(recorder->group, command, 0, 0, forget, NULL);
     world_kick(cluster->world, i);
+    if (cluster->recorders[i] != recorder) {
+        return false; /* it halted */
+    }
     *number = last_number_in_log(recorder);
     *term = raft_current_term(group_raft(recorder->group));
     return *number == before + 1;

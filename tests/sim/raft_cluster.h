@@ -20,6 +20,7 @@ struct raft_cluster_options {
     bool unreliable;
     bool snapshots; /* a checkpoint and a compacted log about every 10 commands */
     uint64_t seed;
+    bool use_wal; /* see world_use_wal */
 };
 
 /* Starts n connected replicas. name: for the statistics line. */

@@ -98,16 +98,20 @@ static bool are_peers(const struct world_node *a, const struct world_node *b)
 
 /* ---- Links ---- */
 
+/* In order: the later news is the last word. */
 static void announce_link(struct world *world, struct world_node *to, struct world_node *about,
                           bool up)
 {
+    uint64_t *last_us = &to->link_us[about->number];
+    uint64_t at_us = world->now_us + world_reliable_delay(world);
     struct item item = {.type = ITEM_PEER_LINK,
                         .node = to->number,
                         .life = to->life,
                         .owner = (owner_id)about->number,
                         .up = up};
 
-    world_schedule(world, world_reliable_delay(world), &item);
+    *last_us = at_us > *last_us ? at_us : *last_us;
+    world_schedule(world, *last_us - world->now_us, &item);
 }
 
 void world_announce_links(struct world *world, struct world_node *node, bool up)

@@ -130,6 +130,7 @@ struct world_node {
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */
     uint32_t incarnation;
     uint32_t pinned[WORLD_MAX_NODES];
+    uint64_t link_us[WORLD_MAX_NODES]; /* when the last news of the link to each node comes */
 
     struct world_disk disk;
     bool faulted; /* something was done to its disk in this life or since the last one */

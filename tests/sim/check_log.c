@@ -231,7 +231,8 @@ void check_log_stepped(struct check_replica *replica, const struct group *group)
         }
         replica->commit_index = commit;
     }
-    if (group_applied_index(group) != replica->applied_index) {
+    /* One that halted in the middle of an apply or an install comes to nothing any more. */
+    if (group_applied_index(group) != replica->applied_index && !group_is_halted(group)) {
         check_applied(replica, group);
     }
 }

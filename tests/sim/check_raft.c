@@ -183,7 +183,7 @@ static void on_stepped(void *context, struct world *world, size_t node,
     struct check_change change;
 
     (void)event;
-    if (replica == NULL || group == NULL || group_is_halted(group)) {
+    if (replica == NULL || group == NULL) {
         return;
     }
     look_at_log(replica, group_raft(group), &change);

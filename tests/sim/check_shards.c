@@ -353,18 +353,19 @@ static uint64_t rise_of(const struct shard_view *before, const struct shard_view
     return now->version - before->version;
 }
 
+static const struct shard_view no_view; /* before anything was applied */
+
 /* This replica is ahead of all that was seen of its group: its state is the group's now. */
 static void advance(const struct look *look)
 {
     struct check_shards *check = look->check;
     struct state_view *state = &look->group->state;
-    static const struct shard_view none;
 
     if (check->now.adopted != state->adopted) {
         check_adoption(look);
     }
     for (shard_id s = 0; s < check->now.n_shards; s++) {
-        const struct shard_view *before = s < state->n_shards ? &state->shards[s] : &none;
+        const struct shard_view *before = s < state->n_shards ? &state->shards[s] : &no_view;
 
         check_shard(look, s, before, &check->now.shards[s]);
         check->rises[s] = rise_of(before, &check->now.shards[s]);

@@ -22,11 +22,11 @@ static const struct run *current_run;
 static FILE *current_trace;
 static char command_line[1024];
 
-static double wall_seconds(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
@@ -66,30 +66,32 @@ static void on_signal(int number)
 static void run_seed(const struct options *options, uint64_t seed, struct report_sum *sum)
 {
     struct run *run = mem_zalloc(sizeof(*run));
-    double begin_s = wall_seconds(), wall_s;
+    struct report_time begin = {seconds_of(CLOCK_MONOTONIC), seconds_of(CLOCK_PROCESS_CPUTIME_ID)};
+    struct report_time took;
 
     plan_make(&run->plan, seed, &options->wishes);
     current_run = run;
     run_all(run, current_trace);
     current_run = NULL;
-    wall_s = wall_seconds() - begin_s;
+    took.wall_s = seconds_of(CLOCK_MONOTONIC) - begin.wall_s;
+    took.cpu_s = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - begin.cpu_s;
     if (!options->quiet) {
-        report_show_run(run, wall_s, options->json);
+        report_show_run(run, &took, options->json);
     }
-    report_add(sum, &run->report, wall_s);
+    report_add(sum, &run->report, &took);
     mem_free(run);
 }
 
 static int run_seeds(const struct options *options)
 {
     struct report_sum sum = {0};
-    double begin_s = wall_seconds();
+    double begin_s = seconds_of(CLOCK_MONOTONIC);
     uint64_t seed = options->first;
 
     for (;;) {
         run_seed(options, seed, &sum);
         if (options->last - seed < options->stride ||
-            (options->seconds > 0 && wall_seconds() - begin_s >= options->seconds)) {
+            (options->seconds > 0 && seconds_of(CLOCK_MONOTONIC) - begin_s >= options->seconds)) {
             break;
         }
         seed += options->stride;

@@ -13,7 +13,7 @@ const struct fault_kind fault_kinds[FAULT_N] = {
 
 const struct profile profiles[] = {
     {"standard", "a random half of all faults, at random rates", ALL_FAULTS | FAULT_OF_MOVES, true,
-     180, 450, 20, 200, 200},
+     180, 450, 40, 300, 200},
     {"calm", "no faults, few moves", FAULT_OF_MOVES, false, 0, 0, 10, 40, 200},
     {"network", "faults of the network", FAULT_OF_NETWORK | FAULT_OF_MOVES, false, 150, 400, 20,
      100, 200},

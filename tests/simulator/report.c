@@ -2,12 +2,14 @@
 
 #include <stdio.h>
 
-void report_add(struct report_sum *sum, const struct run_report *report, double wall_s)
+void report_add(struct report_sum *sum, const struct run_report *report,
+                const struct report_time *took)
 {
     struct run_report *all = &sum->all;
 
     sum->n_seeds++;
-    sum->wall_s += wall_s;
+    sum->took.wall_s += took->wall_s;
+    sum->took.cpu_s += took->cpu_s;
     all->n_nodes += report->n_nodes;
     all->steps_us += report->steps_us;
     all->total_us += report->total_us;
@@ -49,7 +51,7 @@ static void show_number(const char *name, uint64_t value)
     printf(", \"%s\": %llu", name, (unsigned long long)value);
 }
 
-static void show_json(const struct run_report *report, double wall_s)
+static void show_json(const struct run_report *report, const struct report_time *took)
 {
     double steps_s = (double)report->steps_us / 1e6, total_s = (double)report->total_us / 1e6;
 
@@ -75,11 +77,12 @@ static void show_json(const struct run_report *report, double wall_s)
     }
     printf(", \"operations_per_s\": %.1f, \"faults_per_s\": %.2f",
            per(report->begun_in_steps, steps_s), per(n_faults(report), steps_s));
-    printf(", \"wall_s\": %.3f, \"events_per_s\": %.0f, \"times_life\": %.0f}\n", wall_s,
-           per(report->events, wall_s), wall_s > 0 ? total_s / wall_s : 0);
+    printf(", \"wall_s\": %.3f, \"cpu_s\": %.3f, \"events_per_s\": %.0f, \"times_life\": %.0f}\n",
+           took->wall_s, took->cpu_s, per(report->events, took->cpu_s),
+           took->cpu_s > 0 ? total_s / took->cpu_s : 0);
 }
 
-static void show_text(const struct run_report *report, double wall_s)
+static void show_text(const struct run_report *report, const struct report_time *took)
 {
     double steps_s = (double)report->steps_us / 1e6, total_s = (double)report->total_us / 1e6;
     const char *comma = "";
@@ -98,22 +101,23 @@ static void show_text(const struct run_report *report, double wall_s)
             comma = ", ";
         }
     }
-    printf("); %llu lost; %.2f s, %.0f events a second, %.0f times faster than life\n",
-           (unsigned long long)report->n_lost, wall_s, per(report->events, wall_s),
-           wall_s > 0 ? total_s / wall_s : 0);
+    printf("); %llu lost; %.2f s of a core, %.2f s in all, %.0f events a second, %.0f times faster "
+           "than life\n",
+           (unsigned long long)report->n_lost, took->cpu_s, took->wall_s,
+           per(report->events, took->cpu_s), took->cpu_s > 0 ? total_s / took->cpu_s : 0);
 }
 
-void report_show_run(const struct run *run, double wall_s, bool json)
+void report_show_run(const struct run *run, const struct report_time *took, bool json)
 {
     const char *profile = run->plan.profile->name;
     unsigned long long seed = run->plan.seed;
 
     if (json) {
         printf("{\"seed\": %llu, \"profile\": \"%s\"", seed, profile);
-        show_json(&run->report, wall_s);
+        show_json(&run->report, took);
     } else {
         printf("seed %llu, %s: ", seed, profile);
-        show_text(&run->report, wall_s);
+        show_text(&run->report, took);
     }
     fflush(stdout);
 }
@@ -124,9 +128,9 @@ void report_show_sum(const struct report_sum *sum, const char *profile, bool jso
 
     if (json) {
         printf("{\"seeds\": %llu, \"profile\": \"%s\"", n, profile);
-        show_json(&sum->all, sum->wall_s);
+        show_json(&sum->all, &sum->took);
     } else {
         printf("%llu seeds, %s: ", n, profile);
-        show_text(&sum->all, sum->wall_s);
+        show_text(&sum->all, &sum->took);
     }
 }

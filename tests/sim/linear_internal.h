@@ -168,10 +168,13 @@ struct linear_search {
     size_t n_best;
     uint32_t best_mandatory;
     bool has_best;
+    bool plainly;
 };
 
+/* plainly: without what is concluded from values that were seen (rules 6 and 7), for explanations:
+ * it gets nearer to the operation that does not fit. */
 enum linear_verdict linear_search_run(struct linear_search *search, struct linear_key *key,
-                                      uint64_t max_configurations);
+                                      uint64_t max_configurations, bool plainly);
 void linear_search_fini(struct linear_search *search);
 
 /* ---- Pruning ---- */

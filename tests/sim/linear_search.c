@@ -148,8 +148,13 @@ static bool may_write(const struct linear_search *search, const struct linear_fr
 {
     const struct linear_key *key = search->key;
 
-    if (is_closed(search, frame) ||
-        (item->value != LINEAR_NONE && key->values[item->value].earliest > frame->class)) {
+    if (is_closed(search, frame)) {
+        return false;
+    }
+    if (search->plainly) {
+        return true;
+    }
+    if ((item->value != LINEAR_NONE && key->values[item->value].earliest > frame->class)) {
         return false;
     }
     if (frame->last_write != LINEAR_NONE) {
@@ -341,7 +346,7 @@ static void open_frame(struct linear_search *search, struct linear_frame *frame,
         frame->known = true;
         return;
     }
-    if (linear_is_lost(search, frame)) {
+    if (!search->plainly && linear_is_lost(search, frame)) {
         frame->optional_added = true;
         return;
     }
@@ -424,11 +429,12 @@ static void begin(struct linear_search *search, struct linear_key *key)
 }
 
 enum linear_verdict linear_search_run(struct linear_search *search, struct linear_key *key,
-                                      uint64_t max_configurations)
+                                      uint64_t max_configurations, bool plainly)
 {
     uint64_t work = 0;
 
     begin(search, key);
+    search->plainly = plainly;
     open_frame(search, top(search), &work);
     while (search->n_frames > 0) {
         struct linear_frame *frame = top(search);

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -483,11 +484,142 @@ static void test_it_agrees_with_trying_every_order(void **state)
     assert_true(verdicts[1] > 2000);
 }
 
+/* ---- One wrong answer ---- */
+
+/* Makes one answer certainly wrong, whatever the others are; false if this one can't be. */
+static bool spoil(struct rng *rng, struct draft *draft, uint64_t number)
+{
+    struct history_operation *operation = &draft->operation;
+
+    if (operation->outcome == HISTORY_MISMATCH && operation->condition.type == KV_IF_VALUE &&
+        !slice_equal(operation->condition.value, slice_text("a"))) {
+        return false; /* may have been absent, or become so */
+    }
+    if (operation->outcome == HISTORY_NOT_FOUND || operation->outcome == HISTORY_OK) {
+        switch (operation->type) {
+        case HISTORY_GET:
+            /* A token that nobody wrote, in front or behind. */
+            if (rng_below(rng, 2) == 0 && operation->outcome == HISTORY_OK) {
+                buf_printf(&draft->seen, "!");
+            } else {
+                buf_clear(&draft->seen);
+                buf_printf(&draft->seen, "!%llu", (unsigned long long)number);
+                operation->version = operation->version > 0 ? operation->version : 1;
+            }
+            operation->outcome = HISTORY_OK;
+            operation->value = buf_slice(&draft->seen);
+            return true;
+        case HISTORY_APPEND:
+            operation->output = (uint32_t)operation->argument.len - 1;
+            return true;
+        case HISTORY_CAS:
+            operation->condition.type = KV_IF_VALUE;
+            operation->condition.value = slice_text("never");
+            return true;
+        default:
+            return false;
+        }
+    }
+    return false;
+}
+
+static void test_one_wrong_answer_is_found(void **state)
+{
+    size_t spoiled = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 1500; seed++) {
+        struct rng rng;
+        struct plan plan;
+        struct draft *drafts;
+        struct history *history;
+        size_t n;
+
+        rng_init(&rng, seed);
+        plan = draw_plan(&rng);
+        plan.few_values = false;
+        n = (size_t)plan.n_clients * plan.n_operations;
+        drafts = make_drafts(&plan, &rng);
+        if (spoil(&rng, &drafts[rng_below(&rng, n)], seed)) {
+            spoiled++;
+            history = make_history(drafts, n);
+            must_be(history, LINEAR_NO, seed);
+            history_destroy(&history);
+        }
+        free_drafts(drafts, n);
+    }
+    assert_true(spoiled > 700);
+}
+
+/* ---- Volume ---- */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void check_volume(const char *name, const struct plan *plan, uint64_t seed)
+{
+    size_t n = (size_t)plan->n_clients * plan->n_operations;
+    struct rng rng;
+    struct draft *drafts;
+    struct history *history;
+    double from;
+
+    rng_init(&rng, seed);
+    drafts = make_drafts(plan, &rng);
+    history = make_history(drafts, n);
+    from = seconds();
+    must_be(history, LINEAR_YES, seed);
+    printf("%s: %zu operations on %u keys in %.3f s\n", name, n, plan->n_keys, seconds() - from);
+    history_destroy(&history);
+    free_drafts(drafts, n);
+}
+
+/* The figures are for people; the test is that these are decided at all. */
+static void test_large_histories_are_decided(void **state)
+{
+    struct plan plan = {.n_keys = 15,
+                        .n_clients = 15,
+                        .n_operations = 3000,
+                        .get = 5,
+                        .put = 2,
+                        .append = 2,
+                        .pause_us = 1000,
+                        .length_us = 10000};
+
+    (void)state;
+    check_volume("gets, puts, appends", &plan, 1);
+    plan.unknown_percent = 5;
+    check_volume("the same, 5 % unknown", &plan, 2);
+    plan.delete = plan.cas = 1;
+    check_volume("with deletes and cas, 5 % unknown", &plan, 3);
+    plan.n_clients = 30;
+    plan.n_operations = 1000;
+    check_volume("30 clients on 15 keys, of everything", &plan, 4);
+    plan.n_keys = 1;
+    plan.n_operations = 200;
+    plan.pause_us = 100000;
+    check_volume("30 clients on one key, 3 at a time", &plan, 5);
+    plan.pause_us = 0;
+    plan.append = plan.delete = plan.cas = 0;
+    plan.get = plan.put = 1;
+    check_volume("30 clients on one key at once, puts and gets", &plan, 6);
+    plan.put = 0;
+    plan.append = 1;
+    check_volume("30 clients on one key at once, appends and gets", &plan, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_agrees_with_trying_every_order),
         cmocka_unit_test(test_what_a_register_did_is_linearizable),
+        cmocka_unit_test(test_one_wrong_answer_is_found),
+        cmocka_unit_test(test_large_histories_are_decided),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,9 +17,9 @@ enum linear_verdict {
     LINEAR_UNDECIDED /* the bound was reached: treat it as a failure */
 };
 
-/* max_configurations bounds the work per key: configurations remembered (0: 20 million). On NO and
- * UNDECIDED, `text` (may be NULL) gets some lines for people: the key, the longest order that was
- * found, and the operations that can't follow. */
+/* max_configurations bounds the work per key: configurations remembered, and 200 times as many
+ * candidates looked at (0: 2 million). On NO and UNDECIDED, `text` (may be NULL) gets some lines
+ * for people: the key, the longest order that was found, and the operations that can't follow. */
 enum linear_verdict linear_check(const struct history *history, uint64_t max_configurations,
                                  struct buf *text);
 

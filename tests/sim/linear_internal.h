@@ -92,7 +92,7 @@ struct linear_value {
     uint32_t n_appends;       /* that append it */
     uint32_t item;            /* one of those that write or append it */
     bool is_base;             /* of a class */
-    bool is_sole_base;        /* of a class, and it has one writer: earliest holds */
+    bool is_sole_base;        /* part of a class, with one writer: earliest holds */
 };
 
 struct linear_key {

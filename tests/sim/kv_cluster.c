@@ -43,11 +43,10 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
     options.incarnation = parts->node + 1;
     options.version = "sim";
     options.trace = parts->trace;
-    if (ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                             parts->now_ms, &server) != ST_OK) {
-        return NULL;
-    }
-    return server;
+    return ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
+                                parts->now_ms, &server) == ST_OK
+               ? server
+               : NULL;
 }
 
 static void *kv_create(void *context, const struct world_parts *parts)
@@ -67,11 +66,10 @@ static void *kv_create(void *context, const struct world_parts *parts)
     if (cluster->options.piece_bytes != 0) {
         options.piece_bytes = cluster->options.piece_bytes;
     }
-    if (kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta, parts->now_ms,
-                         &server) != ST_OK) {
-        return NULL;
-    }
-    return server;
+    return kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
+                            parts->now_ms, &server) == ST_OK
+               ? server
+               : NULL;
 }
 
 static const struct world_node_ops ctrler_ops = CTRLER_NODE_OPS(ctrler_create, NULL);

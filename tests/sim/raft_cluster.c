@@ -140,7 +140,10 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     }
     status = group_create(&options, &parts->io, &recorder_ops, recorder, parts->log_content,
                           parts->state_meta, parts->now_ms, &recorder->group);
-    ASSERT(status == ST_OK);
+    if (status != ST_OK) {
+        mem_free(recorder);
+        return NULL;
+    }
     cluster->recorders[parts->node] = recorder;
     return recorder;
 }

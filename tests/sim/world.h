@@ -40,7 +40,8 @@ struct world_parts {
 };
 
 struct world_node_ops {
-    /* Makes the server from what its disk holds. context is the node's. ASSERTs on failure. */
+    /* Makes the server from what its disk holds. context is the node's. NULL: that can't be read
+     * (world_start then fails the test, world_try_start is false). */
     void *(*create)(void *context, const struct world_parts *parts);
     void (*destroy)(void **server);
     void (*step)(void *server, const struct io_event *event);
@@ -153,6 +154,7 @@ struct world_disk {
     bool stuck;           /* nothing ends until it is unstuck */
     bool full;            /* writes end with ST_NO_SPACE, and IO_EVENT_DISK_SPACE comes before */
 };
+/* All zero: the disk is well again, and errors that were to come don't. */
 void world_set_disk(struct world *world, size_t node, const struct world_disk *disk);
 
 enum world_disk_fault {
@@ -162,6 +164,7 @@ enum world_disk_fault {
     WORLD_DISK_READ_ERROR,  /* the state's next read fails */
     WORLD_DISK_N_FAULTS
 };
+/* Until the process ends; of a node that does not run, at its next start or later. */
 void world_fail_disk(struct world *world, size_t node, enum world_disk_fault fault);
 /* Flips one bit of what the disk of a node that does not run holds: of the WAL's files or of the
  * state. At its start the damage is found, or it was in bytes that nobody needs: world_start then

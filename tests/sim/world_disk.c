@@ -115,6 +115,14 @@ void world_on_disk_space(struct world *world, struct item *item)
     }
 }
 
+/* What was going to fail does not any more. */
+static void forget_errors(struct world_node *node)
+{
+    mem_state_fail(node->state, MEM_STATE_FAIL_GET, ST_IO, 0);
+    set_state_full(node, node->disk.full);
+    world_log_forget_errors(node);
+}
+
 void world_set_disk(struct world *world, size_t number, const struct world_disk *disk)
 {
     struct world_node *node = world->nodes[number];
@@ -123,6 +131,9 @@ void world_set_disk(struct world *world, size_t number, const struct world_disk 
 
     node->disk = *disk;
     node->faulted |= disk->full;
+    if (disk->slow_factor <= 1 && !disk->stuck && !disk->full) {
+        forget_errors(node);
+    }
     if (disk->full != before.full) {
         if (node->server == NULL || !disk->full) {
             set_full(node, disk->full);
@@ -198,7 +209,6 @@ void world_disk_end(struct world *world, struct world_node *node, bool orderly)
     node->log_work_stuck = node->state_work_stuck = false;
     world_log_end(world, node, orderly);
     mem_state_crash(node->state);
-    mem_state_fail(node->state, MEM_STATE_FAIL_GET, ST_IO, 0);
-    set_state_full(node, node->disk.full);
+    forget_errors(node);
     node->faulted = node->disk.full;
 }

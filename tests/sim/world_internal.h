@@ -226,6 +226,7 @@ void world_log_idle(struct world *world, struct world_node *node, struct item *i
 void world_log_end(struct world *world, struct world_node *node, bool orderly);
 uint64_t world_log_size(const struct world_node *node);
 void world_log_fail(struct world *world, struct world_node *node, enum world_disk_fault fault);
+void world_log_forget_errors(struct world_node *node);
 /* The disk is full, or has room (again): nothing more can be allocated, or all can. */
 void world_log_set_full(struct world_node *node, bool full);
 /* False: there was nothing to flip, or no flip that could be told from a torn write. */

@@ -307,6 +307,17 @@ void world_log_fail(struct world *world, struct world_node *node, enum world_dis
     files->short_write = rng_below(&world->rng, 2) == 0;
 }
 
+void world_log_forget_errors(struct world_node *node)
+{
+    struct faulty_files *files = node->log.files;
+
+    if (files != NULL) {
+        memset(files->fail_in, 0, sizeof(files->fail_in));
+    } else if (!node->disk.full) {
+        mem_log_heal(node->log.mem);
+    }
+}
+
 static uint64_t used_bytes(const struct faulty_files *files)
 {
     uint64_t bytes = 0;

@@ -121,6 +121,15 @@ static enum status open_disk(struct world_node *node, struct io_log_content *con
     return status;
 }
 
+/* What nobody took over. */
+static void content_fini(struct io_log_content *content)
+{
+    for (size_t i = 0; i < content->n_entries; i++) {
+        blob_unref(&content->entries[i].data);
+    }
+    mem_free(content->entries);
+}
+
 static enum status try_start(struct world *world, struct world_node *node, char *error)
 {
     struct io_log_content content = {0};
@@ -152,9 +161,14 @@ static enum status try_start(struct world *world, struct world_node *node, char 
     node->wake_us = 0;
     world_record_life(world, node->number, "START");
     node->server = node->ops->create(node->context, &parts);
-    ASSERT(node->server != NULL);
-    mem_free(content.entries);
+    content_fini(&content);
     buf_fini(&meta.extra);
+    if (node->server == NULL) {
+        snprintf(error, STORE_ERROR_BYTES, "the server could not be made");
+        node->life++;
+        world_disk_end(world, node, false);
+        return ST_IO;
+    }
     world_tell_started(world, node->number);
     world_deliver(world, node, &tick);
     if (node->life == life) {
@@ -180,8 +194,13 @@ void world_start(struct world *world, size_t node)
 bool world_try_start(struct world *world, size_t node)
 {
     char error[STORE_ERROR_BYTES] = "";
+    enum status status = try_start(world, world->nodes[node], error);
 
-    return try_start(world, world->nodes[node], error) == ST_OK;
+    if (status != ST_OK) {
+        trace_error(&world->nodes[node]->trace, "no start status=%s reason=\"%s\"",
+                    status_name(status), error);
+    }
+    return status == ST_OK;
 }
 
 /* ---- Pauses ---- */
@@ -246,7 +265,7 @@ void world_wipe(struct world *world, size_t number)
     world_record_life(world, number, "WIPE");
     node->incarnation++;
     memset(node->pinned, 0, sizeof(node->pinned));
-    node->faulted = false;
+    node->faulted = node->disk.full;
     world_log_wipe(node);
     mem_state_destroy(&node->state);
     node->state = mem_state_create(node->gid);

@@ -105,7 +105,7 @@ static void draw_workload(struct plan *plan)
 
     plan->operations_per_100_s = between(&rng, 3000, 7000);
     plan->max_outstanding = 1 + (40 + between(&rng, 0, 40)) / plan->n_clients;
-    plan->n_keys = between(&rng, 4, 40);
+    plan->n_keys = between(&rng, 6, 40);
     plan->skew = between(&rng, 1, 3);
     plan->shares[OPERATION_KIND_GET] = between(&rng, 15, 60);
     plan->shares[OPERATION_KIND_PUT] = appends ? 1 : between(&rng, 5, 30);

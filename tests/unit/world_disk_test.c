@@ -1,0 +1,247 @@
+/* The simulated world's disks: the shipped WAL and mem_log, crashes, errors, disks that are slow,
+ * stuck and full, and damage. */
+#include "raft/util/mem.h"
+#include "tests/sim/kv_cluster.h"
+#include "tests/unit/world_story.h"
+
+static void with_the_wal_a_group_lives_through_crashes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct raft_cluster *cluster = begin_with(true, seed % 2 == 0, seed);
+        struct world *world = raft_cluster_world(cluster);
+        uint64_t number = 0;
+        raft_term term;
+
+        for (uint64_t i = 0; i < 40; i++) {
+            size_t node = rng_below(world_rng(world), N);
+            raft_cluster_agree_u64(cluster, 3 * i, 1, true);
+            for (uint64_t j = 1; j < 3; j++) { /* to be cut off in the middle of being written */
+                raft_cluster_submit_u64(cluster, node, 3 * i + j, &number, &term);
+            }
+            world_run_ms(world, rng_below(world_rng(world), 2));
+            world_crash(world, node);
+            world_run_ms(world, rng_below(world_rng(world), 400));
+            world_start(world, node);
+        }
+        raft_cluster_agree_u64(cluster, 1000, N, true);
+        assert_true(world_log_bytes(world, 0) > 0);
+        raft_cluster_destroy(&cluster);
+    }
+}
+
+static void after_an_orderly_stop_nothing_is_lost(void **state)
+{
+    struct raft_cluster *cluster = begin_with(true, false, 21);
+    struct world *world = raft_cluster_world(cluster);
+    size_t leader = raft_cluster_check_leader(cluster);
+    uint64_t number;
+    raft_index last;
+    raft_term term;
+
+    (void)state;
+    assert_true(raft_cluster_submit_u64(cluster, leader, 1, &number, &term));
+    last = raft_last_index(group_raft(world_group(world, leader)));
+    world_stop(world, leader); /* not synced yet */
+    world_start(world, leader);
+    assert_int_equal(raft_last_index(group_raft(world_group(world, leader))), last);
+    raft_cluster_agree_u64(cluster, 2, N, true);
+    raft_cluster_destroy(&cluster);
+}
+
+/* The replica with the fault ends by itself, the others go on, and it comes back. */
+static void halts_and_comes_back(bool use_wal, enum world_disk_fault fault, uint64_t seed)
+{
+    struct raft_cluster *cluster = begin_with(use_wal, true, seed);
+    struct world *world = raft_cluster_world(cluster);
+    size_t node = follower_of(raft_cluster_check_leader(cluster));
+
+    world_fail_disk(world, node, fault);
+    for (uint64_t i = 0; i < 30; i++) {
+        raft_cluster_agree_u64(cluster, i, N - 1, true);
+    }
+    assert_false(world_is_running(world, node));
+    assert_non_null(world_halted(world, node));
+    assert_null(world_unexplained_halt(world));
+    world_start(world, node);
+    assert_null(world_halted(world, node));
+    raft_cluster_agree_u64(cluster, 99, N, true);
+    raft_cluster_destroy(&cluster);
+}
+
+static void an_error_of_the_disk_ends_the_replica_alone(void **state)
+{
+    (void)state;
+    halts_and_comes_back(true, WORLD_DISK_WRITE_ERROR, 31);
+    halts_and_comes_back(true, WORLD_DISK_SYNC_ERROR, 32);
+    halts_and_comes_back(false, WORLD_DISK_WRITE_ERROR, 33);
+    halts_and_comes_back(false, WORLD_DISK_SYNC_ERROR, 34);
+    halts_and_comes_back(true, WORLD_DISK_STATE_ERROR, 35);
+}
+
+static void a_slow_disk_is_slow_and_a_stuck_one_stands_still(void **state)
+{
+    struct raft_cluster *cluster = begin_with(true, false, 41);
+    struct world *world = raft_cluster_world(cluster);
+    size_t node = follower_of(raft_cluster_check_leader(cluster));
+    uint64_t number, start_us, usual_us;
+
+    (void)state;
+    start_us = world_now_us(world);
+    raft_cluster_agree_u64(cluster, 1, N, true);
+    usual_us = world_now_us(world) - start_us;
+    for (size_t i = 0; i < N; i++) {
+        world_set_disk(world, i, &(struct world_disk){.slow_factor = 200});
+    }
+    start_us = world_now_us(world);
+    raft_cluster_agree_u64(cluster, 2, N, true);
+    assert_true(world_now_us(world) - start_us > usual_us + 15000);
+    for (size_t i = 0; i < N; i++) {
+        world_set_disk(world, i, &(struct world_disk){.stuck = i == node});
+    }
+    number = raft_cluster_agree_u64(cluster, 3, N - 1, true);
+    raft_cluster_sleep(cluster, 3000);
+    assert_int_equal(raft_cluster_applied(cluster, number),
+                     N); /* committed, though not on its disk */
+    world_set_disk(world, node, &(struct world_disk){0});
+    raft_cluster_agree_u64(cluster, 4, N, true);
+    assert_true(world_is_running(world, node));
+    raft_cluster_destroy(&cluster);
+}
+
+static void a_full_disk_makes_read_only_and_ends(bool use_wal, uint64_t seed)
+{
+    struct raft_cluster *cluster = begin_with(use_wal, true, seed);
+    struct world *world = raft_cluster_world(cluster);
+    size_t leader = raft_cluster_check_leader(cluster);
+    struct looker looker;
+    uint64_t number;
+    raft_term term;
+
+    look(cluster, &looker, leader);
+    for (uint64_t i = 0; i < 5; i++) {
+        raft_cluster_agree_u64(cluster, i, N, true);
+    }
+    world_set_disk(world, leader, &(struct world_disk){.full = true});
+    raft_cluster_sleep(cluster, 1);
+    assert_true(looker.told_low);
+    if (use_wal) { /* mem_log has no room set aside: the next write of any kind ends it */
+        assert_true(group_is_read_only(world_group(world, leader)));
+    }
+    assert_false(raft_cluster_submit_u64(cluster, leader, 100, &number, &term));
+    raft_cluster_sleep(cluster, 2000);
+    world_set_disk(world, leader, &(struct world_disk){0});
+    raft_cluster_sleep(cluster, 6000); /* until it tried to make a checkpoint again */
+    if (world_is_running(world, leader)) {
+        assert_true(looker.told_room);
+        assert_false(group_is_read_only(world_group(world, leader)));
+    } else {
+        world_start(world, leader);
+    }
+    raft_cluster_agree_u64(cluster, 101, N, true);
+    raft_cluster_destroy(&cluster);
+}
+
+static void a_full_disk_refuses_writes_until_there_is_room(void **state)
+{
+    (void)state;
+    a_full_disk_makes_read_only_and_ends(true, 51);
+    a_full_disk_makes_read_only_and_ends(false, 52);
+}
+
+/* A follower cannot refuse: it writes until it finds no space, and then stops. */
+static void a_full_follower_halts_and_comes_back(void **state)
+{
+    struct raft_cluster *cluster = begin_with(true, false, 53);
+    struct world *world = raft_cluster_world(cluster);
+    size_t node = follower_of(raft_cluster_check_leader(cluster));
+    uint8_t bytes[5000] = {0};
+
+    (void)state;
+    world_set_disk(world, node, &(struct world_disk){.full = true});
+    for (uint64_t i = 0; i < 60; i++) {
+        set_u64(bytes, i);
+        raft_cluster_agree(cluster, slice_of(bytes, sizeof(bytes)), N - 1, true);
+    }
+    assert_false(world_is_running(world, node));
+    assert_non_null(strstr(world_halted(world, node), "NO_SPACE"));
+    world_set_disk(world, node, &(struct world_disk){0});
+    world_start(world, node);
+    raft_cluster_agree_u64(cluster, 1000, N, true);
+    raft_cluster_destroy(&cluster);
+}
+
+static void a_flipped_bit_is_found_or_harmless(void **state)
+{
+    size_t found = 0, harmless = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct raft_cluster *cluster = begin_with(true, true, seed);
+        struct world *world = raft_cluster_world(cluster);
+        size_t node = rng_below(world_rng(world), N);
+
+        for (uint64_t i = 0; i < 15; i++) {
+            raft_cluster_agree_u64(cluster, i, N, true);
+        }
+        world_crash(world, node);
+        assert_true(world_flip_bit(world, node));
+        if (world_try_start(world, node)) {
+            harmless++;
+            raft_cluster_agree_u64(cluster, 100, N, true);
+        } else {
+            found++;
+            assert_false(world_is_running(world, node));
+            raft_cluster_agree_u64(cluster, 100, N - 1, true);
+        }
+        raft_cluster_destroy(&cluster);
+    }
+    assert_true(found > 0 && harmless > 0);
+}
+
+/* Whatever a server does about it, its clients get the right value, from it or from another. */
+static void a_read_error_gives_no_wrong_answer(void **state)
+{
+    struct kv_cluster_options options = {
+        .n_ctrlers = 1, .n_groups = 1, .n_replicas = 3, .snapshots = true, .seed = 55};
+    struct kv_cluster *cluster = kv_cluster_create("a read error", &options);
+    struct world *world = kv_cluster_world(cluster);
+    struct kv_client *client;
+
+    (void)state;
+    kv_cluster_join_now(cluster, 0);
+    client = kv_client_create(cluster);
+    kv_put_now(client, "key", "value");
+    for (int i = 0; i < 5; i++) {
+        size_t leader = kv_cluster_leader(cluster, 0);
+
+        assert_true(leader != SIZE_MAX);
+        world_fail_disk(world, leader, WORLD_DISK_READ_ERROR);
+        kv_check_now(client, "key", "value");
+        kv_append_now(client, "other", "x");
+        world_run_ms(world, 3000);
+        if (!world_is_running(world, leader)) {
+            world_start(world, leader);
+            world_run_ms(world, 3000);
+        }
+    }
+    kv_check_now(client, "other", "xxxxx");
+    kv_client_destroy(&client);
+    kv_cluster_destroy(&cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(with_the_wal_a_group_lives_through_crashes),
+        cmocka_unit_test(after_an_orderly_stop_nothing_is_lost),
+        cmocka_unit_test(an_error_of_the_disk_ends_the_replica_alone),
+        cmocka_unit_test(a_slow_disk_is_slow_and_a_stuck_one_stands_still),
+        cmocka_unit_test(a_full_disk_refuses_writes_until_there_is_room),
+        cmocka_unit_test(a_full_follower_halts_and_comes_back),
+        cmocka_unit_test(a_flipped_bit_is_found_or_harmless),
+        cmocka_unit_test(a_read_error_gives_no_wrong_answer),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

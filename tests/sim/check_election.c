@@ -173,10 +173,31 @@ static bool is_promise(uint8_t type)
            type == RAFT_MESSAGE_APPEND_REPLY || type == RAFT_MESSAGE_INSTALL_SNAPSHOT_REPLY;
 }
 
+static bool is_a_leaders(uint8_t type)
+{
+    return type == RAFT_MESSAGE_APPEND || type == RAFT_MESSAGE_HEARTBEAT ||
+           type == RAFT_MESSAGE_INSTALL_SNAPSHOT || type == RAFT_MESSAGE_TIMEOUT_NOW;
+}
+
+/* It speaks as the leader of a term that another one led. */
+static void check_speaks_as_leader(const struct check_replica *replica, raft_term term)
+{
+    const struct check_group *group = replica->group;
+
+    if (term < group->n_terms && group->leaders[term] != 0 && group->leaders[term] != replica->id) {
+        check_raft_fail(replica, "election safety",
+                        "it speaks as the leader of term %llu, which replica %u led",
+                        (unsigned long long)term, group->leaders[term]);
+    }
+}
+
 void check_election_sent(struct check_replica *replica, const struct raft *raft, struct slice bytes)
 {
     struct raft_message message = {.term = bytes.len >= 12 ? get_u64(bytes.data + 4) : 0};
 
+    if (bytes.len >= 12 && is_a_leaders(bytes.data[1])) {
+        check_speaks_as_leader(replica, message.term);
+    }
     if (bytes.len >= 12 && is_promise(bytes.data[1])) {
         if (!wire_decode_message(bytes, &message)) {
             check_raft_fail(replica, "term monotonic", "it sent a malformed message");

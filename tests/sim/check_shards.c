@@ -375,7 +375,9 @@ static void advance(const struct look *look)
     if (state->n_shards < check->now.n_shards) {
         state->shards = mem_realloc(state->shards, check->now.n_shards * sizeof(state->shards[0]));
     }
-    memcpy(state->shards, check->now.shards, check->now.n_shards * sizeof(state->shards[0]));
+    if (check->now.n_shards > 0) {
+        memcpy(state->shards, check->now.shards, check->now.n_shards * sizeof(state->shards[0]));
+    }
     state->applied = check->now.applied;
     state->adopted = check->now.adopted;
     state->n_shards = check->now.n_shards;

@@ -166,6 +166,13 @@ static void two_lead(void)
     look(&stage, stage.follower);
 }
 
+static void speaks_as_leader(void)
+{
+    struct stage stage = begin();
+
+    say(&stage, stage.follower, message_of(RAFT_MESSAGE_HEARTBEAT, stage.term, stage.other));
+}
+
 static void lacks_what_is_committed(void)
 {
     struct stage stage = begin();
@@ -198,6 +205,7 @@ static void leaders_are_checked(void **state)
 {
     (void)state;
     story_breaks("election safety", two_lead);
+    story_breaks("election safety", speaks_as_leader);
     story_breaks("leader completeness", lacks_what_is_committed);
 }
 

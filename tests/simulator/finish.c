@@ -108,16 +108,39 @@ static void fall_quiet(struct run *run)
     }
 }
 
+static void await_moves(struct run *run)
+{
+    while (moves_is_busy(run->moves)) {
+        run_ms(run, 100);
+    }
+}
+
+/* The latest configuration, in which somebody owns the shards: else nobody could read them. */
+static const struct shard_config *last_config(struct run *run, uint64_t end_ms)
+{
+    while (world_now_ms(run->world) < end_ms) {
+        const struct shard_config *config;
+
+        moves_ask(run->moves);
+        await_moves(run);
+        config = moves_config(run->moves);
+        if (config != NULL && config->shards[0] != 0) {
+            return config;
+        }
+        if (config != NULL) {
+            moves_join_first(run->moves);
+            await_moves(run);
+        }
+    }
+    check_fail("without faults the controller answers", "not within %d s", SETTLE_MS / 1000);
+}
+
 static void settle(struct run *run)
 {
     uint64_t end_ms = world_now_ms(run->world) + SETTLE_MS;
-    const struct shard_config *config = kv_cluster_config(run->cluster, CONFIG_LATEST);
+    const struct shard_config *config = last_config(run, end_ms);
     struct unrest unrest;
 
-    if (config->shards[0] == 0) { /* nobody owns anything: then nobody can read it */
-        kv_cluster_join_now(run->cluster, 0);
-        config = kv_cluster_config(run->cluster, CONFIG_LATEST);
-    }
     run->report.configurations = config->num;
     for (;;) {
         unrest = find_unrest(run, config);

@@ -19,6 +19,9 @@ struct moves {
     enum change_kind kind; /* under way */
     size_t groups[PLAN_MAX_GROUPS];
     uint32_t n_groups;
+
+    bool has_config;
+    struct shard_config config;
 };
 
 struct moves *moves_create(struct run *run)
@@ -35,6 +38,7 @@ struct moves *moves_create(struct run *run)
 void moves_destroy(struct moves **moves)
 {
     kv_client_destroy(&(*moves)->client);
+    shard_config_fini(&(*moves)->config);
     mem_free(*moves);
     *moves = NULL;
 }
@@ -170,4 +174,45 @@ void moves_begin(struct moves *moves)
 bool moves_is_busy(const struct moves *moves)
 {
     return moves->busy;
+}
+
+/* ---- After the faults ---- */
+
+static void on_config(void *context, enum status status, const struct shard_config *config)
+{
+    struct moves *moves = context;
+
+    moves->busy = false;
+    moves->has_config = status == ST_OK;
+    if (moves->has_config) {
+        shard_config_fini(&moves->config);
+        shard_config_copy(&moves->config, config);
+    }
+}
+
+void moves_ask(struct moves *moves)
+{
+    uint64_t now_ms = world_now_ms(moves->run->world);
+
+    ASSERT(!moves->busy);
+    moves->busy = true;
+    ctrler_clerk_query(kv_client_admin(moves->client), CONFIG_LATEST, 0, 0, now_ms,
+                       now_ms + CHANGE_MS, on_config, moves);
+    world_reschedule(moves->run->world, kv_client_number(moves->client));
+}
+
+void moves_join_first(struct moves *moves)
+{
+    ASSERT(!moves->busy);
+    moves->busy = moves->is_uncertain = true; /* it may have to be repeated */
+    moves->kind = CHANGE_JOIN;
+    moves->groups[0] = 0;
+    moves->n_groups = 1;
+    join(moves, world_now_ms(moves->run->world));
+    world_reschedule(moves->run->world, kv_client_number(moves->client));
+}
+
+const struct shard_config *moves_config(const struct moves *moves)
+{
+    return moves->has_config ? &moves->config : NULL;
 }

@@ -15,4 +15,10 @@ void moves_destroy(struct moves **moves);
 void moves_begin(struct moves *moves);
 bool moves_is_busy(const struct moves *moves);
 
+/* After the faults: both begin something that has ended when moves_is_busy says so. */
+void moves_ask(struct moves *moves);
+void moves_join_first(struct moves *moves);
+/* The latest configuration that was asked for; NULL: there was no answer to the last question. */
+const struct shard_config *moves_config(const struct moves *moves);
+
 #endif

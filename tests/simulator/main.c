@@ -1,7 +1,8 @@
 /* sim: runs a whole simulated cluster from a seed, or from many; see run.h for what a run is.
  *
  * A broken invariant says its name on stderr and aborts. On the way out this program adds what is
- * needed to see it again: the seed, the commit, the command line, and the last events.
+ * needed to see it again, the seed, the commit, the command line, and the last events, and ends
+ * with 1.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -30,14 +31,30 @@ static double seconds_of(clockid_t clock)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* The options that came, without the seeds. */
+/* Whether the option says what a run is, and not which, how many or how they are told. */
+static bool matters(const char *option)
+{
+    static const char *const others[] = {"--seed",  "--stride", "--seconds",
+                                         "--trace", "--json",   "--quiet"};
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (strncmp(option, others[i], strlen(others[i])) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The options that make the run what it is. */
 static void remember_options(int argc, char **argv)
 {
     size_t len = 0;
 
     for (int i = 1; i < argc && len < sizeof(command_line); i++) {
-        if (strncmp(argv[i], "--seed", 6) == 0 || strncmp(argv[i], "--stride", 8) == 0) {
-            i += strchr(argv[i], '=') == NULL;
+        if (!matters(argv[i])) {
+            bool has_value = strcmp(argv[i], "--json") != 0 && strcmp(argv[i], "--quiet") != 0;
+
+            i += has_value && strchr(argv[i], '=') == NULL;
             continue;
         }
         len += (size_t)snprintf(command_line + len, sizeof(command_line) - len, " %s", argv[i]);
@@ -60,6 +77,9 @@ static void on_signal(int number)
         fflush(current_trace);
     }
     fflush(stdout);
+    if (number == SIGABRT) {
+        _exit(1); /* all was said */
+    }
     raise(number);
 }
 

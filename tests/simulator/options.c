@@ -27,7 +27,7 @@ void options_help(void)
            "  --ctrlers N  --groups N  --replicas N  --clients N    at most so many\n"
            "  --without FAULT[,FAULT]                               not these faults\n"
            "\n"
-           "Ends with 0 if all is well, 2 for bad options; a broken invariant aborts.\n");
+           "Ends with 0 if all is well, 1 for a broken invariant, 2 for bad options.\n");
 }
 
 void options_list(void)

@@ -72,7 +72,8 @@ struct world_counts {
     uint64_t bytes;       /* of all messages sent */
     uint64_t messages;
     uint64_t events;                                        /* delivered */
-    uint64_t lost, duplicated, reordered, delayed, clogged; /* messages, by the faults' rates */
+    uint64_t lost, duplicated, reordered, delayed, clogged; /* messages, by the faults */
+    uint64_t torn; /* writes that a WAL found torn at a start */
 };
 
 struct world *world_create(uint64_t seed);

@@ -87,6 +87,7 @@ struct world_log {
     struct wal *wal;            /* NULL: not open */
     size_t n_writes;            /* not yet handed to the disk */
     uint64_t n_flushes;         /* so far, to know an idle moment */
+    struct trace trace;         /* what it says is looked at, then passed on */
     struct posted *posted;
     size_t n_posted, posted_capacity;
 };

@@ -98,6 +98,16 @@ static void run_posted(struct world_log *log)
 
 /* ---- From start to end ---- */
 
+static void on_trace(void *context, enum trace_level level, const char *line)
+{
+    struct world_node *node = context;
+
+    node->world->counts.torn += strstr(line, "dropped a torn write") != NULL;
+    if (node->trace.emit != NULL) {
+        node->trace.emit(node, level, line);
+    }
+}
+
 static void wal_options_of(struct world_node *node, struct faulty_files *files,
                            struct wal_options *options)
 {
@@ -107,14 +117,14 @@ static void wal_options_of(struct world_node *node, struct faulty_files *files,
     options->threaded = false;
     options->files = &files->files;
     options->mail = (struct store_mail){node, mail_post, mail_deliver};
-    options->trace = &node->trace;
+    options->trace = &node->log.trace;
 }
 
 void world_log_init(struct world_node *node, bool use_wal, uint64_t seed)
 {
     struct world_log *log = &node->log;
 
-    *log = (struct world_log){.io.ops = &counting_ops};
+    *log = (struct world_log){.io.ops = &counting_ops, .trace = {TRACE_WARN, node, on_trace}};
     if (!use_wal) {
         log->mem = mem_log_create();
         return;
@@ -386,6 +396,7 @@ static enum status peek(struct world_node *node, struct io_log_content *content)
         faulty_files_copy(node->log.files, name, copy, name);
     }
     wal_options_of(node, copy, &options);
+    options.trace = NULL;
     status = wal_open(&options, &wal, NULL);
     if (status == ST_OK) {
         wal_content(wal, node->gid, content);

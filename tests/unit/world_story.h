@@ -24,7 +24,8 @@ static inline struct raft_cluster *begin(uint64_t seed)
 /* What one node is told, by an observer. */
 struct looker {
     size_t node;
-    uint64_t started, stopped, stepped, sent, from_peers, ups;
+    uint64_t started, stopped, stepped, sent, from_peers, ups, written;
+    uint64_t from[N + 1];       /* by id */
     uint64_t first_ms, last_ms; /* on the node's clock */
     bool told_low, told_room;
 };
@@ -48,6 +49,10 @@ static inline void on_stepped(void *context, struct world *world, size_t node,
     }
     looker->stepped++;
     looker->from_peers += event->type == IO_EVENT_PEER_MESSAGE;
+    if (event->type == IO_EVENT_PEER_MESSAGE) {
+        looker->from[event->peer.id]++;
+    }
+    looker->written += event->type == IO_EVENT_LOG_WRITTEN;
     looker->ups += event->type == IO_EVENT_PEER_UP;
     looker->told_low |= event->type == IO_EVENT_DISK_SPACE && event->disk.low;
     looker->told_room |= event->type == IO_EVENT_DISK_SPACE && !event->disk.low;

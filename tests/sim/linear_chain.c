@@ -99,15 +99,13 @@ static bool compose(struct chain *chain, struct slice value)
     return value.len > 0 && chain->places[value.len].ways == 1;
 }
 
-static void note_class(struct linear_key *key, uint32_t class, struct linear_value *value)
+/* Of the classes that contain it, the first: what such a class reads is a beginning of what later
+ * ones read, so if there is one way to compose a later one, there is one to compose the first. */
+static void note_class(uint32_t class, struct linear_value *value)
 {
-    if (value->is_sole_base) {
-        return;
-    }
-    value->is_sole_base = true;
-    value->earliest = class;
-    while (value->earliest > 0 && !key->classes[value->earliest - 1].known) {
-        value->earliest--;
+    if (!value->is_sole_base) {
+        value->is_sole_base = true;
+        value->earliest = class;
     }
 }
 
@@ -128,7 +126,7 @@ static uint32_t note(struct chain *chain, uint32_t class)
             break;
         }
         if (class != LINEAR_NONE) {
-            note_class(key, class, value);
+            note_class(class, value);
         }
         later = value->item;
         at -= (size_t)value->print.len;

@@ -38,6 +38,19 @@ size_t faults_team_of(const struct faults *faults, size_t node)
     UNREACHABLE("every node is of a team");
 }
 
+size_t faults_aim(const struct faults *faults, const struct fault_draw *draw)
+{
+    const struct run *run = faults->run;
+    size_t node = draw->a % faults->n_nodes, team = faults_team_of(faults, node), leader;
+
+    if ((draw->c >> 32) % 2 == 0) {
+        return node;
+    }
+    leader = team == run->plan.n_groups ? kv_cluster_ctrler_leader(run->cluster)
+                                        : kv_cluster_leader(run->cluster, team);
+    return leader != SIZE_MAX ? leader : node;
+}
+
 static void on_step(void *context, struct world *world, size_t node, const struct io_event *event)
 {
     struct faults *faults = context;

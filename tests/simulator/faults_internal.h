@@ -68,6 +68,9 @@ struct fault_draw {
     uint32_t steps;
     uint64_t a, b, c; /* random */
 };
+/* The node that the fault hits: half of the time the leader of the team that was drawn, where
+ * faults do most; else the node that was drawn. */
+size_t faults_aim(const struct faults *faults, const struct fault_draw *draw);
 bool faults_begin_network(struct faults *faults, const struct fault_draw *draw);
 bool faults_begin_node(struct faults *faults, const struct fault_draw *draw);
 bool faults_begin_disk(struct faults *faults, const struct fault_draw *draw);

@@ -81,12 +81,14 @@ static uint64_t team_nodes(const struct faults *faults, size_t team)
     return set;
 }
 
-/* Some servers of a team, or of all, against the rest of it, or against all the others. */
+/* Some servers of a team, or of all, against the rest of it, or against all the others; or one
+ * server alone. Clients reach both sides. */
 static bool begin_partition(struct faults *faults, const struct fault_draw *draw)
 {
-    size_t team = draw->a % faults_n_teams(faults);
-    uint64_t scope = draw->c % 3 == 0 ? all_nodes(faults) : team_nodes(faults, team);
-    uint64_t side = draw->b & scope;
+    size_t node = faults_aim(faults, draw);
+    uint64_t team = team_nodes(faults, faults_team_of(faults, node));
+    uint64_t scope = draw->c % 3 == 0 ? all_nodes(faults) : team;
+    uint64_t side = draw->c % 3 == 1 ? (uint64_t)1 << node : draw->b & scope;
     uint64_t other = (draw->c >> 8) % 2 == 0 ? scope : all_nodes(faults);
 
     return add_cut(faults, draw, CUT_LINK, side, other & ~side);
@@ -95,7 +97,7 @@ static bool begin_partition(struct faults *faults, const struct fault_draw *draw
 /* From one server to another of its team, to any other, to all others, or from all to it. */
 static bool begin_link(struct faults *faults, const struct fault_draw *draw, enum cut_type type)
 {
-    size_t node = draw->a % faults->n_nodes;
+    size_t node = faults_aim(faults, draw);
     uint64_t self = (uint64_t)1 << node;
     size_t team = faults_team_of(faults, node);
 

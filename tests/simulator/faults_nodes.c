@@ -206,7 +206,7 @@ static void drift_clock(struct faults *faults, const struct fault_draw *draw, si
 
 bool faults_begin_node(struct faults *faults, const struct fault_draw *draw)
 {
-    size_t node = draw->a % faults->n_nodes;
+    size_t node = faults_aim(faults, draw);
 
     switch (draw->fault) {
     case FAULT_CRASH:
@@ -292,7 +292,7 @@ static bool begin_flip(struct faults *faults, const struct fault_draw *draw, siz
 
 bool faults_begin_disk(struct faults *faults, const struct fault_draw *draw)
 {
-    size_t node = draw->a % faults->n_nodes;
+    size_t node = faults_aim(faults, draw);
     struct node_state *state = &faults->nodes[node];
 
     switch (draw->fault) {

@@ -4,7 +4,8 @@
 #include "raft/util/mem.h"
 #include "tests/sim/check.h"
 
-#define CHANGE_MS 8000
+#define CHANGE_MIN_MS 200 /* an impatient administrator does not know what became of it */
+#define CHANGE_MAX_MS 4000
 
 enum change_kind { CHANGE_JOIN, CHANGE_LEAVE, CHANGE_MOVE };
 
@@ -123,7 +124,7 @@ static bool choose(struct moves *moves)
     return moves->n_groups > 0;
 }
 
-static void join(struct moves *moves, uint64_t now_ms)
+static void join(struct moves *moves, uint64_t now_ms, uint64_t ms)
 {
     struct proto_join_group list[PLAN_MAX_GROUPS] = {0};
 
@@ -131,19 +132,19 @@ static void join(struct moves *moves, uint64_t now_ms)
         list[i].gid = kv_cluster_gid(moves->groups[i]);
         list[i].replicas = *kv_cluster_spec(moves->run->cluster, moves->groups[i]);
     }
-    ctrler_clerk_join(kv_client_admin(moves->client), list, moves->n_groups, now_ms,
-                      now_ms + CHANGE_MS, on_changed, moves);
+    ctrler_clerk_join(kv_client_admin(moves->client), list, moves->n_groups, now_ms, now_ms + ms,
+                      on_changed, moves);
 }
 
-static void leave(struct moves *moves, uint64_t now_ms)
+static void leave(struct moves *moves, uint64_t now_ms, uint64_t ms)
 {
     uint32_t gids[PLAN_MAX_GROUPS];
 
     for (uint32_t i = 0; i < moves->n_groups; i++) {
         gids[i] = kv_cluster_gid(moves->groups[i]);
     }
-    ctrler_clerk_leave(kv_client_admin(moves->client), gids, moves->n_groups, now_ms,
-                       now_ms + CHANGE_MS, on_changed, moves);
+    ctrler_clerk_leave(kv_client_admin(moves->client), gids, moves->n_groups, now_ms, now_ms + ms,
+                       on_changed, moves);
 }
 
 void moves_begin(struct moves *moves)
@@ -152,21 +153,23 @@ void moves_begin(struct moves *moves)
     uint64_t now_ms = world_now_ms(moves->run->world);
     bool is_time = rng_below(&moves->moments, 100000) < plan->changes_per_100_s;
     shard_id shard;
+    uint64_t ms;
 
     if (moves->busy || (!is_time && moves->began) || !choose(moves)) {
         return;
     }
     moves->began = moves->busy = true;
     shard = (shard_id)rng_below(&moves->choices, plan->n_shards);
+    ms = rng_between(&moves->choices, CHANGE_MIN_MS, CHANGE_MAX_MS);
     events_note(&moves->run->events, "%s of %u groups, the first %zu, begins",
                 kind_names[moves->kind], moves->n_groups, moves->groups[0]);
     if (moves->kind == CHANGE_JOIN) {
-        join(moves, now_ms);
+        join(moves, now_ms, ms);
     } else if (moves->kind == CHANGE_LEAVE) {
-        leave(moves, now_ms);
+        leave(moves, now_ms, ms);
     } else {
         ctrler_clerk_move(kv_client_admin(moves->client), shard, kv_cluster_gid(moves->groups[0]),
-                          now_ms, now_ms + CHANGE_MS, on_changed, moves);
+                          now_ms, now_ms + ms, on_changed, moves);
     }
     world_reschedule(moves->run->world, kv_client_number(moves->client));
 }
@@ -197,7 +200,7 @@ void moves_ask(struct moves *moves)
     ASSERT(!moves->busy);
     moves->busy = true;
     ctrler_clerk_query(kv_client_admin(moves->client), CONFIG_LATEST, 0, 0, now_ms,
-                       now_ms + CHANGE_MS, on_config, moves);
+                       now_ms + CHANGE_MAX_MS, on_config, moves);
     world_reschedule(moves->run->world, kv_client_number(moves->client));
 }
 
@@ -208,7 +211,7 @@ void moves_join_first(struct moves *moves)
     moves->kind = CHANGE_JOIN;
     moves->groups[0] = 0;
     moves->n_groups = 1;
-    join(moves, world_now_ms(moves->run->world));
+    join(moves, world_now_ms(moves->run->world), CHANGE_MAX_MS);
     world_reschedule(moves->run->world, kv_client_number(moves->client));
 }
 

@@ -103,7 +103,7 @@ static void draw_workload(struct plan *plan)
     struct rng rng = plan_stream(plan->seed, "workload rates");
     bool appends = chance(&rng, 30); /* long values, of many appends */
 
-    plan->operations_per_100_s = between(&rng, 3000, 7000);
+    plan->operations_per_100_s = between(&rng, 2500, 6000);
     plan->max_outstanding = 1 + (40 + between(&rng, 0, 40)) / plan->n_clients;
     plan->n_keys = between(&rng, 6, 40);
     plan->skew = between(&rng, 1, 3);
@@ -115,6 +115,7 @@ static void draw_workload(struct plan *plan)
     plan->shares[OPERATION_KIND_CAS_VALUE] = appends ? 1 : between(&rng, 2, 20);
     plan->shares[OPERATION_KIND_MANY] = appends ? 0 : between(&rng, 0, 8);
     plan->shares[OPERATION_KIND_SCAN] = between(&rng, 0, 2);
+    plan->follow_percent = PICK(&rng, 0, 20, 50, 100);
     plan->operation_ms_min = PICK(&rng, 100, 500, 1000);
     plan->operation_ms_max = PICK(&rng, 1000, 3000, 6000);
     plan->large_ppm = PICK(&rng, 0, 2000, 20000);

@@ -124,6 +124,7 @@ struct plan {
     uint32_t checkpoint_log_bytes, snapshot_chunk_bytes, max_sessions, piece_bytes;
 
     uint32_t operations_per_100_s; /* begun, by all clients together */
+    uint32_t follow_percent;       /* a write that succeeded is followed by another client's get */
     uint32_t max_outstanding;      /* of one client */
     uint32_t n_keys;
     uint32_t skew;                     /* 1: all keys alike; 2, 3: some are hot */

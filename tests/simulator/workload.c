@@ -29,7 +29,7 @@ struct key {
  * any time, or never, is beyond any checker: such a key retires, to be read at the end only. */
 struct workload {
     struct run *run;
-    struct rng arrivals, choices;
+    struct rng arrivals, choices, followers;
     struct client clients[PLAN_MAX_CLIENTS];
     struct history *history;
     size_t n_outstanding;
@@ -93,6 +93,7 @@ struct workload *workload_create(struct run *run)
     workload->run = run;
     workload->arrivals = plan_stream(run->plan.seed, "arrivals");
     workload->choices = plan_stream(run->plan.seed, "operations");
+    workload->followers = plan_stream(run->plan.seed, "followers");
     workload->history = history_create();
     for (size_t i = 0; i < run->plan.n_keys; i++) {
         fill_slot(workload, i);
@@ -135,6 +136,20 @@ static void count_end(struct run_report *report, enum status status)
     default:
         report->refused++;
         break;
+    }
+}
+
+static void begin_get_of(struct workload *workload, size_t client, size_t key);
+
+/* A client that reads what another one just wrote would notice a server that is behind. */
+static void follow(struct workload *workload, size_t key)
+{
+    const struct plan *plan = &workload->run->plan;
+    bool follows = rng_below(&workload->followers, 100) < plan->follow_percent;
+    size_t client = rng_below(&workload->followers, plan->n_clients);
+
+    if (follows && workload->clients[client].outstanding < plan->max_outstanding) {
+        begin_get_of(workload, client, key);
     }
 }
 
@@ -203,6 +218,10 @@ static void on_end(void *context, const struct clerk_end *end)
     client->n_ended_ok += is_answer(end->status);
     client->outstanding--;
     workload->n_outstanding--;
+    if (end->status == ST_OK && !client->must_end_ok && operation->kind != OPERATION_KIND_GET &&
+        operation->kind != OPERATION_KIND_SCAN) {
+        follow(workload, operation->key);
+    }
     mem_free(operation);
 }
 
@@ -359,6 +378,16 @@ static void begin(struct workload *workload, const struct choice *choice)
         begin_write(operation, choice, now_ms);
     }
     world_reschedule(workload->run->world, kv_client_number(client->kv));
+}
+
+static void begin_get_of(struct workload *workload, size_t client, size_t key)
+{
+    struct choice choice = {.kind = OPERATION_KIND_GET,
+                            .client = client,
+                            .key = key,
+                            .ms = workload->run->plan.operation_ms_max};
+
+    begin(workload, &choice);
 }
 
 void workload_begin(struct workload *workload)

@@ -54,6 +54,9 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS && parts->gid != 0) {
         options->checkpoint_dirty_bytes = options->max_log_bytes = KV_NO_SNAPSHOTS;
     }
+    if (cluster->options.snapshot_chunk_bytes != 0) {
+        options->snapshot_chunk_bytes = cluster->options.snapshot_chunk_bytes;
+    }
 }
 
 static void *ctrler_create(void *context, const struct world_parts *parts)
@@ -133,6 +136,9 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
         cluster->options.n_shards = SHARD_MIN_COUNT;
     }
     cluster->world = world_create(stats_line_seed(options->seed));
+    if (options->use_wal) {
+        world_use_wal(cluster->world, true);
+    }
     cluster->check = check_raft_create(cluster->world);
     cluster->check_shards = check_shards_create(cluster->world, cluster->check);
     cluster->start_us = world_now_us(cluster->world);
@@ -140,7 +146,7 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
     world_make_spec(cluster->world, 0, options->n_ctrlers, &cluster->ctrlers);
     add_replicas(cluster, 0, &cluster->ctrlers, &ctrler_ops);
     for (size_t g = 0; g < options->n_groups; g++) {
-        world_make_spec(cluster->world, kv_cluster_gid(g), options->n_replicas,
+        world_make_spec(cluster->world, kv_cluster_gid(g), kv_cluster_n_replicas(cluster, g),
                         &cluster->groups[g]);
         if (!options->ctrlers_only) {
             add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
@@ -182,7 +188,7 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
 {
     struct kv_cluster *c = *cluster;
 
-    if (world_unexplained_halt(c->world) != NULL) {
+    if (world_unexplained_halt(c->world) != NULL && !c->options.may_halt) {
         fprintf(stderr, "%s\n", world_unexplained_halt(c->world));
         UNREACHABLE("a replica halted");
     }
@@ -192,7 +198,9 @@ void kv_cluster_destroy(struct kv_cluster **cluster)
         history_destroy(&c->history);
     }
     kv_cluster_forget_keys(c);
-    print_statistics(c);
+    if (!c->options.quiet) {
+        print_statistics(c);
+    }
     world_destroy(&c->world);
     check_shards_destroy(&c->check_shards);
     check_raft_destroy(&c->check);
@@ -222,6 +230,12 @@ const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
     return &cluster->ctrlers;
 }
 
+const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group)
+{
+    ASSERT(group < cluster->options.n_groups);
+    return &cluster->groups[group];
+}
+
 uint32_t kv_cluster_gid(size_t group)
 {
     return 100 + (uint32_t)group;
@@ -233,10 +247,22 @@ size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i)
     return i;
 }
 
+size_t kv_cluster_n_replicas(const struct kv_cluster *cluster, size_t group)
+{
+    ASSERT(group < cluster->options.n_groups);
+    return cluster->options.replicas[group] != 0 ? cluster->options.replicas[group]
+                                                 : cluster->options.n_replicas;
+}
+
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i)
 {
-    ASSERT(group < cluster->options.n_groups && i < cluster->options.n_replicas);
-    return cluster->options.n_ctrlers + group * cluster->options.n_replicas + i;
+    size_t node = cluster->options.n_ctrlers + i;
+
+    ASSERT(i < kv_cluster_n_replicas(cluster, group));
+    for (size_t g = 0; g < group; g++) {
+        node += kv_cluster_n_replicas(cluster, g);
+    }
+    return node;
 }
 
 static size_t find_leader(const struct kv_cluster *cluster, size_t first, size_t n)
@@ -257,7 +283,8 @@ static size_t find_leader(const struct kv_cluster *cluster, size_t first, size_t
 
 size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group)
 {
-    return find_leader(cluster, kv_cluster_node(cluster, group, 0), cluster->options.n_replicas);
+    return find_leader(cluster, kv_cluster_node(cluster, group, 0),
+                       kv_cluster_n_replicas(cluster, group));
 }
 
 size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster)
@@ -281,14 +308,14 @@ static void start_node(struct kv_cluster *cluster, size_t node)
 
 void kv_cluster_stop_group(struct kv_cluster *cluster, size_t group)
 {
-    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+    for (size_t i = 0; i < kv_cluster_n_replicas(cluster, group); i++) {
         stop_node(cluster, kv_cluster_node(cluster, group, i));
     }
 }
 
 void kv_cluster_start_group(struct kv_cluster *cluster, size_t group)
 {
-    for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+    for (size_t i = 0; i < kv_cluster_n_replicas(cluster, group); i++) {
         start_node(cluster, kv_cluster_node(cluster, group, i));
     }
 }

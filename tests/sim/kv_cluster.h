@@ -22,14 +22,19 @@ struct kv_client;
 struct kv_cluster_options {
     size_t n_ctrlers;
     size_t n_groups;
-    size_t n_replicas; /* of each group */
-    uint32_t n_shards; /* 16 by default */
+    size_t n_replicas;                      /* of each group */
+    size_t replicas[KV_CLUSTER_MAX_GROUPS]; /* of this group, if not 0 */
+    uint32_t n_shards;                      /* 16 by default */
     bool unreliable;
     bool snapshots; /* small checkpoints, compacted logs */
     /* The suites' maxraftstate: a checkpoint, and a compaction, whenever so many bytes of log were
      * applied. 0: as `snapshots` says. */
     uint64_t max_raft_state;
     bool record; /* every client's operations, in a history that must be linearizable at the end */
+    uint32_t snapshot_chunk_bytes; /* 0: the default */
+    bool use_wal;                  /* see world_use_wal */
+    bool may_halt;                 /* a replica that halted is no failure of the test */
+    bool quiet;                    /* no statistics line */
     bool ctrlers_only;
     bool second_ctrlers;   /* three more controllers, of whom the groups know nothing */
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
@@ -47,10 +52,12 @@ void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
 void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
 uint32_t kv_cluster_gid(size_t group);
 const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster);
+const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group);
 
 /* The world's number of replica i (from 0) of a group, or of a controller. */
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i);
 size_t kv_cluster_ctrler(const struct kv_cluster *cluster, size_t i);
+size_t kv_cluster_n_replicas(const struct kv_cluster *cluster, size_t group);
 /* The replica that leads, SIZE_MAX if none does. */
 size_t kv_cluster_leader(const struct kv_cluster *cluster, size_t group);
 size_t kv_cluster_ctrler_leader(const struct kv_cluster *cluster);
@@ -96,6 +103,8 @@ void kv_cluster_note(struct kv_cluster *cluster, struct history *history, const 
 void kv_client_destroy(struct kv_client **client);
 struct clerk *kv_client_clerk(struct kv_client *client);
 size_t kv_client_number(const struct kv_client *client); /* in the world */
+/* For changes that run beside other things; world_reschedule after each call. */
+struct ctrler_clerk *kv_client_admin(struct kv_client *client);
 
 /* One operation's end, in memory of its own. */
 struct kv_outcome {

@@ -16,7 +16,7 @@ static struct kv_cluster *make_cluster(const struct plan *plan)
                                          .n_replicas = 1,
                                          .n_shards = plan->n_shards,
                                          .snapshots = plan->snapshots,
-                                         .max_raft_state = plan->checkpoint_log_bytes,
+                                         .max_raft_state = plan->max_raft_state,
                                          .snapshot_chunk_bytes = plan->snapshot_chunk_bytes,
                                          .max_sessions = plan->max_sessions,
                                          .piece_bytes = plan->piece_bytes,

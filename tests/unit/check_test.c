@@ -272,6 +272,7 @@ static void acknowledges_too_early(void)
 
         raft_cluster_disconnect(stage.cluster, stage.leader);
         raft_cluster_submit_u64(stage.cluster, stage.leader, 9, &number, &term);
+        raft_cluster_end_turns(stage.cluster);
         acknowledge(&stage, stage.leader, raft_last_index(inside(&stage, stage.leader)));
         raft_cluster_crash(stage.cluster, stage.leader);
         raft_cluster_start(stage.cluster, stage.leader);

@@ -154,6 +154,7 @@ static void storm_submit(struct storm *storm, uint64_t i)
         uint64_t number;
         raft_term term;
         raft_cluster_submit(storm->cluster, node, slice_of(bytes, len), &number, &term);
+        raft_cluster_end_turns(storm->cluster);
     }
 }
 

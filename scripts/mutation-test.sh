@@ -256,7 +256,8 @@ worker() {
         mkdir "$work/claims/$(tr -c 'A-Za-z0-9_\n' '+' <<<"$command").sound" 2>/dev/null || continue
         read -r -a words <<<"$command"
         if ! make_targets "$dir" "${words[0]}"; then
-            say "$command can't be built" >&2
+            tail -n 8 "$dir/ninja.log" >&2
+            die "$command can't be built, without any planted bug"
         elif run_command "$dir" "${words[@]}"; then
             echo "$command" >>"$work/sound"
         else

@@ -15,10 +15,9 @@
  * The last tests give the child a disk that lies about its syncs and expect the checks to notice: a
  * test that can't fail would show nothing.
  */
-#include <sys/syscall.h>
-
 #include "tests/unit/crash_content.h"
 #include "tests/unit/crash_fs_kit.h"
+#include "tests/unit/crash_lie.h"
 
 #define STORIES        6
 #define ROUNDS         12
@@ -26,35 +25,6 @@
 #define MAX_LATE       4096
 #define MAX_CHILD_MS   90
 #define CHILD_ARGUMENT "--child"
-
-/* ---- A disk that lies ---- */
-
-static const char *lie = ""; /* in the child: files with this in their path are not synced */
-
-static bool is_lie(int fd)
-{
-    char link[64], path[400];
-    ssize_t len;
-
-    if (lie[0] == '\0') {
-        return false;
-    }
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    len = readlink(link, path, sizeof(path) - 1);
-    path[len > 0 ? len : 0] = '\0';
-    return strstr(path, lie) != NULL;
-}
-
-/* These stand before the C library's, for libleveldb too. */
-int fsync(int fd)
-{
-    return is_lie(fd) ? 0 : (int)syscall(SYS_fsync, fd);
-}
-
-int fdatasync(int fd)
-{
-    return is_lie(fd) ? 0 : (int)syscall(SYS_fdatasync, fd);
-}
 
 /* ---- The child ---- */
 
@@ -213,6 +183,15 @@ static void child_install(struct child *child, uint64_t n)
     }
 }
 
+/* The power may have gone meanwhile; anything else is damage that a start found. */
+_Noreturn static void end_unopened(const struct kit *kit, bool power_went)
+{
+    if (!power_went && lie[0] == '\0') {
+        fprintf(stderr, "a start failed: %s\n", kit->error);
+    }
+    _exit(power_went ? 0 : 1);
+}
+
 /* Opens everything, as a replica does at its start. */
 static void child_open(struct child *child)
 {
@@ -222,14 +201,14 @@ static void child_open(struct child *child)
 
     child->dir = open_dir(kit->path, &child->identity, kit->error);
     if (child->dir == NULL) {
-        _exit(strstr(kit->error, strerror(EIO)) != NULL ? 0 : 1); /* the power went meanwhile */
+        end_unopened(kit, strstr(kit->error, strerror(EIO)) != NULL);
     }
     status = open_wal(kit, &child->wal, &content);
     if (status == ST_OK) {
         status = kit_try_open(kit, content.checkpoint, content.checkpoint_index);
     }
     if (status != ST_OK) {
-        _exit(status == ST_IO ? 0 : 1);
+        end_unopened(kit, status == ST_IO);
     }
     child->log = wal_io(child->wal);
     child->model.term = content.hard_state.term;

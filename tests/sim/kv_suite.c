@@ -76,28 +76,6 @@ static void partitions(struct kv_cluster *c, size_t servers, struct kv_load *loa
     }
 }
 
-static bool is_within_limits(void *context)
-{
-    return kv_cluster_max_log_bytes(context) <= 8 * MAX_RAFT_STATE;
-}
-
-/* The servers get a moment to checkpoint, and after a restart up to 40 puts: the note of a
- * compaction rides with the log's next write, so a crash may lose it, and at its start a server
- * does not repeat it but waits for its next checkpoint. */
-static void await_limits(struct kv_cluster *c, const struct kv_scenario *s)
-{
-    struct kv_client *client = kv_client_create(c);
-
-    for (int i = 0; s->snapshots && s->restart && i < 40 && !is_within_limits(c); i++) {
-        kv_put_now(client, "other", "a value of some bytes, for a checkpoint");
-    }
-    kv_client_destroy(&client);
-    if (s->snapshots) {
-        world_run_until(kv_cluster_world(c), 2000, is_within_limits, c);
-    }
-    kv_cluster_check_limits(c);
-}
-
 static void iterate(struct kv_cluster *c, const struct kv_scenario *s, struct kv_load *load,
                     uint64_t ms)
 {
@@ -117,7 +95,7 @@ static void iterate(struct kv_cluster *c, const struct kv_scenario *s, struct kv
     }
     kv_load_finish(load);
     kv_load_check(load);
-    await_limits(c, s);
+    kv_cluster_check_limits(c);
 }
 
 uint64_t kv_suite_run(struct kv_cluster *c, const struct kv_scenario *s, uint64_t iteration_ms,

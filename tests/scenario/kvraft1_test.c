@@ -87,19 +87,19 @@ static void speed_snapshots(void **state)
 static void one_partition(void **state)
 {
     (void)state;
-    kv_suite_one_partition("v OnePartition", true);
+    kv_suite_one_partition("v OnePartition", true, true);
 }
 
 static void rpc(void **state)
 {
     (void)state;
-    kv_suite_snapshot_rpc("v SnapshotRPC");
+    kv_suite_snapshot_rpc("v SnapshotRPC", true);
 }
 
 static void size(void **state)
 {
     (void)state;
-    kv_suite_snapshot_size("v SnapshotSize");
+    kv_suite_snapshot_growth("v SnapshotSize", true);
 }
 
 int main(void)

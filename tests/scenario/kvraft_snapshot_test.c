@@ -39,13 +39,13 @@ SCENARIO(linearizable, "SnapshotUnreliableRecoverConcurrentPartitionLinearizable
 static void rpc(void **state)
 {
     (void)state;
-    kv_suite_snapshot_rpc("SnapshotRPC");
+    kv_suite_snapshot_rpc("SnapshotRPC", false);
 }
 
 static void size(void **state)
 {
     (void)state;
-    kv_suite_snapshot_size("SnapshotSize");
+    kv_suite_snapshot_growth("SnapshotSize", false);
 }
 
 static void speed(void **state)

@@ -70,7 +70,7 @@ static void unreliable_one_key(void **state)
 static void one_partition(void **state)
 {
     (void)state;
-    kv_suite_one_partition("OnePartition", false);
+    kv_suite_one_partition("OnePartition", false, false);
 }
 
 int main(void)

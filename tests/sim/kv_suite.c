@@ -9,13 +9,15 @@
 #define MAX_RAFT_STATE      1000
 #define ELECTION_TIMEOUT_MS 1000 /* the suites' unit of sleep */
 
-struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unreliable,
-                                    bool snapshots)
+#define N_SHARDS 64 /* so that each client's key can have one of its own */
+
+struct kv_cluster *kv_suite_cluster_of_shards(const char *name, size_t servers, bool unreliable,
+                                              bool snapshots, uint32_t n_shards)
 {
     struct kv_cluster_options options = {.n_ctrlers = 3,
                                          .n_groups = 1,
                                          .n_replicas = servers,
-                                         .n_shards = 64,
+                                         .n_shards = n_shards,
                                          .max_raft_state =
                                              snapshots ? MAX_RAFT_STATE : KV_NO_SNAPSHOTS,
                                          .record = true,
@@ -25,6 +27,12 @@ struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unrel
     kv_cluster_join_now(c, 0);
     kv_cluster_set_unreliable(c, unreliable);
     return c;
+}
+
+struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unreliable,
+                                    bool snapshots)
+{
+    return kv_suite_cluster_of_shards(name, servers, unreliable, snapshots, N_SHARDS);
 }
 
 void kv_suite_split(struct kv_cluster *c, size_t servers, const bool *side)

@@ -7,6 +7,7 @@
 #include "raft/util/assert.h"
 
 #define MAX_RAFT_STATE      1000
+#define APPEND_ITERATION_MS 5000
 #define ELECTION_TIMEOUT_MS 1000 /* the suites' unit of sleep */
 
 #define N_SHARDS 64 /* so that each client's key can have one of its own */
@@ -123,4 +124,16 @@ uint64_t kv_suite_run(struct kv_cluster *c, const struct kv_scenario *s, uint64_
     kv_load_check_and_destroy(&load);
     kv_cluster_destroy(&c);
     return unknown;
+}
+
+void kv_suite_append_row(const struct kv_scenario *s)
+{
+    struct kv_load_options load = {.n_clients = s->clients,
+                                   .begin_with_put = true,
+                                   .random_keys = s->random_keys,
+                                   .get_ratio = s->random_keys ? 45 : 50,
+                                   .put_ratio = 5};
+
+    kv_suite_run(kv_suite_cluster(s->name, s->servers, s->unreliable, s->snapshots), s,
+                 APPEND_ITERATION_MS, &load);
 }

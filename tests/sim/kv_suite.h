@@ -28,6 +28,18 @@ struct kv_cluster *kv_suite_cluster_of_shards(const char *name, size_t servers, 
 uint64_t kv_suite_run(struct kv_cluster *cluster, const struct kv_scenario *scenario,
                       uint64_t iteration_ms, const struct kv_load_options *load);
 
+/* One row of the suite of 2024: clients that append and get flat out, in iterations of 5 s. */
+void kv_suite_append_row(const struct kv_scenario *scenario);
+/* A test of one row. In order: name, clients, servers, unreliable, restart, partition, snapshots,
+ * random keys. */
+#define KV_SUITE_ROW(function, run, ...)                                                           \
+    static void function(void **state)                                                             \
+    {                                                                                              \
+        const struct kv_scenario scenario = {__VA_ARGS__};                                         \
+        (void)state;                                                                               \
+        run(&scenario);                                                                            \
+    }
+
 /* side[i]: where server i is. */
 void kv_suite_split(struct kv_cluster *cluster, size_t servers, const bool *side);
 void kv_suite_heal(struct kv_cluster *cluster, size_t servers);

@@ -4,6 +4,9 @@
  * of its log would be a replica that remembers effects but not its promises). Compaction follows a
  * finished checkpoint: never beyond it, never past a snapshot that a follower is receiving, and
  * some log is kept behind for followers that lag a little.
+ *
+ * The log notes checkpoints and compactions with its next write, so a crash may lose the notes of a
+ * checkpoint that is durable. A start finds it in the state, and makes up for them.
  */
 #include "raft/rsm/group.h"
 
@@ -130,6 +133,17 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event)
     group->stats.checkpoint_index = event->checkpoint.index;
     group->world.log->ops->checkpoint(group->world.log, group->options.group,
                                       event->checkpoint.number, event->checkpoint.index);
+    compact(group);
+}
+
+void rsm_checkpoint_open(struct group *group, uint64_t number, uint64_t noted)
+{
+    ASSERT(group->checkpoint.last_index == group->apply.index && !group->checkpoint.running);
+    ASSERT(number >= noted);
+    if (number > noted) {
+        group->world.log->ops->checkpoint(group->world.log, group->options.group, number,
+                                          group->checkpoint.last_index);
+    }
     compact(group);
 }
 

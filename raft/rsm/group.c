@@ -25,6 +25,7 @@ enum status group_create(const struct group_options *options, const struct group
                          uint64_t now_ms, struct group **group)
 {
     struct group *made = mem_zalloc(sizeof(*made));
+    uint64_t noted = log->checkpoint;
     enum status status;
 
     ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
@@ -53,6 +54,7 @@ enum status group_create(const struct group_options *options, const struct group
         return status;
     }
     rsm_begin_raft(made);
+    rsm_checkpoint_open(made, state_meta->checkpoint, noted);
     return ST_OK;
 }
 

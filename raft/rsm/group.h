@@ -173,6 +173,9 @@ struct rsm_checkpoint {
 bool rsm_checkpoint_due(const struct group *group);
 void rsm_checkpoint_maybe_start(struct group *group);
 void rsm_checkpoint_done(struct group *group, const struct io_event *event);
+/* At start, when the core has begun: does what may have been lost behind the state's checkpoint,
+ * whose number is `number`; the log knows of those up to `noted`. */
+void rsm_checkpoint_open(struct group *group, uint64_t number, uint64_t noted);
 void rsm_checkpoint_tick(struct group *group);
 
 /* ---- Sending snapshots (sender.c) ---- */

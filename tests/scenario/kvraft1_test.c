@@ -36,37 +36,33 @@ static void run(const struct kv_scenario *s)
     }
 }
 
-#define SCENARIO(function, ...)                                                                    \
-    static void function(void **state)                                                             \
-    {                                                                                              \
-        const struct kv_scenario scenario = {__VA_ARGS__};                                         \
-        (void)state;                                                                               \
-        run(&scenario);                                                                            \
-    }
-
-/* name, clients, servers, unreliable, restart, partition, snapshots, random keys */
-SCENARIO(basic, "v Basic", 1, 5, false, false, false, false, false)
-SCENARIO(concurrent, "v Concurrent", 5, 5, false, false, false, false, false)
-SCENARIO(unreliable, "v Unreliable", 5, 5, true, false, false, false, false)
-SCENARIO(many_partitions_one, "v ManyPartitionsOneClient", 1, 5, false, false, true, false, false)
-SCENARIO(many_partitions_many, "v ManyPartitionsManyClients", 5, 5, false, false, true, false,
-         false)
-SCENARIO(persist_one, "v PersistOneClient", 1, 5, false, true, false, false, false)
-SCENARIO(persist_many, "v PersistConcurrent", 5, 5, false, true, false, false, false)
-SCENARIO(persist_unreliable, "v PersistConcurrentUnreliable", 5, 5, true, true, false, false, false)
-SCENARIO(persist_partition, "v PersistPartition", 5, 5, false, true, true, false, false)
-SCENARIO(persist_partition_unreliable, "v PersistPartitionUnreliable", 5, 5, true, true, true,
-         false, false)
-SCENARIO(persist_partition_linear, "v PersistPartitionUnreliableLinearizable", 15, 7, true, true,
-         true, false, true)
-SCENARIO(recover_one, "v SnapshotRecover", 1, 5, false, true, false, true, false)
-SCENARIO(recover_many, "v SnapshotRecoverManyClients", 20, 5, false, true, false, true, false)
-SCENARIO(snapshot_unreliable, "v SnapshotUnreliable", 5, 5, true, false, false, true, false)
-SCENARIO(unreliable_recover, "v SnapshotUnreliableRecover", 5, 5, true, true, false, true, false)
-SCENARIO(all_faults, "v SnapshotUnreliableRecoverConcurrentPartition", 5, 5, true, true, true, true,
-         false)
-SCENARIO(all_faults_linear, "v SnapshotUnreliableRecoverConcurrentPartitionLinearizable", 15, 7,
-         true, true, true, true, true)
+KV_SUITE_ROW(basic, run, "v Basic", 1, 5, false, false, false, false, false)
+KV_SUITE_ROW(concurrent, run, "v Concurrent", 5, 5, false, false, false, false, false)
+KV_SUITE_ROW(unreliable, run, "v Unreliable", 5, 5, true, false, false, false, false)
+KV_SUITE_ROW(many_partitions_one, run, "v ManyPartitionsOneClient", 1, 5, false, false, true, false,
+             false)
+KV_SUITE_ROW(many_partitions_many, run, "v ManyPartitionsManyClients", 5, 5, false, false, true,
+             false, false)
+KV_SUITE_ROW(persist_one, run, "v PersistOneClient", 1, 5, false, true, false, false, false)
+KV_SUITE_ROW(persist_many, run, "v PersistConcurrent", 5, 5, false, true, false, false, false)
+KV_SUITE_ROW(persist_unreliable, run, "v PersistConcurrentUnreliable", 5, 5, true, true, false,
+             false, false)
+KV_SUITE_ROW(persist_partition, run, "v PersistPartition", 5, 5, false, true, true, false, false)
+KV_SUITE_ROW(persist_partition_unreliable, run, "v PersistPartitionUnreliable", 5, 5, true, true,
+             true, false, false)
+KV_SUITE_ROW(persist_partition_linear, run, "v PersistPartitionUnreliableLinearizable", 15, 7, true,
+             true, true, false, true)
+KV_SUITE_ROW(recover_one, run, "v SnapshotRecover", 1, 5, false, true, false, true, false)
+KV_SUITE_ROW(recover_many, run, "v SnapshotRecoverManyClients", 20, 5, false, true, false, true,
+             false)
+KV_SUITE_ROW(snapshot_unreliable, run, "v SnapshotUnreliable", 5, 5, true, false, false, true,
+             false)
+KV_SUITE_ROW(unreliable_recover, run, "v SnapshotUnreliableRecover", 5, 5, true, true, false, true,
+             false)
+KV_SUITE_ROW(all_faults, run, "v SnapshotUnreliableRecoverConcurrentPartition", 5, 5, true, true,
+             true, true, false)
+KV_SUITE_ROW(all_faults_linear, run, "v SnapshotUnreliableRecoverConcurrentPartitionLinearizable",
+             15, 7, true, true, true, true, true)
 
 /* A put and a get each: 2000 operations are 1000 puts. */
 static const struct kv_load_options thousand = {
@@ -87,19 +83,19 @@ static void speed_snapshots(void **state)
 static void one_partition(void **state)
 {
     (void)state;
-    kv_suite_one_partition("v OnePartition", true);
+    kv_suite_one_partition("v OnePartition", true, true);
 }
 
 static void rpc(void **state)
 {
     (void)state;
-    kv_suite_snapshot_rpc("v SnapshotRPC");
+    kv_suite_snapshot_rpc("v SnapshotRPC", true);
 }
 
 static void size(void **state)
 {
     (void)state;
-    kv_suite_snapshot_size("v SnapshotSize");
+    kv_suite_snapshot_growth("v SnapshotSize", true);
 }
 
 int main(void)

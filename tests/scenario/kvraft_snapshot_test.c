@@ -4,48 +4,30 @@
 
 #include "tests/sim/kv_suite.h"
 
-#define ITERATION_MS 5000
-
-static void run(const struct kv_scenario *s)
-{
-    struct kv_load_options load = {.n_clients = s->clients,
-                                   .begin_with_put = true,
-                                   .random_keys = s->random_keys,
-                                   .get_ratio = s->random_keys ? 45 : 50,
-                                   .put_ratio = 5};
-
-    kv_suite_run(kv_suite_cluster(s->name, s->servers, s->unreliable, s->snapshots), s,
-                 ITERATION_MS, &load);
-}
-
-#define SCENARIO(function, ...)                                                                    \
-    static void function(void **state)                                                             \
-    {                                                                                              \
-        const struct kv_scenario scenario = {__VA_ARGS__};                                         \
-        (void)state;                                                                               \
-        run(&scenario);                                                                            \
-    }
-
-/* name, clients, servers, unreliable, restart, partition, snapshots, random keys */
-SCENARIO(recover_one, "SnapshotRecover", 1, 5, false, true, false, true, false)
-SCENARIO(recover_many, "SnapshotRecoverManyClients", 20, 5, false, true, false, true, false)
-SCENARIO(unreliable, "SnapshotUnreliable", 5, 5, true, false, false, true, false)
-SCENARIO(unreliable_recover, "SnapshotUnreliableRecover", 5, 5, true, true, false, true, false)
-SCENARIO(all_faults, "SnapshotUnreliableRecoverConcurrentPartition", 5, 5, true, true, true, true,
-         false)
-SCENARIO(linearizable, "SnapshotUnreliableRecoverConcurrentPartitionLinearizable", 15, 7, true,
-         true, true, true, true)
+KV_SUITE_ROW(recover_one, kv_suite_append_row, "SnapshotRecover", 1, 5, false, true, false, true,
+             false)
+KV_SUITE_ROW(recover_many, kv_suite_append_row, "SnapshotRecoverManyClients", 20, 5, false, true,
+             false, true, false)
+KV_SUITE_ROW(unreliable, kv_suite_append_row, "SnapshotUnreliable", 5, 5, true, false, false, true,
+             false)
+KV_SUITE_ROW(unreliable_recover, kv_suite_append_row, "SnapshotUnreliableRecover", 5, 5, true, true,
+             false, true, false)
+KV_SUITE_ROW(all_faults, kv_suite_append_row, "SnapshotUnreliableRecoverConcurrentPartition", 5, 5,
+             true, true, true, true, false)
+KV_SUITE_ROW(linearizable, kv_suite_append_row,
+             "SnapshotUnreliableRecoverConcurrentPartitionLinearizable", 15, 7, true, true, true,
+             true, true)
 
 static void rpc(void **state)
 {
     (void)state;
-    kv_suite_snapshot_rpc("SnapshotRPC");
+    kv_suite_snapshot_rpc("SnapshotRPC", false);
 }
 
 static void size(void **state)
 {
     (void)state;
-    kv_suite_snapshot_size("SnapshotSize");
+    kv_suite_snapshot_growth("SnapshotSize", false);
 }
 
 static void speed(void **state)

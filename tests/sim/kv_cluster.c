@@ -373,11 +373,18 @@ void kv_cluster_check_limits(struct kv_cluster *cluster)
         for (size_t i = 0; i < cluster->options.n_replicas; i++) {
             size_t node = kv_cluster_node(cluster, 0, i);
             const struct raft *raft = group_raft(world_group(cluster->world, node));
-            fprintf(stderr, "node %zu: %llu bytes on disk, %llu in memory, checkpoint at %llu\n",
-                    node, (unsigned long long)world_log_bytes(cluster->world, node),
-                    (unsigned long long)raft_log_bytes(raft),
-                    (unsigned long long)group_statistics(world_group(cluster->world, node))
-                        ->checkpoint_index);
+            fprintf(
+                stderr,
+                "node %zu: %llu bytes on disk, %llu in memory, index %llu to %llu, committed %llu, "
+                "applied %llu, checkpoint at %llu\n",
+                node, (unsigned long long)world_log_bytes(cluster->world, node),
+                (unsigned long long)raft_log_bytes(raft),
+                (unsigned long long)raft_first_index(raft),
+                (unsigned long long)raft_last_index(raft),
+                (unsigned long long)raft_commit_index(raft),
+                (unsigned long long)group_applied_index(world_group(cluster->world, node)),
+                (unsigned long long)group_statistics(world_group(cluster->world, node))
+                    ->checkpoint_index);
         }
         UNREACHABLE("the log was not compacted");
     }

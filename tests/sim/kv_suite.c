@@ -7,15 +7,18 @@
 #include "raft/util/assert.h"
 
 #define MAX_RAFT_STATE      1000
+#define APPEND_ITERATION_MS 5000
 #define ELECTION_TIMEOUT_MS 1000 /* the suites' unit of sleep */
 
-struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unreliable,
-                                    bool snapshots)
+#define N_SHARDS 64 /* so that each client's key can have one of its own */
+
+struct kv_cluster *kv_suite_cluster_of_shards(const char *name, size_t servers, bool unreliable,
+                                              bool snapshots, uint32_t n_shards)
 {
     struct kv_cluster_options options = {.n_ctrlers = 3,
                                          .n_groups = 1,
                                          .n_replicas = servers,
-                                         .n_shards = 64,
+                                         .n_shards = n_shards,
                                          .max_raft_state =
                                              snapshots ? MAX_RAFT_STATE : KV_NO_SNAPSHOTS,
                                          .record = true,
@@ -25,6 +28,12 @@ struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unrel
     kv_cluster_join_now(c, 0);
     kv_cluster_set_unreliable(c, unreliable);
     return c;
+}
+
+struct kv_cluster *kv_suite_cluster(const char *name, size_t servers, bool unreliable,
+                                    bool snapshots)
+{
+    return kv_suite_cluster_of_shards(name, servers, unreliable, snapshots, N_SHARDS);
 }
 
 void kv_suite_split(struct kv_cluster *c, size_t servers, const bool *side)
@@ -76,28 +85,6 @@ static void partitions(struct kv_cluster *c, size_t servers, struct kv_load *loa
     }
 }
 
-static bool is_within_limits(void *context)
-{
-    return kv_cluster_max_log_bytes(context) <= 8 * MAX_RAFT_STATE;
-}
-
-/* The servers get a moment to checkpoint, and after a restart up to 40 puts: the note of a
- * compaction rides with the log's next write, so a crash may lose it, and at its start a server
- * does not repeat it but waits for its next checkpoint. */
-static void await_limits(struct kv_cluster *c, const struct kv_scenario *s)
-{
-    struct kv_client *client = kv_client_create(c);
-
-    for (int i = 0; s->snapshots && s->restart && i < 40 && !is_within_limits(c); i++) {
-        kv_put_now(client, "other", "a value of some bytes, for a checkpoint");
-    }
-    kv_client_destroy(&client);
-    if (s->snapshots) {
-        world_run_until(kv_cluster_world(c), 2000, is_within_limits, c);
-    }
-    kv_cluster_check_limits(c);
-}
-
 static void iterate(struct kv_cluster *c, const struct kv_scenario *s, struct kv_load *load,
                     uint64_t ms)
 {
@@ -117,7 +104,7 @@ static void iterate(struct kv_cluster *c, const struct kv_scenario *s, struct kv
     }
     kv_load_finish(load);
     kv_load_check(load);
-    await_limits(c, s);
+    kv_cluster_check_limits(c);
 }
 
 uint64_t kv_suite_run(struct kv_cluster *c, const struct kv_scenario *s, uint64_t iteration_ms,
@@ -137,4 +124,16 @@ uint64_t kv_suite_run(struct kv_cluster *c, const struct kv_scenario *s, uint64_
     kv_load_check_and_destroy(&load);
     kv_cluster_destroy(&c);
     return unknown;
+}
+
+void kv_suite_append_row(const struct kv_scenario *s)
+{
+    struct kv_load_options load = {.n_clients = s->clients,
+                                   .begin_with_put = true,
+                                   .random_keys = s->random_keys,
+                                   .get_ratio = s->random_keys ? 45 : 50,
+                                   .put_ratio = 5};
+
+    kv_suite_run(kv_suite_cluster(s->name, s->servers, s->unreliable, s->snapshots), s,
+                 APPEND_ITERATION_MS, &load);
 }

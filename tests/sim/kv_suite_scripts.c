@@ -3,10 +3,13 @@
 
 #include "raft/util/assert.h"
 #include "tests/sim/kv_suite.h"
+#include "tests/sim/mem_state.h"
 
 #define LOG_LIMIT         8000  /* 8 x maxraftstate */
 #define SPEED_LIMIT_MS    33333 /* of 1000 operations: a third of a heartbeat each */
 #define LATE_OPERATION_MS 60000
+#define MAX_GROWTH        500 /* bytes of state, by 800 operations on one key */
+#define TEXT_BYTES        32
 
 void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_options *options)
 {
@@ -25,6 +28,62 @@ void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_optio
     kv_load_check_and_destroy(&load);
     kv_cluster_check_limits(c);
     kv_cluster_destroy(&c);
+}
+
+/* ---- Values with versions, or without ---- */
+
+static bool has_ended(void *context)
+{
+    return ((struct kv_outcome *)context)->ended;
+}
+
+/* The value that text has as a key's version-th, 1 being the first. */
+static const char *value_of(char *value, bool versioned, uint64_t version, const char *text)
+{
+    if (versioned) {
+        snprintf(value, TEXT_BYTES, "%llu:%s", (unsigned long long)version, text);
+    } else {
+        snprintf(value, TEXT_BYTES, "%s", text);
+    }
+    return value;
+}
+
+/* Starts the put that makes `text` the key's next version after `version`, whose text is `old`. */
+static void begin_put(struct kv_client *client, bool versioned, const char *key, uint64_t version,
+                      const char *old, const char *text, struct kv_outcome *outcome)
+{
+    char before[TEXT_BYTES] = "", after[TEXT_BYTES];
+
+    value_of(after, versioned, version + 1, text);
+    if (!versioned) {
+        kv_client_put(client, key, slice_text(after), LATE_OPERATION_MS, outcome);
+        return;
+    }
+    if (version > 0) {
+        value_of(before, true, version, old);
+    }
+    kv_client_cas(client, key, version == 0 ? KV_IF_ABSENT : KV_IF_VALUE, slice_text(before),
+                  slice_text(after), LATE_OPERATION_MS, outcome);
+}
+
+static void put(struct kv_cluster *c, struct kv_client *client, bool versioned, const char *key,
+                uint64_t version, const char *old, const char *text)
+{
+    struct kv_outcome outcome;
+
+    begin_put(client, versioned, key, version, old, text, &outcome);
+    ASSERT(world_run_until(kv_cluster_world(c), LATE_OPERATION_MS + 1000, has_ended, &outcome));
+    ASSERT(outcome.status == ST_OK);
+    kv_outcome_fini(&outcome);
+}
+
+/* The key has exactly this version and text. */
+static void check(struct kv_client *client, bool versioned, const char *key, uint64_t version,
+                  const char *text)
+{
+    char value[TEXT_BYTES];
+
+    kv_check_now(client, key, value_of(value, versioned, version, text));
 }
 
 /* ---- OnePartition ---- */
@@ -47,29 +106,24 @@ static void join_client(struct kv_cluster *c, struct kv_client *client)
     }
 }
 
-static bool has_ended(void *context)
-{
-    return ((struct kv_outcome *)context)->ended;
-}
-
-/* Ends well within 3 s. */
-static void await_late(struct kv_cluster *c, struct kv_outcome *outcome)
+/* Ends within 3 s, and so. */
+static void await_late(struct kv_cluster *c, struct kv_outcome *outcome, enum status status)
 {
     ASSERT(world_run_until(kv_cluster_world(c), 3000, has_ended, outcome));
-    ASSERT(outcome->status == ST_OK);
+    ASSERT(outcome->status == status);
 }
 
-void kv_suite_one_partition(const char *name, bool unreliable)
+void kv_suite_one_partition(const char *name, bool unreliable, bool versioned)
 {
     struct kv_cluster *c = kv_suite_cluster(name, 5, unreliable, false);
     struct kv_client *all = kv_client_create(c), *majority = kv_client_create(c),
                      *writer = kv_client_create(c), *reader = kv_client_create(c);
-    struct kv_outcome put, get;
+    struct kv_outcome late_put, get;
     const char *key = kv_cluster_key(c, 1);
     bool minority[5] = {0};
     size_t leader;
 
-    kv_put_now(all, key, "13");
+    put(c, all, versioned, key, 0, NULL, "13");
     leader = kv_cluster_leader(c, 0) - kv_cluster_node(c, 0, 0);
     minority[leader] = minority[(leader + 1) % 5] = true;
     kv_suite_split(c, 5, minority);
@@ -78,28 +132,32 @@ void kv_suite_one_partition(const char *name, bool unreliable)
     keep_client_on(c, reader, minority, true);
 
     /* Progress in the majority. */
-    kv_put_now(majority, key, "14");
-    kv_check_now(majority, key, "14");
+    put(c, majority, versioned, key, 1, "13", "14");
+    check(majority, versioned, key, 2, "14");
     /* None in the minority. */
-    kv_client_put(writer, key, slice_text("15"), LATE_OPERATION_MS, &put);
+    begin_put(writer, versioned, key, 2, "14", "15", &late_put);
     kv_client_get(reader, key, LATE_OPERATION_MS, &get);
     kv_cluster_sleep(c, 1000);
-    ASSERT(!put.ended && !get.ended);
-    kv_check_now(majority, key, "14");
-    kv_put_now(majority, key, "16");
-    kv_check_now(majority, key, "16");
-    ASSERT(!put.ended && !get.ended);
+    ASSERT(!late_put.ended && !get.ended);
+    check(majority, versioned, key, 2, "14");
+    put(c, majority, versioned, key, 2, "14", "16");
+    check(majority, versioned, key, 3, "16");
+    ASSERT(!late_put.ended && !get.ended);
 
     /* Completion after the heal: of the put, and (what the suite forgets to look at) of the get. */
     kv_suite_heal(c, 5);
     join_client(c, writer);
     join_client(c, reader);
     kv_cluster_sleep(c, 1000);
-    await_late(c, &put);
-    await_late(c, &get);
-    kv_check_now(all, key, "15");
+    await_late(c, &late_put, versioned ? ST_MISMATCH : ST_OK);
+    await_late(c, &get, ST_OK);
+    if (versioned) { /* its writer asks again, for the version that there is */
+        check(writer, versioned, key, 3, "16");
+        put(c, writer, versioned, key, 3, "16", "15");
+    }
+    check(all, versioned, key, 4, "15");
     kv_cluster_check_limits(c);
-    kv_outcome_fini(&put);
+    kv_outcome_fini(&late_put);
     kv_outcome_fini(&get);
     kv_client_destroy(&all);
     kv_client_destroy(&majority);
@@ -110,71 +168,80 @@ void kv_suite_one_partition(const char *name, bool unreliable)
 
 /* ---- Snapshots ---- */
 
-void kv_suite_snapshot_rpc(const char *name)
+void kv_suite_snapshot_rpc(const char *name, bool versioned)
 {
     struct kv_cluster *c = kv_suite_cluster(name, 3, false, true);
     struct kv_client *client = kv_client_create(c);
     char text[16];
 
-    kv_put_now(client, "a", "A");
-    kv_check_now(client, "a", "A");
+    put(c, client, versioned, "a", 0, NULL, "A");
+    check(client, versioned, "a", 1, "A");
     /* The majority throws most of its log away. */
     kv_suite_split(c, 3, (const bool[]){false, false, true});
     for (int i = 0; i < 50; i++) {
         snprintf(text, sizeof(text), "%d", i);
-        kv_put_now(client, text, text);
+        put(c, client, versioned, text, 0, NULL, text);
     }
     kv_cluster_sleep(c, 1000);
-    kv_put_now(client, "b", "B");
+    put(c, client, versioned, "b", 0, NULL, "B");
     ASSERT(kv_cluster_max_log_bytes(c) <= LOG_LIMIT);
 
     /* Now the one that lags is needed. */
     kv_suite_split(c, 3, (const bool[]){false, true, false});
-    kv_put_now(client, "c", "C");
-    kv_put_now(client, "d", "D");
-    kv_check_now(client, "a", "A");
-    kv_check_now(client, "b", "B");
-    kv_check_now(client, "1", "1");
-    kv_check_now(client, "49", "49");
+    put(c, client, versioned, "c", 0, NULL, "C");
+    put(c, client, versioned, "d", 0, NULL, "D");
+    check(client, versioned, "a", 1, "A");
+    check(client, versioned, "b", 1, "B");
+    check(client, versioned, "1", 1, "1");
+    check(client, versioned, "49", 1, "49");
     ASSERT(group_statistics(world_group(kv_cluster_world(c), kv_cluster_node(c, 0, 2)))
                ->snapshots_installed > 0);
 
     kv_suite_heal(c, 3);
-    kv_put_now(client, "e", "E");
-    kv_check_now(client, "c", "C");
-    kv_check_now(client, "e", "E");
-    kv_check_now(client, "1", "1");
+    put(c, client, versioned, "e", 0, NULL, "E");
+    check(client, versioned, "c", 1, "C");
+    check(client, versioned, "e", 1, "E");
+    check(client, versioned, "1", 1, "1");
     kv_cluster_check_limits(c);
     kv_client_destroy(&client);
     kv_cluster_destroy(&c);
 }
 
-/* What the state of the group holds besides the key, as an empty shard group does: see the check.
- */
-void kv_suite_snapshot_size(const char *name)
+/* The most that a replica's state holds, be it durable or not yet. */
+static uint64_t state_bytes(struct kv_cluster *c)
 {
-    struct kv_cluster *c = kv_suite_cluster(name, 3, false, true);
+    uint64_t most = 0;
+
+    for (size_t i = 0; i < 3; i++) {
+        size_t node = kv_cluster_node(c, 0, i);
+        uint64_t live = mem_state_live_bytes(world_state(kv_cluster_world(c), node));
+        uint64_t durable = world_state_bytes(kv_cluster_world(c), node);
+        most = live > most ? live : most;
+        most = durable > most ? durable : most;
+    }
+    return most;
+}
+
+void kv_suite_snapshot_growth(const char *name, bool versioned)
+{
+    struct kv_cluster *c = kv_suite_cluster_of_shards(name, 3, false, true, SHARD_MIN_COUNT);
     struct kv_client *client = kv_client_create(c);
     uint64_t empty, full;
 
-    kv_put_now(client, "y", "0"); /* past INIT and the first configuration */
-    kv_cluster_sleep(c, 500);
-    empty = world_state_bytes(kv_cluster_world(c), kv_cluster_node(c, 0, 0));
-    for (int i = 0; i < 200; i++) {
-        kv_put_now(client, "x", "0");
-        kv_check_now(client, "x", "0");
-        kv_put_now(client, "x", "1");
-        kv_check_now(client, "x", "1");
+    kv_cluster_sleep(c, 1000); /* every replica has the shards */
+    empty = state_bytes(c);
+    for (uint64_t i = 0; i < 200; i++) {
+        put(c, client, versioned, "x", 2 * i, "1", "0");
+        check(client, versioned, "x", 2 * i + 1, "0");
+        put(c, client, versioned, "x", 2 * i + 1, "0", "1");
+        check(client, versioned, "x", 2 * i + 2, "1");
     }
-    full = 0;
-    for (size_t i = 0; i < 3; i++) {
-        uint64_t bytes = world_state_bytes(kv_cluster_world(c), kv_cluster_node(c, 0, i));
-        full = bytes > full ? bytes : full;
-    }
-    printf("%s: log %llu bytes; state %llu bytes, of which %llu were there before\n", name,
+    full = state_bytes(c);
+    printf("%s: log %llu bytes; state %llu bytes, of which %llu without any data\n", name,
            (unsigned long long)kv_cluster_max_log_bytes(c), (unsigned long long)full,
            (unsigned long long)empty);
     ASSERT(kv_cluster_max_log_bytes(c) <= LOG_LIMIT);
+    ASSERT(empty > 0 && full > empty && full - empty <= MAX_GROWTH);
     kv_client_destroy(&client);
     kv_cluster_destroy(&c);
 }

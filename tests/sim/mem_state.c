@@ -473,6 +473,11 @@ bool mem_state_is_damaged(const struct mem_state *state)
     return state->damaged;
 }
 
+uint64_t mem_state_live_bytes(const struct mem_state *state)
+{
+    return state->live.bytes;
+}
+
 uint64_t mem_state_sum(const struct mem_state *state, const uint64_t *ranges, size_t n)
 {
     struct mem_image wanted = {.ranges = (uint64_t *)(uintptr_t)ranges, .n_ranges = n};

@@ -56,6 +56,8 @@ bool mem_state_is_damaged(const struct mem_state *state);
 
 /* ---- For checkers ---- */
 
+/* Bytes of all live keys and values: what the next checkpoint would hold. */
+uint64_t mem_state_live_bytes(const struct mem_state *state);
 /* An order-dependent sum over all live keys of range 0 and of `ranges`, and their number: replicas
  * that applied the same entries agree on it. */
 uint64_t mem_state_sum(const struct mem_state *state, const uint64_t *ranges, size_t n);

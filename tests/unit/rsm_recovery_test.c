@@ -149,6 +149,118 @@ static void what_did_not_reach_the_disk_is_gone(void **state)
     bench_destroy(&bench);
 }
 
+/* ---- Notes of a checkpoint that a crash lost ---- */
+
+/* Where the log on disk begins, and the checkpoint of which it knows. */
+static struct io_log_content log_content(struct bench *bench, raft_id id)
+{
+    struct io_log_content content;
+
+    mem_log_content(bench_replica(bench, id)->log, GROUP, &content);
+    for (size_t i = 0; i < content.n_entries; i++) {
+        blob_unref(&content.entries[i].data);
+    }
+    mem_free(content.entries);
+    content.entries = NULL;
+    return content;
+}
+
+static uint64_t state_checkpoint(struct bench *bench, raft_id id, raft_index *index)
+{
+    struct io_state_meta meta;
+
+    mem_state_meta(bench_replica(bench, id)->state, &meta);
+    buf_fini(&meta.extra);
+    *index = meta.index;
+    return meta.checkpoint;
+}
+
+/* Increments until the first checkpoint is durable, and nothing was written to the log since. */
+static void checkpoint_and_crash(struct bench *bench)
+{
+    while (stats(bench, 1)->checkpoints == 0) {
+        bench_inc(bench);
+        bench_run(bench, 10);
+    }
+    bench_crash(bench, 1, 0);
+}
+
+static void a_start_compacts_what_a_lost_note_left(void **state)
+{
+    struct bench *bench = checkpointing(1, 22, 1000);
+    raft_index index;
+    uint64_t number;
+    int64_t counter;
+
+    (void)state;
+    checkpoint_and_crash(bench);
+    number = state_checkpoint(bench, 1, &index);
+    counter = bench_counter(bench, 1);
+    assert_true(number > 0 && index > 5);
+    assert_true(log_content(bench, 1).begin_index == 0); /* the notes are lost */
+    assert_true(log_content(bench, 1).checkpoint == 0);
+
+    /* Memory is free of it at once, and a crash before any write changes nothing. */
+    for (int i = 0; i < 2; i++) {
+        bench_start(bench, 1);
+        assert_true(raft_first_index(group_raft(bench_replica(bench, 1)->group)) == index + 1);
+        bench_crash(bench, 1, 0);
+        assert_true(log_content(bench, 1).begin_index == 0);
+    }
+    /* The disk is, with the next write: the vote. */
+    bench_start(bench, 1);
+    bench_leader(bench);
+    assert_true(log_content(bench, 1).begin_index == index);
+    assert_true(log_content(bench, 1).checkpoint == number);
+    assert_int_equal(stats(bench, 1)->checkpoints, 0);
+    assert_int_equal(bench_inc(bench), counter + 1);
+    bench_destroy(&bench);
+}
+
+/* The log knows again of the checkpoint, so an older state is noticed. */
+static void a_start_notes_the_checkpoint_again(void **state)
+{
+    struct bench *bench = checkpointing(1, 23, 1000);
+    struct bench_replica *replica = bench_replica(bench, 1);
+    struct mem_state *older = mem_state_create(GROUP), *whole = replica->state;
+
+    (void)state;
+    bench_options(bench)->log_keep_bytes = 100000; /* that the log begins later does not tell */
+    bench_crash(bench, 1, 0);
+    bench_start(bench, 1);
+    checkpoint_and_crash(bench);
+    bench_start(bench, 1);
+    bench_leader(bench);
+    assert_true(raft_first_index(group_raft(replica->group)) == 1);
+    bench_crash(bench, 1, 0);
+    replica->state = older;
+    assert_int_equal(bench_try_start(bench, 1), ST_CORRUPT);
+    replica->state = whole;
+    bench_start(bench, 1);
+    mem_state_destroy(&older);
+    bench_destroy(&bench);
+}
+
+static void a_start_keeps_the_log_that_is_to_be_kept(void **state)
+{
+    struct bench *bench = bench_create(1, 24);
+    const struct raft *raft;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 1000;
+    bench_options(bench)->log_keep_bytes = 5000;
+    bench_start_all(bench);
+    for (int64_t i = 1; i <= 200; i++) {
+        bench_inc(bench);
+    }
+    bench_run(bench, 10);
+    bench_crash(bench, 1, 0);
+    bench_start(bench, 1);
+    raft = group_raft(bench_replica(bench, 1)->group);
+    assert_true(raft_log_bytes(raft) >= 5000 && raft_log_bytes(raft) < 8000);
+    bench_destroy(&bench);
+}
+
 /* ---- Log and state apart ---- */
 
 static void set_extra(struct bench *bench, uint64_t stamp, struct buf *bytes)
@@ -347,6 +459,9 @@ int main(void)
         cmocka_unit_test(what_is_dirty_in_memory_is_bounded),
         cmocka_unit_test(a_restart_replays_what_the_checkpoint_lacks),
         cmocka_unit_test(what_did_not_reach_the_disk_is_gone),
+        cmocka_unit_test(a_start_compacts_what_a_lost_note_left),
+        cmocka_unit_test(a_start_notes_the_checkpoint_again),
+        cmocka_unit_test(a_start_keeps_the_log_that_is_to_be_kept),
         cmocka_unit_test(a_state_ahead_of_the_log_begins_the_log_anew),
         cmocka_unit_test(a_state_of_another_term_voids_the_log),
         cmocka_unit_test(a_state_behind_the_log_is_damage),

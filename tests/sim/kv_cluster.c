@@ -539,13 +539,16 @@ const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_
 
 const char *kv_cluster_key(struct kv_cluster *cluster, size_t i)
 {
-    ASSERT(i < cluster->options.n_shards && i < KV_CLUSTER_MAX_KEYS);
-    if (cluster->keys[i][0] == '\0') {
-        for (unsigned n = 0;; n++) {
-            snprintf(cluster->keys[i], sizeof(cluster->keys[i]), "key-%u", n);
-            if (shard_of_key(slice_text(cluster->keys[i]), cluster->options.n_shards) == i) {
-                break;
-            }
+    uint32_t n_shards = cluster->options.n_shards;
+    size_t skip = i / n_shards;
+
+    ASSERT(i < KV_CLUSTER_MAX_KEYS);
+    for (unsigned n = 0; cluster->keys[i][0] == '\0'; n++) {
+        char key[sizeof(cluster->keys[i])];
+
+        snprintf(key, sizeof(key), "key-%u", n);
+        if (shard_of_key(slice_text(key), n_shards) == i % n_shards && skip-- == 0) {
+            memcpy(cluster->keys[i], key, sizeof(key));
         }
     }
     return cluster->keys[i];

@@ -105,12 +105,22 @@ static const struct world_node_ops kv_ops = KV_NODE_OPS(kv_create, kv_after_step
 
 /* ---- The cluster ---- */
 
+static void add_replica(struct kv_cluster *cluster, group_id gid, const struct spec *spec, size_t i,
+                        const struct world_node_ops *ops)
+{
+    size_t node = world_add_node(cluster->world, gid, spec->replicas[i].id, spec, ops, cluster);
+
+    if (spec == &cluster->second_ctrlers) {
+        check_raft_exclude(cluster->check, node);
+    }
+    world_start(cluster->world, node);
+}
+
 static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct spec *spec,
                          const struct world_node_ops *ops)
 {
     for (size_t i = 0; i < spec->n; i++) {
-        size_t node = world_add_node(cluster->world, gid, spec->replicas[i].id, spec, ops, cluster);
-        world_start(cluster->world, node);
+        add_replica(cluster, gid, spec, i, ops);
     }
 }
 

@@ -16,11 +16,13 @@
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/sim/kv_admin.h"
 #include "tests/sim/kv_cluster.h"
 
 #define N_KEYS     10
 #define MAX_KEYS   30
 #define GET_MS     60000
+#define SETTLE_MS  10000
 #define SILENCE_MS 2000 /* nobody is waited for any more when none has ended for so long */
 
 static struct kv_cluster *cluster_of(const char *name, bool unreliable, uint64_t max_raft_state,
@@ -165,6 +167,17 @@ static void choose_halves(struct expected *expected)
     assert_int_equal(find_owned(expected, 1, owned), N_KEYS / 2);
 }
 
+/* Two groups, and ten keys in ten shards, of which they own five each. The shards have arrived when
+ * this returns: until then the first group serves, rightly, what is to go to the second. */
+static void join_halves(struct expected *expected)
+{
+    kv_cluster_join_now(expected->cluster, 0);
+    kv_cluster_join_now(expected->cluster, 1);
+    assert_true(kv_cluster_settle(expected->cluster, SETTLE_MS) <= SETTLE_MS);
+    choose_halves(expected);
+    put_all(expected, 20);
+    check_all(expected);
+}
 struct readers {
     struct kv_client *clients[N_KEYS];
     struct kv_outcome outcomes[N_KEYS];
@@ -222,11 +235,7 @@ static void static_shards(void **state)
 
     (void)state;
     expected_init(&expected, c, N_KEYS);
-    kv_cluster_join_now(c, 0);
-    kv_cluster_join_now(c, 1);
-    choose_halves(&expected);
-    put_all(&expected, 20);
-    check_all(&expected);
+    join_halves(&expected);
     kv_cluster_stop_group(c, 1);
     for (size_t i = 0; i < N_KEYS; i++) {
         readers.clients[i] = kv_client_create(c);
@@ -249,11 +258,7 @@ static void rejection(void **state)
 
     (void)state;
     expected_init(&expected, c, N_KEYS);
-    kv_cluster_join_now(c, 0);
-    kv_cluster_join_now(c, 1);
-    choose_halves(&expected);
-    put_all(&expected, 20);
-    check_all(&expected);
+    join_halves(&expected);
     for (size_t i = 0; i < N_KEYS; i++) {
         readers.clients[i] = kv_client_create_astray(c);
     }

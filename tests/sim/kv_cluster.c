@@ -349,7 +349,7 @@ uint64_t kv_cluster_max_log_bytes(const struct kv_cluster *cluster)
     uint64_t most = 0;
 
     for (size_t g = 0; g < cluster->options.n_groups; g++) {
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+        for (size_t i = 0; i < kv_cluster_n_replicas(cluster, g); i++) {
             uint64_t bytes = world_log_bytes(cluster->world, kv_cluster_node(cluster, g, i));
             most = bytes > most ? bytes : most;
         }
@@ -372,28 +372,36 @@ static void check_no_snapshot(const struct kv_cluster *cluster, size_t node)
     }
 }
 
-void kv_cluster_check_limits(struct kv_cluster *cluster)
+static void check_log_bytes(const struct kv_cluster *cluster, size_t node)
 {
-    uint64_t limit = cluster->options.max_raft_state, most = kv_cluster_max_log_bytes(cluster);
+    uint64_t bytes = world_log_bytes(cluster->world, node);
+    uint64_t limit = cluster->options.max_raft_state;
+    struct group *group = world_group(cluster->world, node);
 
-    ASSERT(limit != 0);
-    if (limit < KV_NO_SNAPSHOTS && most > 8 * limit) {
-        fprintf(stderr, "%s: a log of %llu bytes, above 8 x %llu\n", cluster->name,
-                (unsigned long long)most, (unsigned long long)limit);
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
-            size_t node = kv_cluster_node(cluster, 0, i);
-            const struct raft *raft = group_raft(world_group(cluster->world, node));
-            fprintf(stderr, "node %zu: %llu bytes on disk, %llu in memory, checkpoint at %llu\n",
-                    node, (unsigned long long)world_log_bytes(cluster->world, node),
-                    (unsigned long long)raft_log_bytes(raft),
-                    (unsigned long long)group_statistics(world_group(cluster->world, node))
-                        ->checkpoint_index);
+    if (bytes > 8 * limit) {
+        fprintf(stderr, "%s: node %zu has a log of %llu bytes, above 8 x %llu\n", cluster->name,
+                node, (unsigned long long)bytes, (unsigned long long)limit);
+        if (group != NULL) {
+            fprintf(stderr, "%llu bytes in memory, checkpoint at %llu\n",
+                    (unsigned long long)raft_log_bytes(group_raft(group)),
+                    (unsigned long long)group_statistics(group)->checkpoint_index);
         }
         UNREACHABLE("the log was not compacted");
     }
-    for (size_t g = 0; limit == KV_NO_SNAPSHOTS && g < cluster->options.n_groups; g++) {
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
-            check_no_snapshot(cluster, kv_cluster_node(cluster, g, i));
+}
+
+void kv_cluster_check_limits(struct kv_cluster *cluster)
+{
+    ASSERT(cluster->options.max_raft_state != 0);
+    for (size_t g = 0; g < cluster->options.n_groups; g++) {
+        for (size_t i = 0; i < kv_cluster_n_replicas(cluster, g); i++) {
+            size_t node = kv_cluster_node(cluster, g, i);
+
+            if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS) {
+                check_no_snapshot(cluster, node);
+            } else {
+                check_log_bytes(cluster, node);
+            }
         }
     }
 }

@@ -152,9 +152,10 @@ enum shard_answer {
 enum shard_answer shard_answer(const struct shard *shard, config_num num, uint32_t to,
                                config_num adopted);
 
-/* Format: u8 version = 1, u8 state, u64 epoch, u64 range; the copy: u64 copy_id, u64 range, u64
- * next_piece, bytes cursor, two sums of 4 x u64; u32 n, n x (u8 kind, u64 num, u32 gid); u32 n, n x
- * (u64 num, u32 gid). */
+/* Format: u8 version = 2, u8 state, u64 epoch, u8 parts, then those parts that are there: 1 u64
+ * range; 2 the copy: u64 copy_id, u64 range, u64 next_piece, bytes cursor, two sums of 4 x u64; 4
+ * the queue: u32 n, n x (u8 kind, u64 num, u32 gid); 8 releases: u32 n, n x (u64 num, u32 gid).
+ * Version 1, which is read, too, has no `parts` and all of them. */
 void shard_encode(const struct shard *shard, struct buf *out);
 /* Checks every invariant; on failure the shard is as after shard_init. */
 bool shard_decode(struct reader *reader, struct shard *shard);

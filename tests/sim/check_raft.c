@@ -214,6 +214,12 @@ struct check_raft *check_raft_create(struct world *world)
     return check;
 }
 
+void check_raft_exclude(struct check_raft *check, size_t node)
+{
+    ASSERT(node < WORLD_MAX_NODES && check->replicas[node].group == NULL);
+    check->replicas[node].forgotten = true;
+}
+
 void check_raft_destroy(struct check_raft **check)
 {
     struct check_raft *c = *check;

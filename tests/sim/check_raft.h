@@ -33,6 +33,9 @@ struct check_raft;
 /* Observes the world from now on: before its first start. Outlives the world. */
 struct check_raft *check_raft_create(struct world *world);
 void check_raft_destroy(struct check_raft **check);
+/* Looks at this node no more: before its first start, one of another cluster in the same world,
+ * whose groups have numbers that are taken here. */
+void check_raft_exclude(struct check_raft *check, size_t node);
 
 /* Called once for each entry that is committed, when its group's first replica holds it so; in
  * order within the group. For further checkers. */

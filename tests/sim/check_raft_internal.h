@@ -40,7 +40,7 @@ struct check_group {
 struct check_replica {
     struct check_group *group;
     raft_id id;
-    bool forgotten; /* wiped: not looked at any more */
+    bool forgotten; /* wiped or of another cluster: not looked at */
 
     /* Over all its lives. */
     raft_term said_term; /* the highest that it said it was in */

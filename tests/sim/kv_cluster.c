@@ -105,12 +105,22 @@ static const struct world_node_ops kv_ops = KV_NODE_OPS(kv_create, kv_after_step
 
 /* ---- The cluster ---- */
 
+static void add_replica(struct kv_cluster *cluster, group_id gid, const struct spec *spec, size_t i,
+                        const struct world_node_ops *ops)
+{
+    size_t node = world_add_node(cluster->world, gid, spec->replicas[i].id, spec, ops, cluster);
+
+    if (spec == &cluster->second_ctrlers) {
+        check_raft_exclude(cluster->check, node);
+    }
+    world_start(cluster->world, node);
+}
+
 static void add_replicas(struct kv_cluster *cluster, group_id gid, const struct spec *spec,
                          const struct world_node_ops *ops)
 {
     for (size_t i = 0; i < spec->n; i++) {
-        size_t node = world_add_node(cluster->world, gid, spec->replicas[i].id, spec, ops, cluster);
-        world_start(cluster->world, node);
+        add_replica(cluster, gid, spec, i, ops);
     }
 }
 
@@ -339,7 +349,7 @@ uint64_t kv_cluster_max_log_bytes(const struct kv_cluster *cluster)
     uint64_t most = 0;
 
     for (size_t g = 0; g < cluster->options.n_groups; g++) {
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
+        for (size_t i = 0; i < kv_cluster_n_replicas(cluster, g); i++) {
             uint64_t bytes = world_log_bytes(cluster->world, kv_cluster_node(cluster, g, i));
             most = bytes > most ? bytes : most;
         }
@@ -362,35 +372,44 @@ static void check_no_snapshot(const struct kv_cluster *cluster, size_t node)
     }
 }
 
-void kv_cluster_check_limits(struct kv_cluster *cluster)
+static void check_log_bytes(const struct kv_cluster *cluster, size_t node)
 {
-    uint64_t limit = cluster->options.max_raft_state, most = kv_cluster_max_log_bytes(cluster);
+    uint64_t bytes = world_log_bytes(cluster->world, node);
+    uint64_t limit = cluster->options.max_raft_state;
+    struct group *group = world_group(cluster->world, node);
 
-    ASSERT(limit != 0);
-    if (limit < KV_NO_SNAPSHOTS && most > 8 * limit) {
-        fprintf(stderr, "%s: a log of %llu bytes, above 8 x %llu\n", cluster->name,
-                (unsigned long long)most, (unsigned long long)limit);
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
-            size_t node = kv_cluster_node(cluster, 0, i);
-            const struct raft *raft = group_raft(world_group(cluster->world, node));
-            fprintf(
-                stderr,
-                "node %zu: %llu bytes on disk, %llu in memory, index %llu to %llu, committed %llu, "
-                "applied %llu, checkpoint at %llu\n",
-                node, (unsigned long long)world_log_bytes(cluster->world, node),
-                (unsigned long long)raft_log_bytes(raft),
-                (unsigned long long)raft_first_index(raft),
-                (unsigned long long)raft_last_index(raft),
-                (unsigned long long)raft_commit_index(raft),
-                (unsigned long long)group_applied_index(world_group(cluster->world, node)),
-                (unsigned long long)group_statistics(world_group(cluster->world, node))
-                    ->checkpoint_index);
+    if (bytes > 8 * limit) {
+        fprintf(stderr, "%s: node %zu has a log of %llu bytes, above 8 x %llu\n", cluster->name,
+                node, (unsigned long long)bytes, (unsigned long long)limit);
+        if (group != NULL) {
+            const struct raft *raft = group_raft(group);
+
+            fprintf(stderr,
+                    "%llu bytes in memory, index %llu to %llu, committed %llu, applied %llu, "
+                    "checkpoint at %llu\n",
+                    (unsigned long long)raft_log_bytes(raft),
+                    (unsigned long long)raft_first_index(raft),
+                    (unsigned long long)raft_last_index(raft),
+                    (unsigned long long)raft_commit_index(raft),
+                    (unsigned long long)group_applied_index(group),
+                    (unsigned long long)group_statistics(group)->checkpoint_index);
         }
         UNREACHABLE("the log was not compacted");
     }
-    for (size_t g = 0; limit == KV_NO_SNAPSHOTS && g < cluster->options.n_groups; g++) {
-        for (size_t i = 0; i < cluster->options.n_replicas; i++) {
-            check_no_snapshot(cluster, kv_cluster_node(cluster, g, i));
+}
+
+void kv_cluster_check_limits(struct kv_cluster *cluster)
+{
+    ASSERT(cluster->options.max_raft_state != 0);
+    for (size_t g = 0; g < cluster->options.n_groups; g++) {
+        for (size_t i = 0; i < kv_cluster_n_replicas(cluster, g); i++) {
+            size_t node = kv_cluster_node(cluster, g, i);
+
+            if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS) {
+                check_no_snapshot(cluster, node);
+            } else {
+                check_log_bytes(cluster, node);
+            }
         }
     }
 }
@@ -546,13 +565,16 @@ const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_
 
 const char *kv_cluster_key(struct kv_cluster *cluster, size_t i)
 {
-    ASSERT(i < cluster->options.n_shards && i < KV_CLUSTER_MAX_KEYS);
-    if (cluster->keys[i][0] == '\0') {
-        for (unsigned n = 0;; n++) {
-            snprintf(cluster->keys[i], sizeof(cluster->keys[i]), "key-%u", n);
-            if (shard_of_key(slice_text(cluster->keys[i]), cluster->options.n_shards) == i) {
-                break;
-            }
+    uint32_t n_shards = cluster->options.n_shards;
+    size_t skip = i / n_shards;
+
+    ASSERT(i < KV_CLUSTER_MAX_KEYS);
+    for (unsigned n = 0; cluster->keys[i][0] == '\0'; n++) {
+        char key[sizeof(cluster->keys[i])];
+
+        snprintf(key, sizeof(key), "key-%u", n);
+        if (shard_of_key(slice_text(key), n_shards) == i % n_shards && skip-- == 0) {
+            memcpy(cluster->keys[i], key, sizeof(key));
         }
     }
     return cluster->keys[i];

@@ -137,7 +137,7 @@ void kv_check_now(struct kv_client *client, const char *key, const char *value);
 /* The value, appended; false if there is no such key. */
 bool kv_get_now(struct kv_client *client, const char *key, struct buf *value);
 
-/* Keys that lie in n different shards. Static text of the cluster. */
+/* Different keys; number i lies in shard i mod the number of shards. Static text of the cluster. */
 const char *kv_cluster_key(struct kv_cluster *cluster, size_t i);
 
 #endif

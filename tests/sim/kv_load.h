@@ -38,7 +38,7 @@ struct kv_load_options {
     bool no_unknown;         /* versions: no set may end unknown */
 };
 
-/* Client i works on kv_cluster_key(i), or all on key 0. */
+/* Client i works on a key of its own, or all on the same. */
 struct kv_load *kv_load_create(struct kv_cluster *cluster, const struct kv_load_options *options);
 /* Runs the world and the load for so long. */
 void kv_load_run_ms(struct kv_load *load, uint64_t ms);

@@ -15,9 +15,14 @@ static bool has_own_key(const struct kv_load *load)
     return !load->options.one_key && !load->options.random_keys;
 }
 
+/* Few keys are spread over all the shards: each group gets some of them. */
 static const char *worker_key(const struct kv_worker *worker)
 {
-    return kv_cluster_key(worker->load->cluster, worker->load->options.one_key ? 0 : worker->key);
+    const struct kv_load *load = worker->load;
+    size_t n_shards = load->cluster->options.n_shards, n = load->options.n_clients;
+    size_t key = load->options.one_key ? 0 : worker->key;
+
+    return kv_cluster_key(load->cluster, n < n_shards ? key * n_shards / n : key);
 }
 
 static void put_token(struct buf *text, size_t client, uint64_t number)

@@ -381,16 +381,6 @@ bool mem_log_take(struct mem_log *log, struct io_event *event)
     return true;
 }
 
-size_t mem_log_n_events(const struct mem_log *log)
-{
-    size_t n = 0;
-
-    for (const struct completion *at = log->events; at != NULL; at = at->next) {
-        n++;
-    }
-    return n;
-}
-
 void mem_log_crash(struct mem_log *log, size_t survivors)
 {
     if (log->failed == ST_OK) {

@@ -429,16 +429,6 @@ size_t mem_state_n_work(const struct mem_state *state)
     return n;
 }
 
-size_t mem_state_n_events(const struct mem_state *state)
-{
-    size_t n = 0;
-
-    for (const struct completion *at = state->events; at != NULL; at = at->next) {
-        n++;
-    }
-    return n;
-}
-
 void mem_state_crash(struct mem_state *state)
 {
     ASSERT(state->n_iters == 0);

@@ -31,7 +31,6 @@ bool mem_state_work(struct mem_state *state);
  * state here. */
 bool mem_state_take(struct mem_state *state, struct io_event *event);
 size_t mem_state_n_work(const struct mem_state *state);
-size_t mem_state_n_events(const struct mem_state *state);
 
 /* The process died: the live state is the durable one again; queued work, completions and open
  * snapshots are gone. Chunks of a half received snapshot that were made durable stay. */

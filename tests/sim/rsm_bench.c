@@ -417,16 +417,6 @@ bool bench_run_until_ended(struct bench *bench, const struct bench_call *call, u
     return call->ended == 1;
 }
 
-bool bench_run_until_applied(struct bench *bench, raft_id id, raft_index index, uint64_t max_ms)
-{
-    const struct bench_replica *replica = bench_replica(bench, id);
-
-    for (uint64_t i = 0; i < max_ms && group_applied_index(replica->group) < index; i++) {
-        bench_turn(bench);
-    }
-    return group_applied_index(replica->group) >= index;
-}
-
 raft_id bench_leader(struct bench *bench)
 {
     for (int i = 0; i < MAX_WAIT_MS; i++) {

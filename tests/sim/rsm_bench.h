@@ -69,7 +69,6 @@ enum status bench_try_start(struct bench *bench, raft_id id);
 void bench_turn(struct bench *bench);
 void bench_run(struct bench *bench, uint64_t ms);
 bool bench_run_until_ended(struct bench *bench, const struct bench_call *call, uint64_t max_ms);
-bool bench_run_until_applied(struct bench *bench, raft_id id, raft_index index, uint64_t max_ms);
 
 /* Runs until one connected replica leads and is ready; its id. Fails the test after 10 s. */
 raft_id bench_leader(struct bench *bench);

@@ -373,6 +373,108 @@ static void a_shard_survives_its_encoding(void **state)
     buf_fini(&second);
 }
 
+/* A group keeps a record of every shard, also of those that it has nothing to do with. */
+static void an_absent_shard_takes_eleven_bytes(void **state)
+{
+    struct view b = view_of(B);
+    struct buf bytes = {0};
+
+    (void)state;
+    adopt(&b, 2, A, B);
+    assert_true(install(&b, 2, 7, 0) && released(&b, 2));
+    shard_encode(&b.shard, &bytes);
+    assert_int_equal(bytes.len, 19); /* and its range, while it is there */
+    adopt(&b, 3, B, C);
+    assert_true(freeze(&b, 3) && drop(&b, 3));
+    buf_clear(&bytes);
+    shard_encode(&b.shard, &bytes);
+    assert_int_equal(bytes.len, 11);
+    shard_fini(&b.shard);
+    buf_fini(&bytes);
+}
+
+/* What an older program wrote: version 1, every part, whether it is empty or not. */
+static void encode_version_1(const struct shard *shard, struct buf *out)
+{
+    buf_put_u8(out, 1);
+    buf_put_u8(out, (uint8_t)shard->state);
+    buf_put_u64(out, shard->epoch);
+    buf_put_u64(out, shard->range);
+    buf_put_u64(out, shard->copy.copy_id);
+    buf_put_u64(out, shard->copy.range);
+    buf_put_u64(out, shard->copy.next_piece);
+    buf_put_bytes(out, buf_slice(&shard->copy.cursor));
+    shard_sum_encode(&shard->copy.records, out);
+    shard_sum_encode(&shard->copy.sessions, out);
+    buf_put_u32(out, (uint32_t)shard->n_queue);
+    for (size_t i = 0; i < shard->n_queue; i++) {
+        buf_put_u8(out, (uint8_t)shard->queue[i].kind);
+        buf_put_u64(out, shard->queue[i].num);
+        buf_put_u32(out, shard->queue[i].gid);
+    }
+    buf_put_u32(out, (uint32_t)shard->n_releases);
+    for (size_t i = 0; i < shard->n_releases; i++) {
+        buf_put_u64(out, shard->releases[i].num);
+        buf_put_u32(out, shard->releases[i].gid);
+    }
+}
+
+static void check_version_1(const struct shard *shard)
+{
+    struct buf old = {0}, expected = {0}, found = {0};
+    struct reader reader;
+    struct shard again;
+
+    encode_version_1(shard, &old);
+    for (size_t len = 0; len < old.len; len++) {
+        reader = reader_of(slice_of(old.data, len));
+        assert_false(shard_decode(&reader, &again));
+    }
+    reader = reader_of(buf_slice(&old));
+    assert_true(shard_decode(&reader, &again));
+    assert_true(reader_done(&reader));
+    shard_encode(shard, &expected);
+    shard_encode(&again, &found);
+    assert_true(slice_equal(buf_slice(&expected), buf_slice(&found)));
+    shard_fini(&again);
+    buf_fini(&old);
+    buf_fini(&expected);
+    buf_fini(&found);
+}
+
+static void version_1_is_still_read(void **state)
+{
+    struct view fresh = view_of(A), rich;
+
+    (void)state;
+    make_rich_shard(&rich);
+    check_version_1(&fresh.shard);
+    check_version_1(&rich.shard);
+    shard_fini(&fresh.shard);
+    shard_fini(&rich.shard);
+}
+
+/* One state, one encoding: sums over states are compared between replicas. */
+static void a_part_that_is_there_is_not_empty(void **state)
+{
+    struct view b = view_of(B);
+    struct buf bytes = {0};
+    struct shard again;
+    struct reader reader;
+
+    (void)state;
+    shard_encode(&b.shard, &bytes);
+    assert_int_equal(bytes.data[10], 0);
+    buf_put_u64(&bytes, 0);
+    buf_put_u64(&bytes, 0);
+    for (unsigned parts = 1; parts < 256; parts++) {
+        bytes.data[10] = (uint8_t)parts;
+        reader = reader_of(buf_slice(&bytes));
+        assert_false(shard_decode(&reader, &again));
+    }
+    buf_fini(&bytes);
+}
+
 static void damaged_encodings_are_refused_or_consistent(void **state)
 {
     struct view b;
@@ -445,6 +547,9 @@ int main(void)
         cmocka_unit_test(an_empty_shard_moves_without_a_piece),
         cmocka_unit_test(releases_are_kept_for_each_source_until_it_has_let_go),
         cmocka_unit_test(a_shard_survives_its_encoding),
+        cmocka_unit_test(an_absent_shard_takes_eleven_bytes),
+        cmocka_unit_test(version_1_is_still_read),
+        cmocka_unit_test(a_part_that_is_there_is_not_empty),
         cmocka_unit_test(damaged_encodings_are_refused_or_consistent),
         cmocka_unit_test(the_sum_does_not_depend_on_order_and_forgets_what_is_removed),
     };

@@ -290,6 +290,7 @@ static void run_many(const char *name, size_t servers, bool puts)
     if (heap_is_measured()) {
         printf("%s: %.1f bytes of heap a client in a server, at most %d\n", name, per_client,
                puts ? PUT_LIMIT : GET_LIMIT);
+        fflush(stdout);
         ASSERT(per_client <= (puts ? PUT_LIMIT : GET_LIMIT));
         ASSERT(!puts || per_client > 16); /* a record has at least the client's id */
     } else {

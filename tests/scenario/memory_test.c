@@ -234,10 +234,15 @@ static void large_append(void **state)
 
 /* ---- Many clients ---- */
 
+enum crowd_work { CROWD_PUTS, CROWD_GETS, CROWD_SETS };
+
 struct crowd {
+    struct kv_cluster *cluster;
+    enum crowd_work work;
+    struct buf value; /* of the key */
     struct kv_client *clients[MANY_AT_ONCE];
     struct kv_outcome outcomes[MANY_AT_ONCE];
-    size_t n;
+    size_t n; /* that have not ended, from the first on */
 };
 
 static bool all_ended(void *context)
@@ -250,53 +255,94 @@ static bool all_ended(void *context)
     return crowd->n == 0;
 }
 
-/* New clients, one operation each. */
-static void run_crowd(struct kv_cluster *c, struct crowd *crowd, bool puts, struct slice value)
+/* Replaces the value by its next version. */
+static void begin_set(struct crowd *crowd, size_t i)
 {
-    crowd->n = MANY_AT_ONCE;
-    for (size_t i = 0; i < MANY_AT_ONCE; i++) {
-        crowd->clients[i] = kv_client_create(c);
-        if (puts) {
-            kv_client_put(crowd->clients[i], KEY, value, DEADLINE_MS, &crowd->outcomes[i]);
-        } else {
-            kv_client_get(crowd->clients[i], KEY, DEADLINE_MS, &crowd->outcomes[i]);
-        }
+    struct buf next = {0};
+
+    buf_put_slice(&next, buf_slice(&crowd->value));
+    set_u64(next.data, get_u64(next.data) + 1);
+    kv_client_cas(crowd->clients[i], KEY, KV_IF_VALUE, buf_slice(&crowd->value), buf_slice(&next),
+                  DEADLINE_MS, &crowd->outcomes[i]);
+    buf_fini(&crowd->value);
+    crowd->value = next;
+}
+
+static void begin_one(struct crowd *crowd, size_t i)
+{
+    switch (crowd->work) {
+    case CROWD_PUTS:
+        kv_client_put(crowd->clients[i], KEY, buf_slice(&crowd->value), DEADLINE_MS,
+                      &crowd->outcomes[i]);
+        break;
+    case CROWD_GETS:
+        kv_client_get(crowd->clients[i], KEY, DEADLINE_MS, &crowd->outcomes[i]);
+        break;
+    case CROWD_SETS:
+        begin_set(crowd, i);
+        break;
     }
-    ASSERT(world_run_until(kv_cluster_world(c), DEADLINE_MS + 1000, all_ended, crowd));
-    for (size_t i = 0; i < MANY_AT_ONCE; i++) {
+}
+
+/* New clients, one operation each: at the same time, or sets one after the other. */
+static void crowd_run(struct crowd *crowd)
+{
+    struct world *world = kv_cluster_world(crowd->cluster);
+    size_t n = crowd->work == CROWD_SETS ? 1 : MANY_AT_ONCE;
+
+    crowd->n = n;
+    for (size_t i = 0; i < n; i++) {
+        crowd->clients[i] = kv_client_create(crowd->cluster);
+        begin_one(crowd, i);
+    }
+    ASSERT(world_run_until(world, DEADLINE_MS + 1000, all_ended, crowd));
+    for (size_t i = 0; i < n; i++) {
         ASSERT(crowd->outcomes[i].status == ST_OK);
-        ASSERT(puts || slice_equal(buf_slice(&crowd->outcomes[i].value), value));
+        ASSERT(crowd->work != CROWD_GETS ||
+               slice_equal(buf_slice(&crowd->outcomes[i].value), buf_slice(&crowd->value)));
         kv_outcome_fini(&crowd->outcomes[i]);
         kv_client_destroy(&crowd->clients[i]);
     }
 }
 
-static void run_many(const char *name, size_t servers, bool puts)
+static void crowd_run_many(struct crowd *crowd, size_t n_clients)
+{
+    for (size_t i = 0; i < n_clients; i += crowd->work == CROWD_SETS ? 1 : MANY_AT_ONCE) {
+        crowd_run(crowd);
+    }
+}
+
+static void check_per_client(const char *name, enum crowd_work work, uint64_t before,
+                             uint64_t after)
+{
+    double per_client = ((double)after - (double)before) / MANY_CLIENTS;
+    int limit = work == CROWD_GETS ? GET_LIMIT : PUT_LIMIT;
+
+    if (!heap_is_measured()) {
+        printf("%s: heap not measured, the allocator is not glibc's\n", name);
+        return;
+    }
+    printf("%s: %.1f bytes of heap a client in a server, at most %d\n", name, per_client, limit);
+    fflush(stdout);
+    ASSERT(per_client <= limit);
+    /* A record has at least the client's id, else it is not what was measured. */
+    ASSERT(work == CROWD_GETS || per_client > 16);
+}
+
+static void run_many(const char *name, size_t servers, enum crowd_work work)
 {
     struct kv_cluster *c = begin(name, servers, false);
     struct kv_client *first = kv_client_create(c);
-    struct buf value = random_value(c, SMALL_BYTES);
-    struct crowd crowd;
-    double per_client;
+    struct crowd crowd = {.cluster = c, .work = work, .value = random_value(c, SMALL_BYTES)};
     uint64_t before;
 
-    put_now(c, first, buf_slice(&value));
-    run_crowd(c, &crowd, puts, buf_slice(&value)); /* what they allocate once is there */
+    put_now(c, first, buf_slice(&crowd.value));
+    crowd_run_many(&crowd, MANY_AT_ONCE); /* what is allocated once is there */
     before = held(c);
-    for (int i = 0; i < MANY_CLIENTS / MANY_AT_ONCE; i++) {
-        run_crowd(c, &crowd, puts, buf_slice(&value));
-    }
-    per_client = ((double)held(c) - (double)before) / MANY_CLIENTS;
-    if (heap_is_measured()) {
-        printf("%s: %.1f bytes of heap a client in a server, at most %d\n", name, per_client,
-               puts ? PUT_LIMIT : GET_LIMIT);
-        fflush(stdout);
-        ASSERT(per_client <= (puts ? PUT_LIMIT : GET_LIMIT));
-        ASSERT(!puts || per_client > 16); /* a record has at least the client's id */
-    } else {
-        printf("%s: heap not measured, the allocator is not glibc's\n", name);
-    }
-    buf_fini(&value);
+    crowd_run_many(&crowd, MANY_CLIENTS);
+    check_per_client(name, work, before, held(c));
+    check_now(c, first, buf_slice(&crowd.value), slice_text(""));
+    buf_fini(&crowd.value);
     kv_client_destroy(&first);
     kv_cluster_destroy(&c);
 }
@@ -304,22 +350,28 @@ static void run_many(const char *name, size_t servers, bool puts)
 static void many_puts(void **state)
 {
     (void)state;
-    run_many("MemPutMany, 1 server", 1, true);
-    run_many("MemPutMany, 3 servers", 3, true);
+    run_many("MemPutMany, 1 server", 1, CROWD_PUTS);
+    run_many("MemPutMany, 3 servers", 3, CROWD_PUTS);
+}
+
+static void many_sets(void **state)
+{
+    (void)state;
+    run_many("MemPutManyClients, 1 server", 1, CROWD_SETS);
 }
 
 static void many_gets(void **state)
 {
     (void)state;
-    run_many("MemGetMany, 1 server", 1, false);
-    run_many("MemGetMany, 3 servers", 3, false);
+    run_many("MemGetMany, 1 server", 1, CROWD_GETS);
+    run_many("MemGetMany, 3 servers", 3, CROWD_GETS);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_get), cmocka_unit_test(large_put), cmocka_unit_test(large_append),
-        cmocka_unit_test(many_puts), cmocka_unit_test(many_gets),
+        cmocka_unit_test(many_puts), cmocka_unit_test(many_sets), cmocka_unit_test(many_gets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,8 +28,11 @@ static uint64_t version_of(struct slice value)
 {
     char text[24] = {0};
 
+    if (value.len == 0) {
+        return 0;
+    }
     memcpy(text, value.data, value.len < sizeof(text) - 1 ? value.len : sizeof(text) - 1);
-    return value.len == 0 ? 0 : strtoull(text, NULL, 10);
+    return strtoull(text, NULL, 10);
 }
 
 static void version_create(struct kv_worker *worker)

@@ -37,7 +37,26 @@ static int record_compare(const struct session_record *a, const struct session_r
 RB_GENERATE_INTERNAL(session_tree, session_record, by_activity, record_compare,
                      __attribute__((unused)) static)
 
-/* ---- A record's results ---- */
+/* ---- A record and its results ---- */
+
+struct session_record *session_record_create(const void *client)
+{
+    struct session_record *record = mem_zalloc(sizeof(*record));
+
+    memcpy(record->client.bytes, client, sizeof(record->client.bytes));
+    return record;
+}
+
+void session_record_set_results(struct session_record **record, struct slice results, size_t n)
+{
+    ASSERT(n <= SESSION_SEQ_WINDOW && n * SESSION_RESULT_HEADER <= results.len);
+    *record = mem_realloc(*record, sizeof(**record) + results.len);
+    (*record)->n_results = (uint32_t)n;
+    (*record)->results_len = (uint32_t)results.len;
+    if (results.len > 0) {
+        memcpy((*record)->results, results.data, results.len);
+    }
+}
 
 void session_result_append(struct buf *results, uint64_t seq, struct slice result)
 {
@@ -54,28 +73,28 @@ struct cursor {
     struct slice result;
 };
 
-static bool cursor_read(const struct buf *results, size_t offset, struct cursor *cursor)
+static bool cursor_read(struct slice results, size_t offset, struct cursor *cursor)
 {
-    if (offset == results->len) {
+    if (offset == results.len) {
         return false;
     }
-    ASSERT(offset + SESSION_RESULT_HEADER <= results->len);
+    ASSERT(offset + SESSION_RESULT_HEADER <= results.len);
     cursor->offset = offset;
-    cursor->seq = get_u64(results->data + offset);
+    cursor->seq = get_u64(results.data + offset);
     cursor->result =
-        slice_of(results->data + offset + SESSION_RESULT_HEADER, results->data[offset + 8]);
+        slice_of(results.data + offset + SESSION_RESULT_HEADER, results.data[offset + 8]);
     cursor->next = offset + SESSION_RESULT_HEADER + cursor->result.len;
-    ASSERT(cursor->next <= results->len);
+    ASSERT(cursor->next <= results.len);
     return true;
 }
 
 static bool record_find_result(const struct session_record *record, uint64_t seq,
                                struct slice *result)
 {
+    struct slice results = session_record_results(record);
     struct cursor cursor;
 
-    for (size_t at = 0; cursor_read(&record->results, at, &cursor) && cursor.seq <= seq;
-         at = cursor.next) {
+    for (size_t at = 0; cursor_read(results, at, &cursor) && cursor.seq <= seq; at = cursor.next) {
         if (cursor.seq == seq) {
             *result = cursor.result;
             return true;
@@ -86,15 +105,16 @@ static bool record_find_result(const struct session_record *record, uint64_t seq
 
 /* Replaces the record's results by the union of its own and `other`, those above acked_seq. A seq
  * that is in both has the same result in both; should it not, the greater one stays, so that the
- * outcome does not depend on who was merged into whom. */
-static void record_merge_results(struct session_record *record, const struct buf *other)
+ * outcome does not depend on who was merged into whom. The record is in no index and may move. */
+static void record_merge_results(struct session_record **record, struct slice other)
 {
+    struct slice own = session_record_results(*record);
     struct buf merged = {0};
     struct cursor a, b;
     size_t at_a = 0, at_b = 0, n = 0;
 
     while (true) {
-        bool has_a = cursor_read(&record->results, at_a, &a);
+        bool has_a = cursor_read(own, at_a, &a);
         bool has_b = cursor_read(other, at_b, &b);
         bool from_a = has_a && (!has_b || a.seq <= b.seq);
         bool from_b = has_b && (!has_a || b.seq <= a.seq);
@@ -106,17 +126,15 @@ static void record_merge_results(struct session_record *record, const struct buf
         if (from_a && from_b && slice_compare(a.result, b.result) < 0) {
             taken = &b;
         }
-        if (taken->seq > record->acked_seq) {
+        if (taken->seq > (*record)->acked_seq) {
             session_result_append(&merged, taken->seq, taken->result);
             n++;
         }
         at_a = from_a ? a.next : at_a;
         at_b = from_b ? b.next : at_b;
     }
-    buf_fini(&record->results);
-    record->results = merged;
-    record->n_results = n;
-    ASSERT(n <= SESSION_SEQ_WINDOW);
+    session_record_set_results(record, buf_slice(&merged), n);
+    buf_fini(&merged);
 }
 
 /* ---- The table ---- */
@@ -127,21 +145,6 @@ static struct session_record *table_find(const struct session_table *table, cons
 
     HASH_FIND(by_id, table->by_id, client, sizeof(record->client.bytes), record);
     return record;
-}
-
-/* A new, empty record, not yet in the table's index: table_link puts it there. */
-static struct session_record *record_create(const void *client)
-{
-    struct session_record *record = mem_zalloc(sizeof(*record));
-
-    memcpy(record->client.bytes, client, sizeof(record->client.bytes));
-    return record;
-}
-
-static void record_destroy(struct session_record *record)
-{
-    buf_fini(&record->results);
-    mem_free(record);
 }
 
 static void table_link(struct session_table *table, struct session_record *record)
@@ -169,7 +172,7 @@ static void table_clear(struct session_table *table)
 
     while ((record = RB_MIN(session_tree, &table->by_activity)) != NULL) {
         table_unlink(table, record);
-        record_destroy(record);
+        mem_free(record);
     }
     ASSERT(table->n_results == 0 && table->by_id == NULL);
     table->floor = 0;
@@ -215,7 +218,7 @@ static bool table_evict(struct session_table *table, const struct session_record
     ASSERT(table->floor >= record->activity);
     table->state->ops->remove(table->state, table_key(table, client_slice(record)));
     table_unlink(table, record);
-    record_destroy(record);
+    mem_free(record);
     return true;
 }
 
@@ -255,10 +258,8 @@ static enum status load_one(struct session_table *table, struct slice key, struc
     if (key.len != sizeof(record->client.bytes)) {
         return ST_CORRUPT;
     }
-    record = record_create(key.data);
-    status = session_record_decode(value, record);
+    status = session_record_decode(value, key.data, &record);
     if (status != ST_OK) {
-        record_destroy(record);
         return status;
     }
     ASSERT(table_find(table, key.data) == NULL);
@@ -331,7 +332,7 @@ void session_commit(struct session_table *table, const struct session_key *key, 
     ASSERT(result.len <= SESSION_MAX_RESULT);
     ASSERT(session_check(table, key, &kept) == SESSION_APPLY);
     if (record == NULL) {
-        record = record_create(key->client.bytes);
+        record = session_record_create(key->client.bytes);
     } else {
         table_unlink(table, record);
     }
@@ -341,7 +342,7 @@ void session_commit(struct session_table *table, const struct session_key *key, 
         record->acked_seq = key->acked_seq;
     }
     session_result_append(&one, key->seq, result);
-    record_merge_results(record, &one);
+    record_merge_results(&record, buf_slice(&one));
     buf_fini(&one);
     table_link(table, record);
     table_write(table, record);
@@ -366,30 +367,28 @@ uint32_t session_count(const struct session_table *table)
 
 enum status session_merge(struct session_table *table, struct slice client, struct slice record)
 {
-    struct session_record incoming = {0};
-    struct session_record *own;
+    struct session_record *incoming, *own;
     enum status status;
 
-    if (client.len != sizeof(incoming.client.bytes)) {
+    if (client.len != sizeof(incoming->client.bytes)) {
         return ST_MALFORMED;
     }
-    status = session_record_decode(record, &incoming);
+    status = session_record_decode(record, client.data, &incoming);
     if (status != ST_OK) {
-        buf_fini(&incoming.results);
         return status;
     }
     own = table_find(table, client.data);
     if (own == NULL) {
-        own = record_create(client.data);
+        own = session_record_create(client.data);
     } else {
         table_unlink(table, own);
     }
-    own->activity = incoming.activity > own->activity ? incoming.activity : own->activity;
-    own->acked_seq = incoming.acked_seq > own->acked_seq ? incoming.acked_seq : own->acked_seq;
-    record_merge_results(own, &incoming.results);
+    own->activity = incoming->activity > own->activity ? incoming->activity : own->activity;
+    own->acked_seq = incoming->acked_seq > own->acked_seq ? incoming->acked_seq : own->acked_seq;
+    record_merge_results(&own, session_record_results(incoming));
     table_link(table, own);
     table_write(table, own);
-    buf_fini(&incoming.results);
+    mem_free(incoming);
     return ST_OK;
 }
 

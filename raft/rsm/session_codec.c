@@ -32,43 +32,59 @@ bool session_key_decode(struct reader *reader, struct session_key *key)
 void session_record_encode(const struct session_record *record, struct buf *out)
 {
     ASSERT(record->n_results <= SESSION_SEQ_WINDOW);
-    ASSERT(record->n_results == 0 || record->results.len >= SESSION_RESULT_HEADER);
+    ASSERT(record->n_results == 0 || record->results_len >= SESSION_RESULT_HEADER);
     buf_put_u8(out, SESSION_RECORD_VERSION);
     buf_put_u64(out, record->activity);
     buf_put_u64(out, record->acked_seq);
     buf_put_u16(out, (uint16_t)record->n_results);
-    buf_put_slice(out, buf_slice(&record->results));
+    buf_put_slice(out, session_record_results(record));
 }
 
-enum status session_record_decode(struct slice bytes, struct session_record *record)
+/* n results follow, and nothing else. */
+static enum status decode_results(struct reader *reader, uint64_t acked_seq, size_t n,
+                                  struct buf *results)
+{
+    uint64_t last = acked_seq;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t seq = reader_u64(reader);
+        uint8_t len = reader_u8(reader);
+        struct slice result = reader_take(reader, len);
+        if (!reader_ok(reader) || len > SESSION_MAX_RESULT || seq <= last ||
+            seq - acked_seq > SESSION_SEQ_WINDOW) {
+            return ST_CORRUPT;
+        }
+        session_result_append(results, seq, result);
+        last = seq;
+    }
+    return reader_done(reader) ? ST_OK : ST_CORRUPT;
+}
+
+enum status session_record_decode(struct slice bytes, const void *client,
+                                  struct session_record **record)
 {
     struct reader reader = reader_of(bytes);
     uint8_t version = reader_u8(&reader);
-    uint64_t last;
+    uint64_t activity = reader_u64(&reader), acked_seq = reader_u64(&reader);
+    size_t n = reader_u16(&reader);
+    struct buf results = {0};
+    enum status status;
 
-    record->activity = reader_u64(&reader);
-    record->acked_seq = reader_u64(&reader);
-    record->n_results = reader_u16(&reader);
     if (!reader_ok(&reader)) {
         return ST_CORRUPT;
     }
     if (version != SESSION_RECORD_VERSION) {
         return ST_VERSION;
     }
-    last = record->acked_seq;
-    buf_clear(&record->results);
-    for (size_t i = 0; i < record->n_results; i++) {
-        uint64_t seq = reader_u64(&reader);
-        uint8_t len = reader_u8(&reader);
-        struct slice result = reader_take(&reader, len);
-        if (!reader_ok(&reader) || len > SESSION_MAX_RESULT || seq <= last ||
-            seq - record->acked_seq > SESSION_SEQ_WINDOW) {
-            return ST_CORRUPT;
-        }
-        session_result_append(&record->results, seq, result);
-        last = seq;
+    status = decode_results(&reader, acked_seq, n, &results);
+    if (status == ST_OK) {
+        *record = session_record_create(client);
+        (*record)->activity = activity;
+        (*record)->acked_seq = acked_seq;
+        session_record_set_results(record, buf_slice(&results), n);
     }
-    return reader_done(&reader) ? ST_OK : ST_CORRUPT;
+    buf_fini(&results);
+    return status;
 }
 
 /* u8 version = 1, u64 floor. */

@@ -18,25 +18,37 @@
 #define SESSION_RESULTS_A_CLIENT 16 /* kept results per record, on average over a full table */
 #define SESSION_MAX_EVICTIONS    8  /* in one commit: bounds its time */
 
-/* What is known of one client. Invariants: the results' seqs ascend, are all above acked_seq and at
- * most SESSION_SEQ_WINDOW above it; activity is at least the issued_at of everything applied for
- * the client. */
+/* What is known of one client, in one allocation: there may be 65,536 of them a shard. Invariants:
+ * the results' seqs ascend, are all above acked_seq and at most SESSION_SEQ_WINDOW above it;
+ * activity is at least the issued_at of everything applied for the client. */
 struct session_record {
     struct session_id client;
     uint64_t activity; /* the stamp of its newest applied operation */
     uint64_t acked_seq;
-    size_t n_results;
-    struct buf results; /* packed as they are encoded: u64 seq, u8 length, bytes */
     UT_hash_handle by_id;
     RB_ENTRY(session_record) by_activity;
+    uint32_t n_results;
+    uint32_t results_len;
+    uint8_t results[]; /* packed as they are encoded: u64 seq, u8 length, bytes */
 };
+
+static inline struct slice session_record_results(const struct session_record *record)
+{
+    return slice_of(record->results, record->results_len);
+}
+
+/* A record without results, in no index yet. Released by mem_free. */
+struct session_record *session_record_create(const void *client);
+/* Replaces the results. The record must be in no index: it may move. */
+void session_record_set_results(struct session_record **record, struct slice results, size_t n);
 
 /* Appends one packed result. */
 void session_result_append(struct buf *results, uint64_t seq, struct slice result);
 
 void session_record_encode(const struct session_record *record, struct buf *out);
-/* Fills everything but the client. ST_OK, ST_CORRUPT, or ST_VERSION of a newer format. */
-enum status session_record_decode(struct slice bytes, struct session_record *record);
+/* Makes the client's record. ST_OK, ST_CORRUPT, or ST_VERSION of a newer format: then none. */
+enum status session_record_decode(struct slice bytes, const void *client,
+                                  struct session_record **record);
 void session_floor_encode(uint64_t floor, struct buf *out);
 enum status session_floor_decode(struct slice bytes, uint64_t *floor);
 

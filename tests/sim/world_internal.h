@@ -121,7 +121,8 @@ struct world_node {
     uint64_t rpcs;                  /* requests that it got */
     uint8_t peers[SPEC_MAX_ID + 1]; /* numbers of the nodes of its group, by id */
 
-    bool halting; /* it halted in the step that runs now: the process ends after it */
+    bool crashing; /* a power cut comes in its next event, before the turn's end */
+    bool halting;  /* it halted in the step that runs now: the process ends after it */
     bool halted;
     char halt_reason[256];
 

@@ -29,9 +29,14 @@ static void end_process(struct world *world, struct world_node *node, enum endin
     ASSERT(node->server == NULL);
     node->life++;
     world_cancel_wake(world, node);
-    node->paused = false;
+    node->paused = node->crashing = false;
     reschedule_room(world, node); /* to where they find that the process is gone */
     world_disk_end(world, node, ending == ENDING_ORDERLY);
+}
+
+void world_crash_amid(struct world *world, size_t node)
+{
+    world->nodes[node]->crashing = world->nodes[node]->server != NULL;
 }
 
 void world_crash(struct world *world, size_t node)
@@ -76,6 +81,10 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
         world_record_event(world, node->number, event);
     }
     node->ops->step(node->server, event);
+    if (node->crashing && node->life == life && event->type != IO_EVENT_TURN_END) {
+        end_process(world, node, ENDING_CRASH);
+        return;
+    }
     if (node->life == life && event->type != IO_EVENT_TURN_END) {
         node->ops->step(node->server, &end);
     }

@@ -19,6 +19,7 @@ struct node_state {
     uint32_t slow_factor;
     uint64_t n_events;
     uint64_t crash_at; /* n_events; 0: never */
+    bool crash_amid;   /* in the event after it, before its turn ends */
     uint32_t crash_steps;
 };
 
@@ -78,6 +79,11 @@ bool faults_begin_disk(struct faults *faults, const struct fault_draw *draw);
 void faults_end_network(struct faults *faults, bool all);
 void faults_end_nodes(struct faults *faults, bool all);
 
+/* The team's leader; SIZE_MAX: there is none. */
+size_t faults_leader_of(const struct faults *faults, size_t team);
+/* The server's clocks run at half the time, or it is paused for the first part of it, or neither.
+ */
+void faults_slow_down(struct faults *faults, size_t node, uint64_t random, uint32_t steps);
 size_t faults_team_of(const struct faults *faults, size_t node);
 void faults_crash(struct faults *faults, size_t node, uint32_t steps);
 void faults_set_disk(struct faults *faults, size_t node);

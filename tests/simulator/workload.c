@@ -21,11 +21,15 @@ struct client {
 
 struct key {
     char name[24];
+    char twin[24];   /* another key of its shard, always written with it; empty: it has none */
     struct buf seen; /* what somebody read last, to compare with */
     uint32_t n_unknown;
 };
 
-/* Operations choose among the keys in the slots. A history with many writes that may take effect at
+/* A key and its twin are one register: whoever writes one writes the other alike, in one write, so
+ * a get of either, and a scan, must see the same history. A write that is not atomic would show.
+ *
+ * Operations choose among the keys in the slots. A history with many writes that may take effect at
  * any time, or never, is beyond any checker: such a key retires, to be read at the end only. */
 struct workload {
     struct run *run;
@@ -46,6 +50,9 @@ struct operation {
     struct client *client;
     enum operation_kind kind;
     size_t key;
+    bool of_twin; /* a get, or a condition */
+    uint64_t start_us;
+    size_t n_keys; /* that there were at its beginning */
     size_t n_notes;
     size_t notes[2]; /* in the history: one for each key */
 };
@@ -61,6 +68,16 @@ static const char *const kind_names[] = {
     [OPERATION_KIND_SCAN] = "scan",
 };
 
+static bool has_twins(size_t slot)
+{
+    return slot / 2 % 3 == 1;
+}
+
+static bool is_twin(const struct workload *workload, size_t key)
+{
+    return workload->keys[key].twin[0] != '\0';
+}
+
 /* A new key takes the slot; its shard stays. */
 static void fill_slot(struct workload *workload, size_t slot)
 {
@@ -68,6 +85,9 @@ static void fill_slot(struct workload *workload, size_t slot)
 
     ASSERT(workload->n_keys < MAX_KEYS);
     snprintf(key->name, sizeof(key->name), "{t%zu}%zu", slot / 2, workload->n_keys);
+    if (has_twins(slot)) {
+        snprintf(key->twin, sizeof(key->twin), "{t%zu}%zub", slot / 2, workload->n_keys);
+    }
     workload->slots[slot] = workload->n_keys++;
 }
 
@@ -139,7 +159,7 @@ static void count_end(struct run_report *report, enum status status)
     }
 }
 
-static void begin_get_of(struct workload *workload, size_t client, size_t key);
+static void begin_get_of(struct workload *workload, size_t client, size_t key, bool of_twin);
 
 /* A client that reads what another one just wrote would notice a server that is behind. */
 static void follow(struct workload *workload, size_t key)
@@ -147,9 +167,26 @@ static void follow(struct workload *workload, size_t key)
     const struct plan *plan = &workload->run->plan;
     bool follows = rng_below(&workload->followers, 100) < plan->follow_percent;
     size_t client = rng_below(&workload->followers, plan->n_clients);
+    bool of_twin = rng_below(&workload->followers, 2) == 0;
 
     if (follows && workload->clients[client].outstanding < plan->max_outstanding) {
-        begin_get_of(workload, client, key);
+        begin_get_of(workload, client, key, of_twin);
+    }
+}
+
+/* Both keys of a pair tell the same length, or whether they were there. */
+static void check_twins(const struct operation *operation, const struct clerk_end *end)
+{
+    const struct workload *workload = operation->workload;
+    const struct kv_write_result *result = end->result;
+
+    if (!is_twin(workload, operation->key) || result == NULL || end->status != ST_OK) {
+        return;
+    }
+    if (result->n_outputs != 2 || result->outputs[0] != result->outputs[1]) {
+        check_fail("a write of two keys is atomic", "client %zu: %s %s: outputs %u and %u",
+                   (size_t)(operation->client - workload->clients), kind_names[operation->kind],
+                   workload->keys[operation->key].name, result->outputs[0], result->outputs[1]);
     }
 }
 
@@ -169,6 +206,9 @@ static void note_ends(struct operation *operation, const struct clerk_end *end)
             }
             part.result = &result;
         }
+        if (is_twin(workload, operation->key)) {
+            part.version = 0; /* each of the two keys counts for itself */
+        }
         history_end(workload->history, operation->notes[i], world_now_us(workload->run->world),
                     &part);
         if (end->status == ST_UNKNOWN) {
@@ -176,6 +216,70 @@ static void note_ends(struct operation *operation, const struct clerk_end *end)
         }
     }
 }
+
+/* ---- Scans ---- */
+
+static const struct proto_record *find_record(const struct clerk_end *end, const char *name)
+{
+    for (size_t i = 0; i < end->n_records; i++) {
+        if (slice_equal(end->records[i].key, slice_text(name))) {
+            return &end->records[i];
+        }
+    }
+    return NULL;
+}
+
+/* Notes what a scan says of one key: a get that found it, or one that did not; nothing about keys
+ * beyond the end of a result that was cut. Returns whether it was among the records. */
+static bool note_scanned(const struct operation *operation, const struct clerk_end *end, size_t key,
+                         const char *name)
+{
+    struct workload *workload = operation->workload;
+    const struct proto_record *record = find_record(end, name);
+    bool covered =
+        !end->more || (end->n_records > 0 &&
+                       slice_compare(slice_text(name), end->records[end->n_records - 1].key) <= 0);
+    struct history_operation noted = {.key = key,
+                                      .client = (size_t)(operation->client - workload->clients),
+                                      .type = HISTORY_GET,
+                                      .outcome = record != NULL ? HISTORY_OK : HISTORY_NOT_FOUND,
+                                      .start_us = operation->start_us - 1, /* its order is late */
+                                      .end_us = world_now_us(workload->run->world)};
+
+    if (covered) {
+        noted.value = record != NULL ? record->value : noted.value;
+        history_add(workload->history, &noted);
+    }
+    return record != NULL;
+}
+
+/* Each key of a scan is linearizable, by itself. */
+static void note_scan(const struct operation *operation, const struct clerk_end *end)
+{
+    const struct workload *workload = operation->workload;
+    size_t n = 0;
+
+    if (end->status != ST_OK) {
+        return;
+    }
+    for (size_t key = 0; key < workload->n_keys; key++) {
+        const struct key *scanned = &workload->keys[key];
+        bool is_new = key >= operation->n_keys; /* it came while the scan was under way */
+
+        if (is_new) {
+            n += find_record(end, scanned->name) != NULL;
+            n += is_twin(workload, key) && find_record(end, scanned->twin) != NULL;
+            continue;
+        }
+        n += note_scanned(operation, end, key, scanned->name);
+        n += is_twin(workload, key) && note_scanned(operation, end, key, scanned->twin);
+    }
+    if (n != end->n_records) {
+        check_fail("a scan gives keys that were written", "%zu of %zu", n, end->n_records);
+    }
+}
+
+/* ---- Every end ---- */
 
 static bool is_answer(enum status status)
 {
@@ -187,11 +291,12 @@ static bool is_answer(enum status status)
  * is days behind, can't know what became of the first. */
 static void check_served(const struct operation *operation, const struct clerk_end *end)
 {
-    const struct workload *workload = operation->workload;
+    struct workload *workload = operation->workload;
     const struct client *client = operation->client;
     bool is_evicted =
         end->status == ST_UNKNOWN && strstr(end->reason, status_text(ST_SESSION_EXPIRED)) != NULL;
 
+    workload->run->report.unknown_at_end += client->must_end_ok && is_evicted;
     if (client->must_end_ok && !is_answer(end->status) && !is_evicted) {
         check_fail("without faults every operation succeeds", "client %zu: %s %s ended %s: %s",
                    (size_t)(client - workload->clients), kind_names[operation->kind],
@@ -209,7 +314,11 @@ static void on_end(void *context, const struct clerk_end *end)
                 (size_t)(client - workload->clients), kind_names[operation->kind],
                 workload->keys[operation->key].name, status_name(end->status));
     count_end(&workload->run->report, end->status);
+    check_twins(operation, end);
     note_ends(operation, end);
+    if (operation->kind == OPERATION_KIND_SCAN) {
+        note_scan(operation, end);
+    }
     if (operation->kind == OPERATION_KIND_GET && end->status == ST_OK) {
         buf_clear(&workload->keys[operation->key].seen);
         buf_put_slice(&workload->keys[operation->key].seen, end->value);
@@ -227,13 +336,20 @@ static void on_end(void *context, const struct clerk_end *end)
 
 /* ---- The beginning ---- */
 
+static struct slice name_of(const struct operation *operation)
+{
+    const struct key *key = &operation->workload->keys[operation->key];
+
+    return slice_text(operation->of_twin ? key->twin : key->name);
+}
+
 /* What is drawn for one operation. */
 struct choice {
     enum operation_kind kind;
     size_t client, slot, key;
     uint64_t ms;
     uint64_t types[2]; /* of OPERATION_KIND_MANY */
-    bool large;
+    bool large, of_twin;
 };
 
 static struct choice choose(struct workload *workload)
@@ -260,6 +376,10 @@ static struct choice choose(struct workload *workload)
     choice.ms = rng_between(rng, plan->operation_ms_min, plan->operation_ms_max);
     choice.types[0] = rng_below(rng, 3);
     choice.types[1] = rng_below(rng, 3);
+    choice.of_twin = rng_below(rng, 2) == 0;
+    if (choice.kind == OPERATION_KIND_MANY && has_twins(choice.slot)) {
+        choice.kind = (enum operation_kind)(OPERATION_KIND_PUT + choice.types[0]);
+    }
     choice.large = rng_below(rng, 1000000) < plan->large_ppm;
     return choice;
 }
@@ -294,64 +414,81 @@ static void note_begin(struct operation *operation, size_t key, enum history_typ
 
 static void begin_get(struct operation *operation, uint64_t now_ms, uint64_t ms)
 {
-    struct workload *workload = operation->workload;
-
     note_begin(operation, operation->key, HISTORY_GET, NULL, (struct slice){0});
-    clerk_get(kv_client_clerk(operation->client->kv),
-              slice_text(workload->keys[operation->key].name), now_ms, now_ms + ms, on_end,
-              operation);
+    clerk_get(kv_client_clerk(operation->client->kv), name_of(operation), now_ms, now_ms + ms,
+              on_end, operation);
 }
 
 static void begin_scan(struct operation *operation, uint64_t now_ms, uint64_t ms)
 {
-    clerk_scan(kv_client_clerk(operation->client->kv), slice_text("{t"), (struct slice){0}, 20,
+    clerk_scan(kv_client_clerk(operation->client->kv), slice_text("{t"), (struct slice){0}, 30,
                now_ms, now_ms + ms, on_end, operation);
     operation->workload->run->report.scans++;
 }
 
-static void begin_write(struct operation *operation, const struct choice *choice, uint64_t now_ms)
+static void add_operation(struct kv_write *write, enum kv_operation_type type, const char *name,
+                          struct slice value)
+{
+    write->operations[write->n_operations++] = (struct kv_operation){
+        type, slice_text(name), type == KV_DELETE ? (struct slice){0} : value};
+}
+
+/* Both keys of the slot's pair, each in its own way. */
+static void add_pair(struct operation *operation, const struct choice *choice, struct slice value,
+                     struct kv_write *write)
 {
     static const enum history_type noted_as[] = {HISTORY_PUT, HISTORY_APPEND, HISTORY_DELETE};
-    struct workload *workload = operation->workload;
-    struct slice value = next_value(workload, choice->client, choice->large);
-    struct slice key = slice_text(workload->keys[choice->key].name);
-    struct kv_write write = {.n_operations = 1};
+    const struct workload *workload = operation->workload;
+    size_t first = choice->slot & ~(size_t)1;
 
-    write.operations[0] = (struct kv_operation){KV_PUT, key, value};
-    if (choice->kind == OPERATION_KIND_CAS_ABSENT || choice->kind == OPERATION_KIND_CAS_VALUE) {
-        bool absent = choice->kind == OPERATION_KIND_CAS_ABSENT;
+    for (size_t i = 0; i < 2 && first + i < workload->run->plan.n_keys; i++) {
+        size_t key = workload->slots[first + i];
 
-        write.n_conditions = 1;
-        write.conditions[0] = (struct kv_condition){absent ? KV_IF_ABSENT : KV_IF_VALUE, key,
-                                                    buf_slice(&workload->keys[choice->key].seen)};
-        if (absent) {
-            write.conditions[0].value = (struct slice){0};
-        }
-        note_begin(operation, choice->key, HISTORY_CAS, &write.conditions[0], value);
-    } else if (choice->kind == OPERATION_KIND_MANY) {
-        for (size_t i = 0; i < 2; i++) {
-            size_t slot = (choice->slot & ~(size_t)1) + i, each;
+        add_operation(write, (enum kv_operation_type)(KV_PUT + choice->types[i]),
+                      workload->keys[key].name, value);
+        note_begin(operation, key, noted_as[choice->types[i]], NULL, write->operations[i].value);
+    }
+}
 
-            if (slot >= workload->run->plan.n_keys) {
-                break;
-            }
-            each = workload->slots[slot];
-            write.n_operations = (uint8_t)(i + 1);
-            write.operations[i] =
-                (struct kv_operation){(enum kv_operation_type)(KV_PUT + choice->types[i]),
-                                      slice_text(workload->keys[each].name),
-                                      choice->types[i] == 2 ? (struct slice){0} : value};
-            note_begin(operation, each, noted_as[choice->types[i]], NULL,
-                       write.operations[i].value);
-        }
+static void add_one(struct operation *operation, struct slice value, struct kv_write *write)
+{
+    static const struct {
+        enum kv_operation_type type;
+        enum history_type noted_as;
+    } kinds[] = {
+        [OPERATION_KIND_PUT] = {KV_PUT, HISTORY_PUT},
+        [OPERATION_KIND_APPEND] = {KV_APPEND, HISTORY_APPEND},
+        [OPERATION_KIND_DELETE] = {KV_DELETE, HISTORY_DELETE},
+        [OPERATION_KIND_CAS_ABSENT] = {KV_PUT, HISTORY_CAS},
+        [OPERATION_KIND_CAS_VALUE] = {KV_PUT, HISTORY_CAS},
+    };
+    const struct key *key = &operation->workload->keys[operation->key];
+
+    if (kinds[operation->kind].noted_as == HISTORY_CAS) {
+        bool absent = operation->kind == OPERATION_KIND_CAS_ABSENT;
+
+        write->n_conditions = 1;
+        write->conditions[0] =
+            (struct kv_condition){absent ? KV_IF_ABSENT : KV_IF_VALUE, name_of(operation),
+                                  absent ? (struct slice){0} : buf_slice(&key->seen)};
+    }
+    add_operation(write, kinds[operation->kind].type, key->name, value);
+    if (key->twin[0] != '\0') {
+        add_operation(write, kinds[operation->kind].type, key->twin, value);
+    }
+    note_begin(operation, operation->key, kinds[operation->kind].noted_as, &write->conditions[0],
+               write->operations[0].value);
+}
+
+static void begin_write(struct operation *operation, const struct choice *choice, uint64_t now_ms)
+{
+    struct slice value = next_value(operation->workload, choice->client, choice->large);
+    struct kv_write write = {0};
+
+    if (choice->kind == OPERATION_KIND_MANY) {
+        add_pair(operation, choice, value, &write);
     } else {
-        size_t type = (size_t)(choice->kind - OPERATION_KIND_PUT);
-
-        write.operations[0].type = (enum kv_operation_type)(KV_PUT + type);
-        if (choice->kind == OPERATION_KIND_DELETE) {
-            write.operations[0].value = (struct slice){0};
-        }
-        note_begin(operation, choice->key, noted_as[type], NULL, write.operations[0].value);
+        add_one(operation, value, &write);
     }
     clerk_write(kv_client_clerk(operation->client->kv), &write, now_ms, now_ms + choice->ms, on_end,
                 operation);
@@ -363,8 +500,13 @@ static void begin(struct workload *workload, const struct choice *choice)
     struct operation *operation = mem_zalloc(sizeof(*operation));
     uint64_t now_ms = world_now_ms(workload->run->world);
 
-    *operation = (struct operation){
-        .workload = workload, .client = client, .kind = choice->kind, .key = choice->key};
+    *operation = (struct operation){.workload = workload,
+                                    .client = client,
+                                    .kind = choice->kind,
+                                    .key = choice->key,
+                                    .of_twin = choice->of_twin && is_twin(workload, choice->key),
+                                    .start_us = world_now_us(workload->run->world),
+                                    .n_keys = workload->n_keys};
     events_note(&workload->run->events, "client %zu: %s %s begins", choice->client,
                 kind_names[choice->kind], workload->keys[choice->key].name);
     client->outstanding++;
@@ -380,11 +522,12 @@ static void begin(struct workload *workload, const struct choice *choice)
     world_reschedule(workload->run->world, kv_client_number(client->kv));
 }
 
-static void begin_get_of(struct workload *workload, size_t client, size_t key)
+static void begin_get_of(struct workload *workload, size_t client, size_t key, bool of_twin)
 {
     struct choice choice = {.kind = OPERATION_KIND_GET,
                             .client = client,
                             .key = key,
+                            .of_twin = of_twin,
                             .ms = workload->run->plan.operation_ms_max};
 
     begin(workload, &choice);
@@ -491,13 +634,16 @@ void workload_serve_again(struct workload *workload, uint64_t ms)
 
 void workload_read_all(struct workload *workload, uint64_t ms)
 {
-    for (size_t key = 0; key < workload->n_keys; key++) {
+    for (size_t i = 0; i < 2 * workload->n_keys; i++) {
         struct choice choice = {.kind = OPERATION_KIND_GET,
-                                .client = key % workload->run->plan.n_clients,
-                                .key = key,
+                                .client = i % workload->run->plan.n_clients,
+                                .key = i / 2,
+                                .of_twin = i % 2 == 1,
                                 .ms = ms};
 
-        begin(workload, &choice);
+        if (!choice.of_twin || is_twin(workload, choice.key)) {
+            begin(workload, &choice);
+        }
     }
     await_all(workload, ms);
 }

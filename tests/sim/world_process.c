@@ -56,11 +56,12 @@ static void on_halt(void *context, enum status status, const char *reason)
 {
     struct world_node *node = context;
     char *unexplained = node->world->unexplained_halt;
+    bool is_explained = world_disk_explains(node);
 
-    node->halting = node->faulted;
+    node->halting = is_explained;
     node->halted = true;
     snprintf(node->halt_reason, sizeof(node->halt_reason), "%s: %s", status_name(status), reason);
-    if (!node->faulted && unexplained[0] == '\0') {
+    if (!is_explained && unexplained[0] == '\0') {
         snprintf(unexplained, sizeof(node->world->unexplained_halt), "node %zu: %s", node->number,
                  node->halt_reason);
     }
@@ -274,7 +275,9 @@ void world_wipe(struct world *world, size_t number)
     world_record_life(world, number, "WIPE");
     node->incarnation++;
     memset(node->pinned, 0, sizeof(node->pinned));
-    node->faulted = node->disk.full;
+    memset(node->asked_for, 0, sizeof(node->asked_for));
+    node->was_full = node->disk.full;
+    node->damaged = false;
     world_log_wipe(node);
     mem_state_destroy(&node->state);
     node->state = mem_state_create(node->gid);

@@ -69,7 +69,7 @@ static void start(struct faults *faults, size_t node)
         events_note(&faults->run->events, "node %zu refuses its disk", node);
         state->lost = true;
         faults->run->report.n_lost++;
-    } else if (state->may_halt || state->full_until != 0) {
+    } else if (state->full_until != 0) {
         events_note(&faults->run->events, "node %zu can't start yet", node);
         state->start_at = faults->step + 5;
     } else {
@@ -292,7 +292,6 @@ static bool begin_disk_error(struct faults *faults, const struct fault_draw *dra
         return false;
     }
     note(faults, draw, node);
-    faults->nodes[node].may_halt = true;
     world_fail_disk(faults->world, node, what);
     return true;
 }

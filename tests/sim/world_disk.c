@@ -136,7 +136,7 @@ static bool is_to_come(const struct world_node *node, enum world_disk_fault faul
 
 bool world_disk_explains(const struct world_node *node)
 {
-    bool explains = node->was_full || node->damaged;
+    bool explains = node->was_full || node->damaged || node->was_hit;
 
     for (int fault = 0; fault < WORLD_DISK_N_FAULTS; fault++) {
         explains |= node->asked_for[fault] && !is_to_come(node, (enum world_disk_fault)fault);
@@ -193,6 +193,7 @@ void world_fail_disk(struct world *world, size_t number, enum world_disk_fault f
 {
     struct world_node *node = world->nodes[number];
 
+    node->was_hit |= world_disk_explains(node);
     node->asked_for[fault] = true;
     switch (fault) {
     case WORLD_DISK_WRITE_ERROR:
@@ -244,4 +245,5 @@ void world_disk_end(struct world *world, struct world_node *node, bool orderly)
     forget_errors(node);
     memset(node->asked_for, 0, sizeof(node->asked_for));
     node->was_full = node->disk.full;
+    node->was_hit = false;
 }

@@ -68,9 +68,6 @@ static void note_ends(struct operation *operation, const struct clerk_end *end)
             }
             part.result = &result;
         }
-        if (workload_has_twin(workload, operation->key)) {
-            part.version = 0; /* each of the two keys counts for itself */
-        }
         history_end(workload->history, operation->notes[i], world_now_us(workload->run->world),
                     &part);
         if (end->status == ST_UNKNOWN) {

@@ -6,7 +6,7 @@
 
 #define MAX_SLOTS   64
 #define MAX_KEYS    2000
-#define MAX_UNKNOWN 12 /* writes of unknown end of one key: then another key takes its place */
+#define MAX_UNKNOWN 10 /* writes of unknown end of one key: then another key takes its place */
 
 struct client {
     struct kv_client *kv;

@@ -71,7 +71,7 @@ bool check_rest_reached(const struct check_rest *rest, const struct shard_config
     bool reached = true;
 
     for (size_t g = 0; g < options->n_groups && !options->ctrlers_only; g++) {
-        for (size_t i = 0; i < options->n_replicas; i++) {
+        for (size_t i = 0; i < kv_cluster_n_replicas(rest->cluster, g); i++) {
             shard_id where;
             const char *why;
 
@@ -140,7 +140,7 @@ static void check_group(const struct check_rest *rest, size_t group)
 {
     uint64_t expected = 0;
 
-    for (size_t i = 0; i < rest->cluster->options.n_replicas; i++) {
+    for (size_t i = 0; i < kv_cluster_n_replicas(rest->cluster, group); i++) {
         size_t node = kv_cluster_node(rest->cluster, group, i);
 
         if (!is_excluded(rest, node)) {

@@ -452,6 +452,12 @@ void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum st
     state->faults[fault].times = times;
 }
 
+bool mem_state_fails(const struct mem_state *state, enum mem_state_fault fault)
+{
+    ASSERT(fault < MEM_STATE_N_FAULTS);
+    return state->faults[fault].times > 0;
+}
+
 bool mem_state_damage(struct mem_state *state)
 {
     state->damaged |= state->durable.checkpoint != 0;

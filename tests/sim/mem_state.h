@@ -48,6 +48,9 @@ enum mem_state_fault {
 void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum status status,
                     uint32_t times);
 
+/* Whether such a fault is still to come. */
+bool mem_state_fails(const struct mem_state *state, enum mem_state_fault fault);
+
 /* A bit of what is durable flips, as its checksums will show: nothing can be opened of it. False if
  * there is nothing yet. */
 bool mem_state_damage(struct mem_state *state);

@@ -90,6 +90,9 @@ void world_make_spec(struct world *world, group_id gid, size_t n, struct spec *s
 void world_start(struct world *world, size_t node);
 /* A power cut: what was not synced is lost; nothing more is sent. */
 void world_crash(struct world *world, size_t node);
+/* A power cut in the middle of the node's next event, before its turn ends. Forgotten when the
+ * process ends otherwise. */
+void world_crash_amid(struct world *world, size_t node);
 /* An orderly end: as a crash, but everything queued for the disk is written first. */
 void world_stop(struct world *world, size_t node);
 bool world_is_running(const struct world *world, size_t node);

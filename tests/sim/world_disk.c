@@ -115,9 +115,41 @@ void world_on_disk_space(struct world *world, struct item *item)
     }
 }
 
+/* ---- What explains a halt ---- */
+
+static bool is_to_come(const struct world_node *node, enum world_disk_fault fault)
+{
+    switch (fault) {
+    case WORLD_DISK_WRITE_ERROR:
+    case WORLD_DISK_SYNC_ERROR:
+        return world_log_fails(node, fault);
+    case WORLD_DISK_STATE_ERROR:
+        return mem_state_fails(node->state, MEM_STATE_FAIL_CHECKPOINT) &&
+               mem_state_fails(node->state, MEM_STATE_FAIL_INSTALL);
+    case WORLD_DISK_READ_ERROR:
+        return mem_state_fails(node->state, MEM_STATE_FAIL_GET);
+    case WORLD_DISK_N_FAULTS:
+        break;
+    }
+    UNREACHABLE("no fault of a disk");
+}
+
+bool world_disk_explains(const struct world_node *node)
+{
+    bool explains = node->was_full || node->damaged || node->was_hit;
+
+    for (int fault = 0; fault < WORLD_DISK_N_FAULTS; fault++) {
+        explains |= node->asked_for[fault] && !is_to_come(node, (enum world_disk_fault)fault);
+    }
+    return explains;
+}
+
 /* What was going to fail does not any more. */
 static void forget_errors(struct world_node *node)
 {
+    for (int fault = 0; fault < WORLD_DISK_N_FAULTS; fault++) {
+        node->asked_for[fault] &= !is_to_come(node, (enum world_disk_fault)fault);
+    }
     mem_state_fail(node->state, MEM_STATE_FAIL_GET, ST_IO, 0);
     set_state_full(node, node->disk.full);
     world_log_forget_errors(node);
@@ -130,7 +162,7 @@ void world_set_disk(struct world *world, size_t number, const struct world_disk 
     struct item item = {.node = number, .life = node->life};
 
     node->disk = *disk;
-    node->faulted |= disk->full;
+    node->was_full |= disk->full;
     if (disk->slow_factor <= 1 && !disk->stuck && !disk->full) {
         forget_errors(node);
     }
@@ -161,7 +193,8 @@ void world_fail_disk(struct world *world, size_t number, enum world_disk_fault f
 {
     struct world_node *node = world->nodes[number];
 
-    node->faulted = true;
+    node->was_hit |= world_disk_explains(node);
+    node->asked_for[fault] = true;
     switch (fault) {
     case WORLD_DISK_WRITE_ERROR:
     case WORLD_DISK_SYNC_ERROR:
@@ -187,7 +220,7 @@ bool world_flip_bit(struct world *world, size_t number)
     ASSERT(node->server == NULL);
     if ((log_first && world_log_flip(world, node)) || mem_state_damage(node->state) ||
         (!log_first && world_log_flip(world, node))) {
-        node->faulted = true;
+        node->damaged = true;
         return true;
     }
     return false;
@@ -210,5 +243,7 @@ void world_disk_end(struct world *world, struct world_node *node, bool orderly)
     world_log_end(world, node, orderly);
     mem_state_crash(node->state);
     forget_errors(node);
-    node->faulted = node->disk.full;
+    memset(node->asked_for, 0, sizeof(node->asked_for));
+    node->was_full = node->disk.full;
+    node->was_hit = false;
 }

@@ -121,7 +121,8 @@ struct world_node {
     uint64_t rpcs;                  /* requests that it got */
     uint8_t peers[SPEC_MAX_ID + 1]; /* numbers of the nodes of its group, by id */
 
-    bool halting; /* it halted in the step that runs now: the process ends after it */
+    bool crashing; /* a power cut comes in its next event, before the turn's end */
+    bool halting;  /* it halted in the step that runs now: the process ends after it */
     bool halted;
     char halt_reason[256];
 
@@ -134,7 +135,11 @@ struct world_node {
     uint64_t link_us[WORLD_MAX_NODES]; /* when the last news of the link to each node comes */
 
     struct world_disk disk;
-    bool faulted; /* something was done to its disk in this life or since the last one */
+    /* What may explain that it halts. */
+    bool was_full; /* its disk, in this life */
+    bool damaged;  /* bits of it flipped */
+    bool was_hit;  /* an error struck in this life, and another one was asked for since */
+    bool asked_for[WORLD_DISK_N_FAULTS]; /* errors, in this life or since the last one */
     bool log_work_scheduled, state_work_scheduled;
     bool log_work_stuck, state_work_stuck; /* was due, waits for a stuck disk */
     uint64_t issued;                       /* requests that it sent to peers, and others to it */
@@ -228,6 +233,8 @@ void world_log_idle(struct world *world, struct world_node *node, struct item *i
 void world_log_end(struct world *world, struct world_node *node, bool orderly);
 uint64_t world_log_size(const struct world_node *node);
 void world_log_fail(struct world *world, struct world_node *node, enum world_disk_fault fault);
+/* Whether an error that was asked for is still to come. */
+bool world_log_fails(const struct world_node *node, enum world_disk_fault fault);
 void world_log_forget_errors(struct world_node *node);
 /* The disk is full, or has room (again): nothing more can be allocated, or all can. */
 void world_log_set_full(struct world_node *node, bool full);
@@ -241,6 +248,8 @@ void world_schedule_disk(struct world *world, struct world_node *node);
 void world_on_log_work(struct world *world, struct item *item);
 void world_on_state_work(struct world *world, struct item *item);
 void world_on_disk_space(struct world *world, struct item *item);
+/* Whether a fault of its disk hit the process, or its disk is damaged: then it may halt. */
+bool world_disk_explains(const struct world_node *node);
 /* A process began: it learns of a full disk. */
 void world_disk_begin(struct world *world, struct world_node *node);
 /* A process ended: faults that did not hit anything are forgotten. */

@@ -303,9 +303,19 @@ uint64_t world_log_size(const struct world_node *node)
 
 /* ---- Faults ---- */
 
+static enum faulty_op op_of(enum world_disk_fault fault)
+{
+    return fault == WORLD_DISK_SYNC_ERROR ? FAULTY_SYNC : FAULTY_WRITE;
+}
+
+bool world_log_fails(const struct world_node *node, enum world_disk_fault fault)
+{
+    return node->log.files != NULL && node->log.files->fail_in[op_of(fault)] > 0;
+}
+
 void world_log_fail(struct world *world, struct world_node *node, enum world_disk_fault fault)
 {
-    enum faulty_op op = fault == WORLD_DISK_SYNC_ERROR ? FAULTY_SYNC : FAULTY_WRITE;
+    enum faulty_op op = op_of(fault);
     struct faulty_files *files = node->log.files;
 
     if (files == NULL) {

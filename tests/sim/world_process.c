@@ -29,9 +29,14 @@ static void end_process(struct world *world, struct world_node *node, enum endin
     ASSERT(node->server == NULL);
     node->life++;
     world_cancel_wake(world, node);
-    node->paused = false;
+    node->paused = node->crashing = false;
     reschedule_room(world, node); /* to where they find that the process is gone */
     world_disk_end(world, node, ending == ENDING_ORDERLY);
+}
+
+void world_crash_amid(struct world *world, size_t node)
+{
+    world->nodes[node]->crashing = world->nodes[node]->server != NULL;
 }
 
 void world_crash(struct world *world, size_t node)
@@ -51,11 +56,12 @@ static void on_halt(void *context, enum status status, const char *reason)
 {
     struct world_node *node = context;
     char *unexplained = node->world->unexplained_halt;
+    bool is_explained = world_disk_explains(node);
 
-    node->halting = node->faulted;
+    node->halting = is_explained;
     node->halted = true;
     snprintf(node->halt_reason, sizeof(node->halt_reason), "%s: %s", status_name(status), reason);
-    if (!node->faulted && unexplained[0] == '\0') {
+    if (!is_explained && unexplained[0] == '\0') {
         snprintf(unexplained, sizeof(node->world->unexplained_halt), "node %zu: %s", node->number,
                  node->halt_reason);
     }
@@ -76,6 +82,10 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
         world_record_event(world, node->number, event);
     }
     node->ops->step(node->server, event);
+    if (node->crashing && node->life == life && event->type != IO_EVENT_TURN_END) {
+        end_process(world, node, ENDING_CRASH);
+        return;
+    }
     if (node->life == life && event->type != IO_EVENT_TURN_END) {
         node->ops->step(node->server, &end);
     }
@@ -265,7 +275,9 @@ void world_wipe(struct world *world, size_t number)
     world_record_life(world, number, "WIPE");
     node->incarnation++;
     memset(node->pinned, 0, sizeof(node->pinned));
-    node->faulted = node->disk.full;
+    memset(node->asked_for, 0, sizeof(node->asked_for));
+    node->was_full = node->disk.full;
+    node->damaged = node->was_hit = false;
     world_log_wipe(node);
     mem_state_destroy(&node->state);
     node->state = mem_state_create(node->gid);

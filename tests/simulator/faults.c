@@ -38,16 +38,22 @@ size_t faults_team_of(const struct faults *faults, size_t node)
     UNREACHABLE("every node is of a team");
 }
 
-size_t faults_aim(const struct faults *faults, const struct fault_draw *draw)
+size_t faults_leader_of(const struct faults *faults, size_t team)
 {
     const struct run *run = faults->run;
+
+    return team == run->plan.n_groups ? kv_cluster_ctrler_leader(run->cluster)
+                                      : kv_cluster_leader(run->cluster, team);
+}
+
+size_t faults_aim(const struct faults *faults, const struct fault_draw *draw)
+{
     size_t node = draw->a % faults->n_nodes, team = faults_team_of(faults, node), leader;
 
     if ((draw->c >> 32) % 2 == 0) {
         return node;
     }
-    leader = team == run->plan.n_groups ? kv_cluster_ctrler_leader(run->cluster)
-                                        : kv_cluster_leader(run->cluster, team);
+    leader = faults_leader_of(faults, team);
     return leader != SIZE_MAX ? leader : node;
 }
 
@@ -148,6 +154,10 @@ static bool crash_what_is_due(void *context)
 
         if (state->crash_at != 0 && state->n_events >= state->crash_at) {
             state->crash_at = 0;
+            if (state->crash_amid) {
+                world_crash_amid(faults->world, i);
+                continue;
+            }
             faults_crash(faults, i, state->crash_steps);
         }
     }
@@ -166,6 +176,7 @@ void faults_end(struct faults *faults)
     events_note(&faults->run->events, "the faults end");
     for (size_t i = 0; i < faults->n_nodes; i++) {
         faults->nodes[i].crash_at = 0;
+        faults->nodes[i].crash_amid = false;
         if (faults->nodes[i].wiped && world_is_running(faults->world, i)) {
             world_crash(faults->world, i);
             faults->nodes[i].lost = true;

@@ -11,7 +11,6 @@ struct node_state {
     bool damaged;       /* its disk was wiped or its bits flipped: it may have lost something */
     bool lost;          /* for good */
     bool wiped;         /* it runs, but its peers will have nothing to do with it */
-    bool may_halt;      /* an error of its disk was asked for */
     bool is_down;       /* it was ended here, or seen to have ended by itself */
     uint32_t start_at;  /* step; while it is down */
     uint32_t resume_at; /* step; 0: it is not paused */
@@ -19,6 +18,7 @@ struct node_state {
     uint32_t slow_factor;
     uint64_t n_events;
     uint64_t crash_at; /* n_events; 0: never */
+    bool crash_amid;   /* in the event after it, before its turn ends */
     uint32_t crash_steps;
 };
 
@@ -78,6 +78,11 @@ bool faults_begin_disk(struct faults *faults, const struct fault_draw *draw);
 void faults_end_network(struct faults *faults, bool all);
 void faults_end_nodes(struct faults *faults, bool all);
 
+/* The team's leader; SIZE_MAX: there is none. */
+size_t faults_leader_of(const struct faults *faults, size_t team);
+/* The server's clocks run at half the time, or it is paused for the first part of it, or neither.
+ */
+void faults_slow_down(struct faults *faults, size_t node, uint64_t random, uint32_t steps);
 size_t faults_team_of(const struct faults *faults, size_t node);
 void faults_crash(struct faults *faults, size_t node, uint32_t steps);
 void faults_set_disk(struct faults *faults, size_t node);

@@ -50,10 +50,15 @@ static void apply_cut(struct faults *faults, const struct cut *cut, bool begin)
     }
 }
 
+static bool is_both_ways(enum fault fault, enum cut_type type)
+{
+    return type == CUT_LINK && (fault == FAULT_PARTITION || fault == FAULT_OLD_LEADER);
+}
+
 static bool add_cut(struct faults *faults, const struct fault_draw *draw, enum cut_type type,
                     uint64_t from, uint64_t to)
 {
-    struct cut cut = {type, draw->fault == FAULT_PARTITION, faults->step + draw->steps, from, to};
+    struct cut cut = {type, is_both_ways(draw->fault, type), faults->step + draw->steps, from, to};
 
     if (faults->n_cuts == MAX_CUTS || from == 0 || to == 0) {
         return false;
@@ -123,6 +128,29 @@ static bool begin_client_cut(struct faults *faults, const struct fault_draw *dra
     uint64_t to = draw->c % 3 == 0 ? all_nodes(faults) : draw->b & all_nodes(faults);
 
     return add_cut(faults, draw, CUT_CLIENT, client, to);
+}
+
+/* A leader is cut off from its peers, and some clients from all of its group but it: they go on
+ * asking it, while the others write with the next leader. Its clocks may run slow or stand still,
+ * so that it learns late that it has been replaced; whoever believes in leases is wrong here. */
+static bool begin_old_leader(struct faults *faults, const struct fault_draw *draw)
+{
+    size_t team = draw->a % faults_n_teams(faults), leader = faults_leader_of(faults, team);
+    uint64_t all_clients = ((uint64_t)1 << faults->run->plan.n_clients) - 1, self, others;
+    struct fault_draw longer = *draw;
+
+    if (leader == SIZE_MAX || faults_team_size(faults, team) < 3) {
+        return false;
+    }
+    longer.steps = 10 + draw->steps / 2; /* longer than an election */
+    self = (uint64_t)1 << leader;
+    others = team_nodes(faults, team) & ~self;
+    if (!add_cut(faults, &longer, CUT_LINK, self, others)) {
+        return false;
+    }
+    add_cut(faults, &longer, CUT_CLIENT, draw->b & all_clients, others);
+    faults_slow_down(faults, leader, draw->c, longer.steps);
+    return true;
 }
 
 /* ---- Rates ---- */
@@ -205,6 +233,8 @@ bool faults_begin_network(struct faults *faults, const struct fault_draw *draw)
         return begin_link(faults, draw, CUT_CLOG);
     case FAULT_CLIENT_CUT:
         return begin_client_cut(faults, draw);
+    case FAULT_OLD_LEADER:
+        return begin_old_leader(faults, draw);
     default:
         return begin_rate(faults, draw);
     }

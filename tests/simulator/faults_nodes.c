@@ -21,6 +21,7 @@ static void go_down(struct faults *faults, size_t node, uint32_t steps)
     state->is_down = true;
     state->resume_at = 0;
     state->crash_at = 0;
+    state->crash_amid = false;
     if (state->start_at < faults->step + steps) {
         state->start_at = faults->step + steps;
     }
@@ -44,7 +45,11 @@ static void look_for_halts(struct faults *faults)
         check_fail("no server halts without a cause", "%s", why);
     }
     for (size_t i = 0; i < faults->n_nodes; i++) {
-        if (!world_is_running(faults->world, i) && !faults->nodes[i].is_down) {
+        if (!world_is_running(faults->world, i) && !faults->nodes[i].is_down &&
+            faults->nodes[i].crash_amid) {
+            events_note(&faults->run->events, "node %zu went down amid a turn", i);
+            go_down(faults, i, faults->nodes[i].crash_steps);
+        } else if (!world_is_running(faults->world, i) && !faults->nodes[i].is_down) {
             events_note(&faults->run->events, "node %zu ended by itself: %s", i,
                         world_halted(faults->world, i));
             go_down(faults, i, (uint32_t)rng_between(&faults->restarts, 1, 20));
@@ -64,7 +69,7 @@ static void start(struct faults *faults, size_t node)
         events_note(&faults->run->events, "node %zu refuses its disk", node);
         state->lost = true;
         faults->run->report.n_lost++;
-    } else if (state->may_halt || state->full_until != 0) {
+    } else if (state->full_until != 0) {
         events_note(&faults->run->events, "node %zu can't start yet", node);
         state->start_at = faults->step + 5;
     } else {
@@ -180,10 +185,24 @@ static bool begin_crash_at(struct faults *faults, const struct fault_draw *draw,
     }
     state->crash_at = state->n_events + 1 + draw->b % (draw->c % 4 == 0 ? 1000 : 40);
     state->crash_steps = draw->steps;
+    state->crash_amid = (draw->c >> 8) % 2 == 0;
     return true;
 }
 
 /* ---- Clocks ---- */
+
+void faults_slow_down(struct faults *faults, size_t node, uint64_t random, uint32_t steps)
+{
+    struct node_state *state = &faults->nodes[node];
+
+    if (random % 3 == 0 && state->drift_until == 0) {
+        world_set_clock_rate(faults->world, node, 500000);
+        state->drift_until = faults->step + steps;
+    } else if (random % 3 == 1 && !world_is_paused(faults->world, node)) {
+        world_pause(faults->world, node, true);
+        state->resume_at = faults->step + steps * 2 / 3;
+    }
+}
 
 /* Minutes mostly, hours often, days now and then; forwards or backwards. */
 static void jump_clock(struct faults *faults, const struct fault_draw *draw, size_t node)
@@ -273,7 +292,6 @@ static bool begin_disk_error(struct faults *faults, const struct fault_draw *dra
         return false;
     }
     note(faults, draw, node);
-    faults->nodes[node].may_halt = true;
     world_fail_disk(faults->world, node, what);
     return true;
 }

@@ -3,8 +3,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/check.h"
+#include "tests/sim/check_rest.h"
 #include "tests/sim/linear.h"
-#include "tests/sim/mem_state.h"
 #include "tests/simulator/faults.h"
 #include "tests/simulator/moves.h"
 #include "tests/simulator/workload.h"
@@ -13,78 +13,14 @@
 #define SETTLE_MS 120000 /* everything is at rest */
 #define SERVE_MS  20000  /* an operation without faults */
 
-/* What is not at rest, and where. */
-struct unrest {
-    const char *what; /* NULL: it is at rest */
-    size_t group, replica;
-    shard_id shard;
-};
-
-/* Why the shard is not at rest in this replica; NULL: it is. */
-static const char *shard_unrest(const struct shard *shard, uint32_t owner, uint32_t last,
-                                uint32_t me)
+static bool is_lost(void *context, size_t node)
 {
-    if (shard->n_releases > 0) {
-        return "a release is left";
-    }
-    if (shard->copy.copy_id != 0) {
-        return "a copy is left";
-    }
-    if (owner == me) {
-        return shard->n_queue == 0 && shard->state == SHARD_SERVING ? NULL : "its owner lacks it";
-    }
-    if (owner == 0 && last == me) {
-        return shard->state == SHARD_FROZEN && shard->n_queue == 1 ? NULL : "its keeper lacks it";
-    }
-    return shard->n_queue == 0 && shard->state == SHARD_ABSENT ? NULL : "it is held by another";
+    return faults_is_lost(context, node);
 }
 
-static const char *replica_unrest(const struct kv_sm *sm, const struct shard_config *config,
-                                  uint32_t gid, shard_id *where)
+static struct check_rest rest_of(const struct run *run)
 {
-    const struct kv_meta *meta = kv_sm_meta(sm);
-
-    *where = 0;
-    if (meta->adopted == 0 && shard_config_find(config, gid) == NULL) {
-        return NULL; /* it never joined */
-    }
-    if (meta->adopted != config->num) {
-        return "it lacks configurations";
-    }
-    for (shard_id s = 0; s < config->n_shards; s++) {
-        const char *why = shard_unrest(kv_sm_shard(sm, s), config->shards[s], config->from[s], gid);
-
-        if (why != NULL) {
-            *where = s;
-            return why;
-        }
-    }
-    return NULL;
-}
-
-static struct unrest find_unrest(const struct run *run, const struct shard_config *config)
-{
-    struct unrest unrest = {0};
-
-    for (unrest.group = 0; unrest.group < run->plan.n_groups; unrest.group++) {
-        for (unrest.replica = 0; unrest.replica < run->plan.replicas[unrest.group];
-             unrest.replica++) {
-            size_t node = kv_cluster_node(run->cluster, unrest.group, unrest.replica);
-            const struct kv_sm *sm;
-
-            if (faults_is_lost(run->faults, node)) {
-                continue;
-            }
-            sm = kv_cluster_sm(run->cluster, unrest.group, unrest.replica);
-            unrest.what = sm == NULL ? "it does not run"
-                                     : replica_unrest(sm, config, kv_cluster_gid(unrest.group),
-                                                      &unrest.shard);
-            if (unrest.what != NULL) {
-                return unrest;
-            }
-        }
-    }
-    return unrest;
+    return (struct check_rest){run->cluster, is_lost, run->faults};
 }
 
 /* Runs on without faults. */
@@ -139,19 +75,13 @@ static void settle(struct run *run)
 {
     uint64_t end_ms = world_now_ms(run->world) + SETTLE_MS;
     const struct shard_config *config = last_config(run, end_ms);
-    struct unrest unrest;
+    struct check_rest rest = rest_of(run);
 
     run->report.configurations = config->num;
-    for (;;) {
-        unrest = find_unrest(run, config);
-        if (unrest.what == NULL) {
-            return;
-        }
+    while (!check_rest_reached(&rest, config, world_now_ms(run->world) >= end_ms)) {
         if (world_now_ms(run->world) >= end_ms) {
-            check_fail("without faults everything comes to rest",
-                       "configuration %llu, group %zu, replica %zu, shard %u: %s",
-                       (unsigned long long)config->num, unrest.group, unrest.replica, unrest.shard,
-                       unrest.what);
+            check_fail("without faults everything comes to rest", "not under configuration %llu",
+                       (unsigned long long)config->num);
         }
         run_ms(run, 100);
     }
@@ -199,37 +129,9 @@ static void catch_up(struct run *run)
     }
 }
 
-/* The replicas of a group agree, and hold no range that they don't name. */
-static void check_states(const struct run *run, size_t group)
-{
-    uint64_t sum = 0;
-    bool is_first = true;
-
-    for (size_t i = 0; i < run->plan.replicas[group]; i++) {
-        size_t node = kv_cluster_node(run->cluster, group, i), n = 0, capacity = 0;
-        const struct mem_state *state = world_state(run->world, node);
-        uint64_t *ranges = NULL, own;
-
-        if (faults_is_lost(run->faults, node)) {
-            continue;
-        }
-        kv_sm_ranges(kv_cluster_sm(run->cluster, group, i), &ranges, &n, &capacity);
-        own = mem_state_sum(state, ranges, n);
-        if (mem_state_foreign_keys(state, ranges, n) != 0) {
-            check_fail("nothing is left of what was let go", "node %zu holds %zu keys", node,
-                       mem_state_foreign_keys(state, ranges, n));
-        }
-        if (!is_first && own != sum) {
-            check_fail("replicas of a group are equal", "node %zu differs", node);
-        }
-        is_first = false;
-        sum = own;
-        mem_free(ranges);
-    }
-}
-
 void finish_run(struct run *run)
 {
+    struct check_rest rest = rest_of(run);
     uint64_t begin_us = world_now_us(run->world);
 
     faults_end(run->faults);
@@ -239,8 +141,6 @@ void finish_run(struct run *run)
     workload_serve_again(run->workload, SERVE_MS);
     workload_read_all(run->workload, SERVE_MS);
     catch_up(run);
-    for (size_t group = 0; group < run->plan.n_groups; group++) {
-        check_states(run, group);
-    }
+    check_rest_states(&rest);
     linear_must_hold(workload_history(run->workload));
 }

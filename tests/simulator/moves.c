@@ -1,5 +1,7 @@
 #include "tests/simulator/moves.h"
 
+#include <stdio.h>
+
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/check.h"
@@ -124,6 +126,21 @@ static bool choose(struct moves *moves)
     return moves->n_groups > 0;
 }
 
+/* Half of the time one that has keys. */
+static shard_id choose_shard(struct moves *moves)
+{
+    const struct plan *plan = &moves->run->plan;
+    uint64_t any = rng_below(&moves->choices, plan->n_shards);
+    uint64_t pair = rng_below(&moves->choices, (plan->n_keys + 1) / 2);
+    char key[24];
+
+    if (any % 2 == 0) {
+        return (shard_id)any;
+    }
+    snprintf(key, sizeof(key), "{t%llu}", (unsigned long long)pair);
+    return shard_of_key(slice_text(key), plan->n_shards);
+}
+
 static void join(struct moves *moves, uint64_t now_ms, uint64_t ms)
 {
     struct proto_join_group list[PLAN_MAX_GROUPS] = {0};
@@ -159,7 +176,7 @@ void moves_begin(struct moves *moves)
         return;
     }
     moves->began = moves->busy = true;
-    shard = (shard_id)rng_below(&moves->choices, plan->n_shards);
+    shard = choose_shard(moves);
     ms = rng_between(&moves->choices, CHANGE_MIN_MS, CHANGE_MAX_MS);
     events_note(&moves->run->events, "%s of %u groups, the first %zu, begins",
                 kind_names[moves->kind], moves->n_groups, moves->groups[0]);

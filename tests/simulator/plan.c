@@ -114,8 +114,8 @@ static void draw_workload(struct plan *plan)
     plan->shares[OPERATION_KIND_CAS_ABSENT] = between(&rng, 1, 10);
     plan->shares[OPERATION_KIND_CAS_VALUE] = appends ? 1 : between(&rng, 2, 20);
     plan->shares[OPERATION_KIND_MANY] = appends ? 0 : between(&rng, 0, 8);
-    plan->shares[OPERATION_KIND_SCAN] = between(&rng, 0, 2);
-    plan->follow_percent = PICK(&rng, 0, 20, 50, 100);
+    plan->shares[OPERATION_KIND_SCAN] = between(&rng, 0, 4);
+    plan->follow_percent = PICK(&rng, 10, 20, 50, 100);
     plan->operation_ms_min = PICK(&rng, 100, 500, 1000);
     plan->operation_ms_max = PICK(&rng, 1000, 3000, 6000);
     plan->large_ppm = PICK(&rng, 0, 2000, 20000);

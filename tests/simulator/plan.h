@@ -38,6 +38,8 @@ enum fault_class {
     X(ONE_WAY, "one-way", NETWORK, 60, 30, "what one server sends to another gets lost")           \
     X(CLOG, "clog", NETWORK, 60, 20, "what one server sends to another waits")                     \
     X(CLIENT_CUT, "client-cut", NETWORK, 60, 20, "a client is cut off from some servers")          \
+    X(OLD_LEADER, "old-leader", NETWORK, 60, 30,                                                   \
+      "a leader is alone with some clients, while others go on without it")                        \
     X(CRASH, "crash", CRASHES, 80, 20, "a power cut of one server")                                \
     X(CRASH_AT, "crash-at", CRASHES, 80, 10,                                                       \
       "a power cut after a server's n-th event from now on")                                       \

@@ -21,6 +21,7 @@ void report_add(struct report_sum *sum, const struct run_report *report,
     all->unknown += report->unknown;
     all->refused += report->refused;
     all->scans += report->scans;
+    all->unknown_at_end += report->unknown_at_end;
     all->changes_ok += report->changes_ok;
     all->changes_unknown += report->changes_unknown;
     all->changes_refused += report->changes_refused;
@@ -64,6 +65,7 @@ static void show_json(const struct run_report *report, const struct report_time 
     show_number("unknown", report->unknown);
     show_number("refused", report->refused);
     show_number("scans", report->scans);
+    show_number("unknown_at_end", report->unknown_at_end);
     show_number("changes", report->changes_ok);
     show_number("changes_unknown", report->changes_unknown);
     show_number("changes_refused", report->changes_refused);

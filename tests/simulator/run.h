@@ -24,6 +24,7 @@ struct run_report {
     uint64_t begun, ok, unknown, refused; /* clients' operations */
     uint64_t begun_in_steps;              /* of them, while faults happened */
     uint64_t scans;
+    uint64_t unknown_at_end; /* of them, after the faults: a session that was evicted */
     uint64_t changes_ok, changes_unknown, changes_refused;
     uint64_t faults[FAULT_N];
     uint64_t n_lost; /* servers that lost their disk */

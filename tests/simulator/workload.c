@@ -1,4 +1,4 @@
-#include "tests/simulator/workload.h"
+#include "tests/simulator/workload_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -8,49 +8,7 @@
 #include "tests/sim/check.h"
 #include "tests/simulator/faults.h"
 
-#define MAX_SLOTS   64
-#define MAX_KEYS    2000
-#define MAX_UNKNOWN 12 /* writes of unknown end of one key: then another key takes its place */
-
-struct client {
-    struct kv_client *kv;
-    size_t outstanding;
-    bool must_end_ok; /* the faults are over */
-    size_t n_ended_ok;
-};
-
-struct key {
-    char name[24];
-    struct buf seen; /* what somebody read last, to compare with */
-    uint32_t n_unknown;
-};
-
-/* Operations choose among the keys in the slots. A history with many writes that may take effect at
- * any time, or never, is beyond any checker: such a key retires, to be read at the end only. */
-struct workload {
-    struct run *run;
-    struct rng arrivals, choices, followers;
-    struct client clients[PLAN_MAX_CLIENTS];
-    struct history *history;
-    size_t n_outstanding;
-    uint64_t n_values;
-    struct key keys[MAX_KEYS]; /* all that ever were; the history's numbers */
-    size_t n_keys;
-    size_t slots[MAX_SLOTS]; /* keys; two neighbours share a shard */
-    struct buf scratch;
-};
-
-/* One operation, from its begin to its end. */
-struct operation {
-    struct workload *workload;
-    struct client *client;
-    enum operation_kind kind;
-    size_t key;
-    size_t n_notes;
-    size_t notes[2]; /* in the history: one for each key */
-};
-
-static const char *const kind_names[] = {
+const char *const workload_kind_names[] = {
     [OPERATION_KIND_GET] = "get",
     [OPERATION_KIND_PUT] = "put",
     [OPERATION_KIND_APPEND] = "append",
@@ -61,6 +19,16 @@ static const char *const kind_names[] = {
     [OPERATION_KIND_SCAN] = "scan",
 };
 
+static bool has_twins(size_t slot)
+{
+    return slot / 2 % 3 == 1;
+}
+
+bool workload_has_twin(const struct workload *workload, size_t key)
+{
+    return workload->keys[key].twin[0] != '\0';
+}
+
 /* A new key takes the slot; its shard stays. */
 static void fill_slot(struct workload *workload, size_t slot)
 {
@@ -68,10 +36,13 @@ static void fill_slot(struct workload *workload, size_t slot)
 
     ASSERT(workload->n_keys < MAX_KEYS);
     snprintf(key->name, sizeof(key->name), "{t%zu}%zu", slot / 2, workload->n_keys);
+    if (has_twins(slot)) {
+        snprintf(key->twin, sizeof(key->twin), "{t%zu}%zub", slot / 2, workload->n_keys);
+    }
     workload->slots[slot] = workload->n_keys++;
 }
 
-static void count_unknown(struct workload *workload, size_t number)
+void workload_count_unknown(struct workload *workload, size_t number)
 {
     struct key *key = &workload->keys[number];
 
@@ -120,112 +91,14 @@ void workload_destroy(struct workload **workload)
     *workload = NULL;
 }
 
-/* ---- The end of an operation ---- */
-
-static void count_end(struct run_report *report, enum status status)
-{
-    switch (status) {
-    case ST_OK:
-    case ST_NOT_FOUND:
-    case ST_MISMATCH:
-        report->ok++;
-        break;
-    case ST_UNKNOWN:
-        report->unknown++;
-        break;
-    default:
-        report->refused++;
-        break;
-    }
-}
-
-static void begin_get_of(struct workload *workload, size_t client, size_t key);
-
-/* A client that reads what another one just wrote would notice a server that is behind. */
-static void follow(struct workload *workload, size_t key)
-{
-    const struct plan *plan = &workload->run->plan;
-    bool follows = rng_below(&workload->followers, 100) < plan->follow_percent;
-    size_t client = rng_below(&workload->followers, plan->n_clients);
-
-    if (follows && workload->clients[client].outstanding < plan->max_outstanding) {
-        begin_get_of(workload, client, key);
-    }
-}
-
-/* The history wants the end of each key's part by itself. */
-static void note_ends(struct operation *operation, const struct clerk_end *end)
-{
-    struct workload *workload = operation->workload;
-
-    for (size_t i = 0; i < operation->n_notes; i++) {
-        struct clerk_end part = *end;
-        struct kv_write_result result = {0};
-
-        if (end->result != NULL) {
-            result = *end->result;
-            if (i > 0 && i < result.n_outputs) {
-                result.outputs[0] = result.outputs[i];
-            }
-            part.result = &result;
-        }
-        history_end(workload->history, operation->notes[i], world_now_us(workload->run->world),
-                    &part);
-        if (end->status == ST_UNKNOWN) {
-            count_unknown(workload, history_at(workload->history, operation->notes[i])->key);
-        }
-    }
-}
-
-static bool is_answer(enum status status)
-{
-    return status == ST_OK || status == ST_NOT_FOUND || status == ST_MISMATCH;
-}
-
-/* Without faults everything succeeds; but a client whose first try went to a connection that was
- * just found broken, and whose second is refused since its record was evicted or the group's clock
- * is days behind, can't know what became of the first. */
-static void check_served(const struct operation *operation, const struct clerk_end *end)
-{
-    const struct workload *workload = operation->workload;
-    const struct client *client = operation->client;
-    bool is_evicted =
-        end->status == ST_UNKNOWN && strstr(end->reason, status_text(ST_SESSION_EXPIRED)) != NULL;
-
-    if (client->must_end_ok && !is_answer(end->status) && !is_evicted) {
-        check_fail("without faults every operation succeeds", "client %zu: %s %s ended %s: %s",
-                   (size_t)(client - workload->clients), kind_names[operation->kind],
-                   workload->keys[operation->key].name, status_name(end->status), end->reason);
-    }
-}
-
-static void on_end(void *context, const struct clerk_end *end)
-{
-    struct operation *operation = context;
-    struct workload *workload = operation->workload;
-    struct client *client = operation->client;
-
-    events_note(&workload->run->events, "client %zu: %s %s ended %s",
-                (size_t)(client - workload->clients), kind_names[operation->kind],
-                workload->keys[operation->key].name, status_name(end->status));
-    count_end(&workload->run->report, end->status);
-    note_ends(operation, end);
-    if (operation->kind == OPERATION_KIND_GET && end->status == ST_OK) {
-        buf_clear(&workload->keys[operation->key].seen);
-        buf_put_slice(&workload->keys[operation->key].seen, end->value);
-    }
-    check_served(operation, end);
-    client->n_ended_ok += is_answer(end->status);
-    client->outstanding--;
-    workload->n_outstanding--;
-    if (end->status == ST_OK && !client->must_end_ok && operation->kind != OPERATION_KIND_GET &&
-        operation->kind != OPERATION_KIND_SCAN) {
-        follow(workload, operation->key);
-    }
-    mem_free(operation);
-}
-
 /* ---- The beginning ---- */
+
+static struct slice name_of(const struct operation *operation)
+{
+    const struct key *key = &operation->workload->keys[operation->key];
+
+    return slice_text(operation->of_twin ? key->twin : key->name);
+}
 
 /* What is drawn for one operation. */
 struct choice {
@@ -233,7 +106,8 @@ struct choice {
     size_t client, slot, key;
     uint64_t ms;
     uint64_t types[2]; /* of OPERATION_KIND_MANY */
-    bool large;
+    uint32_t limit;    /* of a scan */
+    bool large, of_twin;
 };
 
 static struct choice choose(struct workload *workload)
@@ -260,6 +134,11 @@ static struct choice choose(struct workload *workload)
     choice.ms = rng_between(rng, plan->operation_ms_min, plan->operation_ms_max);
     choice.types[0] = rng_below(rng, 3);
     choice.types[1] = rng_below(rng, 3);
+    choice.of_twin = rng_below(rng, 2) == 0;
+    choice.limit = 1 + (uint32_t)rng_below(rng, 40);
+    if (choice.kind == OPERATION_KIND_MANY && has_twins(choice.slot)) {
+        choice.kind = (enum operation_kind)(OPERATION_KIND_PUT + choice.types[0]);
+    }
     choice.large = rng_below(rng, 1000000) < plan->large_ppm;
     return choice;
 }
@@ -294,67 +173,84 @@ static void note_begin(struct operation *operation, size_t key, enum history_typ
 
 static void begin_get(struct operation *operation, uint64_t now_ms, uint64_t ms)
 {
-    struct workload *workload = operation->workload;
-
     note_begin(operation, operation->key, HISTORY_GET, NULL, (struct slice){0});
-    clerk_get(kv_client_clerk(operation->client->kv),
-              slice_text(workload->keys[operation->key].name), now_ms, now_ms + ms, on_end,
-              operation);
+    clerk_get(kv_client_clerk(operation->client->kv), name_of(operation), now_ms, now_ms + ms,
+              workload_on_end, operation);
 }
 
-static void begin_scan(struct operation *operation, uint64_t now_ms, uint64_t ms)
+static void begin_scan(struct operation *operation, uint32_t limit, uint64_t now_ms, uint64_t ms)
 {
-    clerk_scan(kv_client_clerk(operation->client->kv), slice_text("{t"), (struct slice){0}, 20,
-               now_ms, now_ms + ms, on_end, operation);
+    clerk_scan(kv_client_clerk(operation->client->kv), slice_text("{t"), (struct slice){0}, limit,
+               now_ms, now_ms + ms, workload_on_end, operation);
     operation->workload->run->report.scans++;
+}
+
+static void add_operation(struct kv_write *write, enum kv_operation_type type, const char *name,
+                          struct slice value)
+{
+    write->operations[write->n_operations++] = (struct kv_operation){
+        type, slice_text(name), type == KV_DELETE ? (struct slice){0} : value};
+}
+
+/* Both keys of the slot's pair, each in its own way. */
+static void add_pair(struct operation *operation, const struct choice *choice, struct slice value,
+                     struct kv_write *write)
+{
+    static const enum history_type noted_as[] = {HISTORY_PUT, HISTORY_APPEND, HISTORY_DELETE};
+    const struct workload *workload = operation->workload;
+    size_t first = choice->slot & ~(size_t)1;
+
+    for (size_t i = 0; i < 2 && first + i < workload->run->plan.n_keys; i++) {
+        size_t key = workload->slots[first + i];
+
+        add_operation(write, (enum kv_operation_type)(KV_PUT + choice->types[i]),
+                      workload->keys[key].name, value);
+        note_begin(operation, key, noted_as[choice->types[i]], NULL, write->operations[i].value);
+    }
+}
+
+static void add_one(struct operation *operation, struct slice value, struct kv_write *write)
+{
+    static const struct {
+        enum kv_operation_type type;
+        enum history_type noted_as;
+    } kinds[] = {
+        [OPERATION_KIND_PUT] = {KV_PUT, HISTORY_PUT},
+        [OPERATION_KIND_APPEND] = {KV_APPEND, HISTORY_APPEND},
+        [OPERATION_KIND_DELETE] = {KV_DELETE, HISTORY_DELETE},
+        [OPERATION_KIND_CAS_ABSENT] = {KV_PUT, HISTORY_CAS},
+        [OPERATION_KIND_CAS_VALUE] = {KV_PUT, HISTORY_CAS},
+    };
+    const struct key *key = &operation->workload->keys[operation->key];
+
+    if (kinds[operation->kind].noted_as == HISTORY_CAS) {
+        bool absent = operation->kind == OPERATION_KIND_CAS_ABSENT;
+
+        write->n_conditions = 1;
+        write->conditions[0] =
+            (struct kv_condition){absent ? KV_IF_ABSENT : KV_IF_VALUE, name_of(operation),
+                                  absent ? (struct slice){0} : buf_slice(&key->seen)};
+    }
+    add_operation(write, kinds[operation->kind].type, key->name, value);
+    if (key->twin[0] != '\0') {
+        add_operation(write, kinds[operation->kind].type, key->twin, value);
+    }
+    note_begin(operation, operation->key, kinds[operation->kind].noted_as, &write->conditions[0],
+               write->operations[0].value);
 }
 
 static void begin_write(struct operation *operation, const struct choice *choice, uint64_t now_ms)
 {
-    static const enum history_type noted_as[] = {HISTORY_PUT, HISTORY_APPEND, HISTORY_DELETE};
-    struct workload *workload = operation->workload;
-    struct slice value = next_value(workload, choice->client, choice->large);
-    struct slice key = slice_text(workload->keys[choice->key].name);
-    struct kv_write write = {.n_operations = 1};
+    struct slice value = next_value(operation->workload, choice->client, choice->large);
+    struct kv_write write = {0};
 
-    write.operations[0] = (struct kv_operation){KV_PUT, key, value};
-    if (choice->kind == OPERATION_KIND_CAS_ABSENT || choice->kind == OPERATION_KIND_CAS_VALUE) {
-        bool absent = choice->kind == OPERATION_KIND_CAS_ABSENT;
-
-        write.n_conditions = 1;
-        write.conditions[0] = (struct kv_condition){absent ? KV_IF_ABSENT : KV_IF_VALUE, key,
-                                                    buf_slice(&workload->keys[choice->key].seen)};
-        if (absent) {
-            write.conditions[0].value = (struct slice){0};
-        }
-        note_begin(operation, choice->key, HISTORY_CAS, &write.conditions[0], value);
-    } else if (choice->kind == OPERATION_KIND_MANY) {
-        for (size_t i = 0; i < 2; i++) {
-            size_t slot = (choice->slot & ~(size_t)1) + i, each;
-
-            if (slot >= workload->run->plan.n_keys) {
-                break;
-            }
-            each = workload->slots[slot];
-            write.n_operations = (uint8_t)(i + 1);
-            write.operations[i] =
-                (struct kv_operation){(enum kv_operation_type)(KV_PUT + choice->types[i]),
-                                      slice_text(workload->keys[each].name),
-                                      choice->types[i] == 2 ? (struct slice){0} : value};
-            note_begin(operation, each, noted_as[choice->types[i]], NULL,
-                       write.operations[i].value);
-        }
+    if (choice->kind == OPERATION_KIND_MANY) {
+        add_pair(operation, choice, value, &write);
     } else {
-        size_t type = (size_t)(choice->kind - OPERATION_KIND_PUT);
-
-        write.operations[0].type = (enum kv_operation_type)(KV_PUT + type);
-        if (choice->kind == OPERATION_KIND_DELETE) {
-            write.operations[0].value = (struct slice){0};
-        }
-        note_begin(operation, choice->key, noted_as[type], NULL, write.operations[0].value);
+        add_one(operation, value, &write);
     }
-    clerk_write(kv_client_clerk(operation->client->kv), &write, now_ms, now_ms + choice->ms, on_end,
-                operation);
+    clerk_write(kv_client_clerk(operation->client->kv), &write, now_ms, now_ms + choice->ms,
+                workload_on_end, operation);
 }
 
 static void begin(struct workload *workload, const struct choice *choice)
@@ -363,28 +259,35 @@ static void begin(struct workload *workload, const struct choice *choice)
     struct operation *operation = mem_zalloc(sizeof(*operation));
     uint64_t now_ms = world_now_ms(workload->run->world);
 
-    *operation = (struct operation){
-        .workload = workload, .client = client, .kind = choice->kind, .key = choice->key};
+    *operation =
+        (struct operation){.workload = workload,
+                           .client = client,
+                           .kind = choice->kind,
+                           .key = choice->key,
+                           .of_twin = choice->of_twin && workload_has_twin(workload, choice->key),
+                           .start_us = world_now_us(workload->run->world),
+                           .n_keys = workload->n_keys};
     events_note(&workload->run->events, "client %zu: %s %s begins", choice->client,
-                kind_names[choice->kind], workload->keys[choice->key].name);
+                workload_kind_names[choice->kind], workload->keys[choice->key].name);
     client->outstanding++;
     workload->n_outstanding++;
     workload->run->report.begun++;
     if (choice->kind == OPERATION_KIND_GET) {
         begin_get(operation, now_ms, choice->ms);
     } else if (choice->kind == OPERATION_KIND_SCAN) {
-        begin_scan(operation, now_ms, choice->ms);
+        begin_scan(operation, choice->limit, now_ms, choice->ms);
     } else {
         begin_write(operation, choice, now_ms);
     }
     world_reschedule(workload->run->world, kv_client_number(client->kv));
 }
 
-static void begin_get_of(struct workload *workload, size_t client, size_t key)
+void workload_begin_get(struct workload *workload, size_t client, size_t key, bool of_twin)
 {
     struct choice choice = {.kind = OPERATION_KIND_GET,
                             .client = client,
                             .key = key,
+                            .of_twin = of_twin,
                             .ms = workload->run->plan.operation_ms_max};
 
     begin(workload, &choice);
@@ -491,13 +394,16 @@ void workload_serve_again(struct workload *workload, uint64_t ms)
 
 void workload_read_all(struct workload *workload, uint64_t ms)
 {
-    for (size_t key = 0; key < workload->n_keys; key++) {
+    for (size_t i = 0; i < 2 * workload->n_keys; i++) {
         struct choice choice = {.kind = OPERATION_KIND_GET,
-                                .client = key % workload->run->plan.n_clients,
-                                .key = key,
+                                .client = i % workload->run->plan.n_clients,
+                                .key = i / 2,
+                                .of_twin = i % 2 == 1,
                                 .ms = ms};
 
-        begin(workload, &choice);
+        if (!choice.of_twin || workload_has_twin(workload, choice.key)) {
+            begin(workload, &choice);
+        }
     }
     await_all(workload, ms);
 }

@@ -43,6 +43,7 @@ struct mem_log {
     struct durable *groups;
     struct record *queue, **queue_end;
     size_t n_writes; /* in the queue */
+    size_t n_notes;  /* the others there */
     struct completion *events, **events_end;
     enum status failed; /* ST_OK: healthy */
 };
@@ -82,6 +83,7 @@ static struct record *queue_record(struct mem_log *log, enum record_kind kind, g
     *log->queue_end = record;
     log->queue_end = &record->next;
     log->n_writes += record_is_write(record);
+    log->n_notes += !record_is_write(record);
     return record;
 }
 
@@ -94,6 +96,7 @@ static struct record *pop_record(struct mem_log *log)
         log->queue_end = &log->queue;
     }
     log->n_writes -= record_is_write(record);
+    log->n_notes -= !record_is_write(record);
     return record;
 }
 
@@ -340,6 +343,20 @@ void mem_log_content(const struct mem_log *log, group_id group, struct io_log_co
 size_t mem_log_n_writes(const struct mem_log *log)
 {
     return log->n_writes;
+}
+
+size_t mem_log_n_notes(const struct mem_log *log)
+{
+    return log->n_notes;
+}
+
+void mem_log_write_notes(struct mem_log *log)
+{
+    while (log->failed == ST_OK && log->n_writes == 0 && log->n_notes > 0) {
+        struct record *record = pop_record(log);
+        perform(log, record);
+        record_free(record);
+    }
 }
 
 bool mem_log_sync(struct mem_log *log)

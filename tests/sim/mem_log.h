@@ -28,6 +28,10 @@ bool mem_log_sync(struct mem_log *log);
 /* Takes the oldest completion; false if there is none. Fills all of *event but its times. */
 bool mem_log_take(struct mem_log *log, struct io_event *event);
 size_t mem_log_n_writes(const struct mem_log *log); /* not yet durable */
+/* Compactions and notes of checkpoints that wait for the next write. Written without one, at an
+ * idle moment, as the WAL's thread does; nothing if a write waits or the log failed. */
+size_t mem_log_n_notes(const struct mem_log *log);
+void mem_log_write_notes(struct mem_log *log);
 
 /* The process died. The first `survivors` of the writes not yet synced had reached the disk all the
  * same; the others, and all completions, are lost. */

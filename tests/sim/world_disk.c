@@ -26,6 +26,8 @@ void world_schedule_disk(struct world *world, struct world_node *node)
         node->log_work_scheduled = true;
         item.type = ITEM_LOG_WORK;
         world_schedule(world, draw_duration(world, node, LOG_WORK_MIN_US, LOG_WORK_MAX_US), &item);
+    } else if (!node->log_work_scheduled && world_log_has_notes(node)) {
+        world_log_schedule_idle(world, node);
     }
     if (!node->state_work_scheduled && mem_state_n_work(node->state) > 0) {
         node->state_work_scheduled = true;

@@ -85,8 +85,9 @@ struct world_log {
     struct mem_log *mem;
     struct faulty_files *files; /* NULL: mem_log is the log */
     struct wal *wal;            /* NULL: not open */
-    size_t n_writes;            /* not yet handed to the disk */
+    size_t n_writes, n_notes;   /* not yet handed to the disk (of the WAL) */
     uint64_t n_flushes;         /* so far, to know an idle moment */
+    uint64_t idle_after;        /* this flush an idle moment was scheduled for */
     struct trace trace;         /* what it says is looked at, then passed on */
     struct posted *posted;
     size_t n_posted, posted_capacity;
@@ -228,6 +229,8 @@ struct io_log *world_log_io(struct world_node *node);
 size_t world_log_n_writes(const struct world_node *node);
 /* Everything that waits reaches the disk; then its completions are delivered. */
 void world_log_work(struct world *world, struct world_node *node);
+bool world_log_has_notes(const struct world_node *node);
+void world_log_schedule_idle(struct world *world, struct world_node *node);
 void world_log_idle(struct world *world, struct world_node *node, struct item *item);
 /* The process ends, in the middle of it or (orderly) after writing everything that waits. */
 void world_log_end(struct world *world, struct world_node *node, bool orderly);

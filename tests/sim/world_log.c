@@ -38,6 +38,7 @@ static void op_write(struct io_log *io, const struct io_log_write *write)
 
 static void op_compact(struct io_log *io, group_id group, raft_index index, raft_term term)
 {
+    log_of(io)->n_notes++;
     inner(io)->ops->compact(inner(io), group, index, term);
 }
 
@@ -50,6 +51,7 @@ static void op_reset(struct io_log *io, raft_index index, raft_term term,
 
 static void op_checkpoint(struct io_log *io, group_id group, uint64_t number, raft_index index)
 {
+    log_of(io)->n_notes++;
     inner(io)->ops->checkpoint(inner(io), group, number, index);
 }
 
@@ -172,6 +174,7 @@ enum status world_log_open(struct world_node *node, struct io_log_content *conte
     struct wal_options options;
     enum status status;
 
+    log->n_flushes++;
     if (log->files == NULL) {
         mem_log_content(log->mem, node->gid, content);
         return ST_OK;
@@ -180,7 +183,7 @@ enum status world_log_open(struct world_node *node, struct io_log_content *conte
     status = wal_open(&options, &log->wal, error);
     if (status == ST_OK) {
         wal_content(log->wal, node->gid, content);
-        log->n_writes = 0;
+        log->n_writes = log->n_notes = 0;
     } else {
         faulty_files_kill(log->files); /* that process ends too */
     }
@@ -233,19 +236,29 @@ void world_log_end(struct world *world, struct world_node *node, bool orderly)
     } else {
         crash_wal(world, log);
     }
-    log->n_writes = 0;
+    log->n_writes = log->n_notes = 0;
 }
 
 /* ---- Work ---- */
 
-static void schedule_idle(struct world *world, struct world_node *node)
+/* Once for each flush: the moment is 20 ms after it, unless there is another one before. */
+void world_log_schedule_idle(struct world *world, struct world_node *node)
 {
+    struct world_log *log = &node->log;
     struct item item = {.type = ITEM_LOG_IDLE,
                         .node = node->number,
-                        .owner = (owner_id)node->log.n_flushes,
+                        .owner = (owner_id)log->n_flushes,
                         .life = node->life};
 
-    world_schedule(world, WAL_IDLE_US, &item);
+    if (log->idle_after != log->n_flushes) {
+        log->idle_after = log->n_flushes;
+        world_schedule(world, WAL_IDLE_US, &item);
+    }
+}
+
+bool world_log_has_notes(const struct world_node *node)
+{
+    return (node->log.files == NULL ? mem_log_n_notes(node->log.mem) : node->log.n_notes) > 0;
 }
 
 /* Everything that waited when the write began becomes durable with it: group commit. */
@@ -255,11 +268,11 @@ void world_log_work(struct world *world, struct world_node *node)
     uint64_t life = node->life;
     struct io_event event;
 
+    log->n_flushes++;
     if (log->files != NULL) {
-        log->n_writes = 0;
-        log->n_flushes++;
+        log->n_writes = log->n_notes = 0;
         wal_flush(log->wal);
-        schedule_idle(world, node);
+        world_log_schedule_idle(world, node);
         run_posted(log);
         return;
     }
@@ -275,10 +288,19 @@ void world_log_idle(struct world *world, struct world_node *node, struct item *i
     struct world_log *log = &node->log;
 
     (void)world;
-    if (node->server == NULL || node->life != item->life || node->disk.stuck || log->n_writes > 0 ||
+    if (node->server == NULL || node->life != item->life || world_log_n_writes(node) > 0 ||
         (owner_id)log->n_flushes != item->owner) {
         return;
     }
+    log->n_flushes++;
+    if (node->disk.stuck) {
+        return;
+    }
+    if (log->files == NULL) {
+        mem_log_write_notes(log->mem);
+        return;
+    }
+    log->n_notes = 0;
     wal_flush(log->wal); /* what waited for company, a compaction */
     wal_flush(log->wal); /* and with nothing left, the moment itself */
     run_posted(log);

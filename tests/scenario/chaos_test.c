@@ -2,13 +2,13 @@
  * joins, leaves and moves, while clients append and read. Then the faults end: every client's
  * operations must come to their end, and every acknowledged token be there once and in order.
  *
- * CHAOS_SEEDS=N runs more seeds, CHAOS_SEED=N one of them. */
+ * CHAOS_SEEDS, CHAOS_SEED: see tests/seeds.h. */
 #include "tests/cmocka.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "raft/util/assert.h"
+#include "tests/seeds.h"
 #include "tests/sim/kv_load.h"
 
 #define N_GROUPS   3
@@ -111,7 +111,6 @@ static void run_seed(uint64_t seed)
     struct rng *rng;
 
     snprintf(name, sizeof(name), "chaos seed %llu", (unsigned long long)seed);
-    fprintf(stderr, "%s\n", name); /* before it can fail */
     c = kv_cluster_create(name, &options);
     rng = world_rng(kv_cluster_world(c));
     kv_cluster_join_now(c, 0);
@@ -145,17 +144,8 @@ static void run_seed(uint64_t seed)
 
 static void faults_lose_nothing(void **state)
 {
-    const char *one = getenv("CHAOS_SEED"), *many = getenv("CHAOS_SEEDS");
-    uint64_t n = many != NULL ? strtoull(many, NULL, 10) : 30;
-
     (void)state;
-    if (one != NULL) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = 1; seed <= n; seed++) {
-        run_seed(seed);
-    }
+    seeds_run("CHAOS", 30, run_seed);
 }
 
 int main(void)

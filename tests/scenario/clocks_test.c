@@ -53,26 +53,6 @@ static void a_group_that_is_days_ahead_locks_nobody_out(void **state)
     kv_cluster_destroy(&c);
 }
 
-struct moved {
-    bool ended;
-    enum status status;
-};
-
-static void on_moved(void *context, enum status status, config_num num, const char *text)
-{
-    struct moved *moved = context;
-
-    (void)num;
-    (void)text;
-    moved->ended = true;
-    moved->status = status;
-}
-
-static bool has_moved(void *context)
-{
-    return ((struct moved *)context)->ended;
-}
-
 /* The controller heard of no change for two days, and its last stamp is as old: a client that has
  * the present from a group may change the configuration all the same. */
 static void a_controller_that_was_idle_for_days_takes_changes(void **state)
@@ -80,22 +60,18 @@ static void a_controller_that_was_idle_for_days_takes_changes(void **state)
     struct kv_cluster *c = begin(2);
     struct kv_client *client = kv_client_create(c);
     struct world *world = kv_cluster_world(c);
-    struct ctrler_clerk *admin;
-    struct moved moved = {0};
-    uint8_t id[16] = "the test's admin";
+    struct kv_change change = {0};
 
     (void)state;
     kv_append_now(client, kv_cluster_key(c, 0), "a");
     set_clocks(c, 0, 3, 48 * HOUR_US);
     kv_append_now(client, kv_cluster_key(c, 0), "b");
-    admin = ctrler_clerk_create(clerk_caller(kv_client_clerk(client)), kv_cluster_ctrlers(c), id);
-    ctrler_clerk_move(admin, 0, kv_cluster_gid(1), world_now_ms(world), world_now_ms(world) + 5000,
-                      on_moved, &moved);
+    ctrler_clerk_move(kv_client_admin(client), 0, kv_cluster_gid(1), world_now_ms(world),
+                      world_now_ms(world) + 5000, kv_change_on_end, &change);
     world_reschedule(world, kv_client_number(client));
-    assert_true(world_run_until(world, 6000, has_moved, &moved));
-    assert_int_equal(moved.status, ST_OK);
+    assert_true(world_run_until(world, 6000, kv_change_has_ended, &change));
+    assert_int_equal(change.status, ST_OK);
     kv_check_now(client, kv_cluster_key(c, 0), "ab");
-    ctrler_clerk_destroy(&admin);
     kv_client_destroy(&client);
     kv_cluster_destroy(&c);
 }

@@ -32,16 +32,6 @@
 #define MAX_TRIES              100
 #define N_APPENDERS            5
 
-static bool has_ended(void *context)
-{
-    return ((struct kv_outcome *)context)->ended;
-}
-
-static void await(struct kv_cluster *c, struct kv_outcome *outcome)
-{
-    ASSERT(world_run_until(kv_cluster_world(c), DEADLINE_MS + 1000, has_ended, outcome));
-}
-
 /* ---- kvsrv: appends, a key for each client ---- */
 
 static void run_appends(const char *name, size_t clients, bool unreliable)
@@ -211,7 +201,7 @@ static enum status set(struct kv_cluster *c, struct kv_client *client, const cha
 
     kv_client_cas(client, key, old == NULL ? KV_IF_ABSENT : KV_IF_VALUE,
                   slice_text(old == NULL ? "" : old), slice_text(value), ms, &outcome);
-    await(c, &outcome);
+    kv_outcome_await(c, &outcome, DEADLINE_MS + 1000);
     status = outcome.status;
     kv_outcome_fini(&outcome);
     return status;

@@ -70,14 +70,9 @@ static struct buf random_value(struct kv_cluster *c, size_t len)
     return value;
 }
 
-static bool has_ended(void *context)
-{
-    return ((struct kv_outcome *)context)->ended;
-}
-
 static void await(struct kv_cluster *c, struct kv_outcome *outcome)
 {
-    ASSERT(world_run_until(kv_cluster_world(c), DEADLINE_MS + 1000, has_ended, outcome));
+    kv_outcome_await(c, outcome, DEADLINE_MS + 1000);
     ASSERT(outcome->status == ST_OK);
 }
 

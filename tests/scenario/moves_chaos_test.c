@@ -6,14 +6,14 @@
  * replicas of a group with the same state; every acknowledged token is there once, in order, and no
  * other token twice.
  *
- * MOVES_SEEDS=N runs more seeds, MOVES_SEED=N one of them. */
+ * MOVES_SEEDS, MOVES_SEED: see tests/seeds.h. */
 #include "tests/cmocka.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "tests/seeds.h"
 #include "tests/sim/check_rest.h"
 #include "tests/sim/kv_cluster.h"
 
@@ -434,7 +434,6 @@ static void run_seed(uint64_t seed)
     char name[32];
 
     snprintf(name, sizeof(name), "moves seed %llu", (unsigned long long)seed);
-    fprintf(stderr, "%s\n", name); /* before it can fail */
     chaos->profile = profile;
     chaos->c = kv_cluster_create(name, &options);
     chaos->world = kv_cluster_world(chaos->c);
@@ -461,17 +460,8 @@ static void run_seed(uint64_t seed)
 
 static void moves_lose_nothing(void **state)
 {
-    const char *one = getenv("MOVES_SEED"), *many = getenv("MOVES_SEEDS");
-    uint64_t n = many != NULL ? strtoull(many, NULL, 10) : 20;
-
     (void)state;
-    if (one != NULL) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = 1; seed <= n; seed++) {
-        run_seed(seed);
-    }
+    seeds_run("MOVES", 20, run_seed);
 }
 
 int main(void)

@@ -70,7 +70,7 @@ bool check_rest_reached(const struct check_rest *rest, const struct shard_config
     const struct kv_cluster_options *options = &rest->cluster->options;
     bool reached = true;
 
-    for (size_t g = 0; g < options->n_groups && !options->ctrlers_only; g++) {
+    for (size_t g = 0; g < options->n_groups; g++) {
         for (size_t i = 0; i < kv_cluster_n_replicas(rest->cluster, g); i++) {
             shard_id where;
             const char *why;
@@ -161,7 +161,7 @@ void check_rest_states(const struct check_rest *rest)
             check_state(rest, node, NULL, &expected);
         }
     }
-    for (size_t g = 0; g < options->n_groups && !options->ctrlers_only; g++) {
+    for (size_t g = 0; g < options->n_groups; g++) {
         check_group(rest, g);
     }
 }

@@ -1,3 +1,4 @@
+/* Three controllers, and requests made by hand; see ctrler_trio.h. */
 #include "tests/sim/ctrler_trio.h"
 
 #include "raft/util/assert.h"
@@ -11,21 +12,17 @@ static void *replica_create(void *context, const struct world_parts *parts)
 {
     struct trio *trio = context;
     struct ctrler_server_options options;
-    struct ctrler_server *server;
 
     ctrler_server_options_default(&options, parts->id, parts->seed, &parts->spec);
     options.group.check_invariants = true;
     options.group.checkpoint_log_bytes = 2000; /* so that restarts find checkpoints */
     options.group.log_keep_bytes = 0;
     options.n_shards = trio->shards[parts->node];
-    options.incarnation = 100 + parts->id;
-    options.version = "test";
+    options.incarnation = 100 + parts->id; /* no other number of the replica */
     if (trio->max_pending != 0) {
         options.max_pending = trio->max_pending;
     }
-    ASSERT((ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                                 parts->now_ms, &server)) == (ST_OK));
-    return server;
+    return ctrler_node_create(&options, parts);
 }
 
 static const struct world_node_ops replica_ops = CTRLER_NODE_OPS(replica_create, NULL);

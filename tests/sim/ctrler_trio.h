@@ -56,9 +56,9 @@ struct proto_session trio_next_session(struct trio *trio);
 /* Joins group gid with the replicas of ctrler_machine_spec; *group must outlive the request. */
 struct proto_request trio_join_request(struct trio *trio, struct proto_join_group *group,
                                        uint32_t gid);
-/* Joins it at the leader; the number made. */
 /* Cuts a replica off from the other two, or joins it again. */
 void trio_cut_off(struct trio *trio, size_t node, bool cut);
+/* Joins group gid at the leader; the number made. */
 config_num trio_join(struct trio *trio, uint32_t gid);
 struct proto_request trio_config_request(config_num num);
 /* The configuration in an answer; the caller's. */

@@ -43,15 +43,6 @@ void kv_admin_cut(struct kv_admin *admin, bool cut)
 
 /* ---- Changes ---- */
 
-static void on_changed(void *context, enum status status, config_num num, const char *text)
-{
-    struct kv_change *change = context;
-
-    (void)text;
-    ASSERT(!change->ended);
-    *change = (struct kv_change){.ended = true, .status = status, .num = num};
-}
-
 static void join(struct kv_admin *admin, const struct proto_join_group *groups, uint32_t n,
                  struct kv_change *change)
 {
@@ -59,7 +50,7 @@ static void join(struct kv_admin *admin, const struct proto_join_group *groups, 
 
     *change = (struct kv_change){0};
     ctrler_clerk_join(kv_client_admin(admin->client), groups, n, now_ms, now_ms + CHANGE_MS,
-                      on_changed, change);
+                      kv_change_on_end, change);
     world_reschedule(admin->cluster->world, kv_client_number(admin->client));
 }
 
@@ -98,7 +89,7 @@ void kv_admin_leave_gids(struct kv_admin *admin, const uint32_t *gids, uint32_t 
 
     *change = (struct kv_change){0};
     ctrler_clerk_leave(kv_client_admin(admin->client), gids, n, now_ms, now_ms + CHANGE_MS,
-                       on_changed, change);
+                       kv_change_on_end, change);
     world_reschedule(admin->cluster->world, kv_client_number(admin->client));
 }
 
@@ -108,18 +99,14 @@ void kv_admin_move(struct kv_admin *admin, shard_id shard, uint32_t gid, struct 
 
     *change = (struct kv_change){0};
     ctrler_clerk_move(kv_client_admin(admin->client), shard, gid, now_ms, now_ms + CHANGE_MS,
-                      on_changed, change);
+                      kv_change_on_end, change);
     world_reschedule(admin->cluster->world, kv_client_number(admin->client));
-}
-
-static bool has_ended(void *context)
-{
-    return ((const struct kv_change *)context)->ended;
 }
 
 bool kv_admin_wait(struct kv_admin *admin, const struct kv_change *change, uint64_t ms)
 {
-    return world_run_until(admin->cluster->world, ms, has_ended, (void *)(uintptr_t)change);
+    return world_run_until(admin->cluster->world, ms, kv_change_has_ended,
+                           (void *)(uintptr_t)change);
 }
 
 /* ---- Where the shards are ---- */

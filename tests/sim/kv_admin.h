@@ -9,13 +9,6 @@
 
 struct kv_admin;
 
-/* A change's end; it must stay until then, or until the admin is gone. */
-struct kv_change {
-    bool ended;
-    enum status status;
-    config_num num;
-};
-
 struct kv_admin *kv_admin_create(struct kv_cluster *cluster);
 /* As a crash: nobody asks any more for what is outstanding. Its changes end here. */
 void kv_admin_destroy(struct kv_admin **admin);

@@ -278,14 +278,20 @@ void kv_client_cas(struct kv_client *client, const char *key, enum kv_condition_
     write_one(client, KV_PUT, key, &operation, ms, outcome);
 }
 
-static bool outcome_ended(void *context)
+static bool outcome_has_ended(void *context)
 {
     return ((struct kv_outcome *)context)->ended;
 }
 
+void kv_outcome_await(struct kv_cluster *cluster, struct kv_outcome *outcome, uint64_t ms)
+{
+    ASSERT(world_run_until(cluster->world, ms, outcome_has_ended, outcome));
+}
+
+/* At the latest a little after its deadline. */
 static void await(struct kv_client *client, struct kv_outcome *outcome)
 {
-    ASSERT(world_run_until(client->cluster->world, NOW_TIMEOUT_MS + 1000, outcome_ended, outcome));
+    kv_outcome_await(client->cluster, outcome, NOW_TIMEOUT_MS + 1000);
 }
 
 void kv_put_now(struct kv_client *client, const char *key, const char *value)
@@ -332,27 +338,17 @@ void kv_check_now(struct kv_client *client, const char *key, const char *value)
     buf_fini(&found);
 }
 
-static void on_joined(void *context, enum status status, config_num num, const char *text)
-{
-    struct kv_outcome *outcome = context;
-
-    (void)num;
-    (void)text;
-    outcome->ended = true;
-    outcome->status = status;
-}
-
 void kv_client_join_now(struct kv_client *client, size_t group)
 {
     struct kv_cluster *cluster = client->cluster;
     struct proto_join_group list = {.gid = kv_cluster_gid(group),
                                     .replicas = cluster->groups[group]};
-    struct kv_outcome outcome = {0};
+    struct kv_change change = {0};
     uint64_t now_ms = world_now_ms(cluster->world);
 
-    ctrler_clerk_join(kv_client_admin(client), &list, 1, now_ms, now_ms + NOW_TIMEOUT_MS, on_joined,
-                      &outcome);
+    ctrler_clerk_join(kv_client_admin(client), &list, 1, now_ms, now_ms + NOW_TIMEOUT_MS,
+                      kv_change_on_end, &change);
     world_reschedule(cluster->world, client->number);
-    await(client, &outcome);
-    ASSERT(outcome.status == ST_OK);
+    ASSERT(world_run_until(cluster->world, NOW_TIMEOUT_MS + 1000, kv_change_has_ended, &change));
+    ASSERT(change.status == ST_OK);
 }

@@ -40,9 +40,7 @@ static void kv_after_step(void *context, void *server, size_t node)
 static void tune_group(const struct kv_cluster *cluster, const struct world_parts *parts,
                        struct group_options *options)
 {
-    raft_configuration_from_spec(&parts->spec, &options->bootstrap);
     options->check_invariants = !has_long_logs(cluster);
-    options->trace = options->raft.trace = parts->trace;
     if (cluster->options.snapshots) {
         options->checkpoint_log_bytes = 4000;
         options->log_keep_bytes = 0;
@@ -63,41 +61,28 @@ static void *ctrler_create(void *context, const struct world_parts *parts)
 {
     struct kv_cluster *cluster = context;
     struct ctrler_server_options options;
-    struct ctrler_server *server = NULL;
 
     ctrler_server_options_default(&options, parts->id, parts->seed, &parts->spec);
     tune_group(cluster, parts, &options.group);
     options.n_shards = cluster->options.n_shards;
-    options.incarnation = parts->node + 1;
-    options.version = "sim";
-    options.trace = parts->trace;
-    return ctrler_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                                parts->now_ms, &server) == ST_OK
-               ? server
-               : NULL;
+    return ctrler_node_create(&options, parts);
 }
 
 static void *kv_create(void *context, const struct world_parts *parts)
 {
     struct kv_cluster *cluster = context;
     struct kv_server_options options;
-    struct kv_server *server = NULL;
 
     kv_server_options_default(&options, parts->gid, parts->id, parts->seed);
     tune_group(cluster, parts, &options.group);
     options.ctrlers = cluster->ctrlers;
-    options.incarnation = parts->node + 1;
-    options.version = "sim";
     if (cluster->options.max_sessions != 0) {
         options.max_sessions = cluster->options.max_sessions;
     }
     if (cluster->options.piece_bytes != 0) {
         options.piece_bytes = cluster->options.piece_bytes;
     }
-    return kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                            parts->now_ms, &server) == ST_OK
-               ? server
-               : NULL;
+    return kv_node_create(&options, parts);
 }
 
 static const struct world_node_ops ctrler_ops = CTRLER_NODE_OPS(ctrler_create, NULL);
@@ -158,9 +143,7 @@ struct kv_cluster *kv_cluster_create(const char *name, const struct kv_cluster_o
     for (size_t g = 0; g < options->n_groups; g++) {
         world_make_spec(cluster->world, kv_cluster_gid(g), kv_cluster_n_replicas(cluster, g),
                         &cluster->groups[g]);
-        if (!options->ctrlers_only) {
-            add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
-        }
+        add_replicas(cluster, kv_cluster_gid(g), &cluster->groups[g], &kv_ops);
     }
     if (options->second_ctrlers) {
         ASSERT(options->n_ctrlers == 3);
@@ -233,11 +216,6 @@ void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable)
 {
     struct world_faults faults = {.unreliable = unreliable};
     world_set_faults(cluster->world, &faults);
-}
-
-const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
-{
-    return &cluster->ctrlers;
 }
 
 const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group)
@@ -424,25 +402,18 @@ const struct kv_sm *kv_cluster_sm(const struct kv_cluster *cluster, size_t group
 
 /* ---- Administration ---- */
 
-struct change {
-    bool ended;
-    enum status status;
-    config_num num;
-};
-
-static void on_changed(void *context, enum status status, config_num num, const char *text)
+void kv_change_on_end(void *context, enum status status, config_num num, const char *text)
 {
-    struct change *change = context;
+    struct kv_change *change = context;
 
     (void)text;
-    change->ended = true;
-    change->status = status;
-    change->num = num;
+    ASSERT(!change->ended);
+    *change = (struct kv_change){.ended = true, .status = status, .num = num};
 }
 
-static bool change_ended(void *context)
+bool kv_change_has_ended(void *change)
 {
-    return ((struct change *)context)->ended;
+    return ((const struct kv_change *)change)->ended;
 }
 
 static uint64_t deadline(const struct kv_cluster *cluster)
@@ -450,10 +421,11 @@ static uint64_t deadline(const struct kv_cluster *cluster)
     return world_now_ms(cluster->world) + ADMIN_TIMEOUT_MS;
 }
 
-static enum status await_change(struct kv_cluster *cluster, struct change *change, config_num *num)
+static enum status await_change(struct kv_cluster *cluster, struct kv_change *change,
+                                config_num *num)
 {
     world_reschedule(cluster->world, kv_client_number(cluster->admin));
-    ASSERT(world_run_until(cluster->world, ADMIN_TIMEOUT_MS + 1000, change_ended, change));
+    ASSERT(world_run_until(cluster->world, ADMIN_TIMEOUT_MS + 1000, kv_change_has_ended, change));
     if (num != NULL) {
         *num = change->num;
     }
@@ -467,14 +439,14 @@ static enum status join_many(struct kv_cluster *cluster, const size_t *groups, u
                              config_num *num)
 {
     struct proto_join_group list[KV_CLUSTER_MAX_GROUPS];
-    struct change change = {0};
+    struct kv_change change = {0};
 
     for (uint32_t i = 0; i < n; i++) {
         list[i] = (struct proto_join_group){.gid = kv_cluster_gid(groups[i]),
                                             .replicas = cluster->groups[groups[i]]};
     }
     ctrler_clerk_join(kv_client_admin(cluster->admin), list, n, world_now_ms(cluster->world),
-                      deadline(cluster), on_changed, &change);
+                      deadline(cluster), kv_change_on_end, &change);
     return await_change(cluster, &change, num);
 }
 
@@ -482,13 +454,13 @@ static enum status leave_many(struct kv_cluster *cluster, const size_t *groups, 
                               config_num *num)
 {
     uint32_t gids[KV_CLUSTER_MAX_GROUPS];
-    struct change change = {0};
+    struct kv_change change = {0};
 
     for (uint32_t i = 0; i < n; i++) {
         gids[i] = kv_cluster_gid(groups[i]);
     }
     ctrler_clerk_leave(kv_client_admin(cluster->admin), gids, n, world_now_ms(cluster->world),
-                       deadline(cluster), on_changed, &change);
+                       deadline(cluster), kv_change_on_end, &change);
     return await_change(cluster, &change, num);
 }
 
@@ -505,10 +477,10 @@ enum status kv_cluster_leave(struct kv_cluster *cluster, size_t group, config_nu
 enum status kv_cluster_move(struct kv_cluster *cluster, shard_id shard, uint32_t gid,
                             config_num *num)
 {
-    struct change change = {0};
+    struct kv_change change = {0};
 
     ctrler_clerk_move(kv_client_admin(cluster->admin), shard, gid, world_now_ms(cluster->world),
-                      deadline(cluster), on_changed, &change);
+                      deadline(cluster), kv_change_on_end, &change);
     return await_change(cluster, &change, num);
 }
 

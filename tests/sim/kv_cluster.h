@@ -35,8 +35,7 @@ struct kv_cluster_options {
     bool use_wal;                  /* see world_use_wal */
     bool may_halt;                 /* a replica that halted is no failure of the test */
     bool quiet;                    /* no statistics line */
-    bool ctrlers_only;
-    bool second_ctrlers;   /* three more controllers, of whom the groups know nothing */
+    bool second_ctrlers;           /* three more controllers, of whom the groups know nothing */
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;
     uint64_t seed;
@@ -51,7 +50,6 @@ struct world *kv_cluster_world(struct kv_cluster *cluster);
 void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
 void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
 uint32_t kv_cluster_gid(size_t group);
-const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster);
 const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group);
 
 /* The world's number of replica i (from 0) of a group, or of a controller. */
@@ -78,6 +76,16 @@ const struct kv_sm *kv_cluster_sm(const struct kv_cluster *cluster, size_t group
 
 /* ---- Administration ---- */
 
+/* A change's end; it must stay until then. */
+struct kv_change {
+    bool ended;
+    enum status status;
+    config_num num;
+};
+/* What a clerk of the controller calls at the end of a change; context: the struct kv_change. */
+void kv_change_on_end(void *context, enum status status, config_num num, const char *text);
+bool kv_change_has_ended(void *change); /* for world_run_until */
+
 enum status kv_cluster_join(struct kv_cluster *cluster, size_t group, config_num *num);
 enum status kv_cluster_leave(struct kv_cluster *cluster, size_t group, config_num *num);
 enum status kv_cluster_move(struct kv_cluster *cluster, shard_id shard, uint32_t gid,
@@ -88,6 +96,7 @@ void kv_cluster_join_many_now(struct kv_cluster *cluster, const size_t *groups, 
 void kv_cluster_leave_many_now(struct kv_cluster *cluster, const size_t *groups, uint32_t n);
 /* A configuration (CONFIG_LATEST or a number), valid until the next query. */
 const struct shard_config *kv_cluster_config(struct kv_cluster *cluster, config_num num);
+
 /* ---- Clients ---- */
 
 struct kv_client *kv_client_create(struct kv_cluster *cluster);
@@ -116,6 +125,8 @@ struct kv_outcome {
     uint64_t start_us, end_us;
 };
 void kv_outcome_fini(struct kv_outcome *outcome);
+/* Runs the world until it has ended; fails the test if it has not after so long. */
+void kv_outcome_await(struct kv_cluster *cluster, struct kv_outcome *outcome, uint64_t ms);
 
 /* Starts an operation; *outcome must stay until it ended. */
 void kv_client_get(struct kv_client *client, const char *key, uint64_t ms,
@@ -124,7 +135,6 @@ void kv_client_put(struct kv_client *client, const char *key, struct slice value
                    struct kv_outcome *outcome);
 void kv_client_append(struct kv_client *client, const char *key, struct slice value, uint64_t ms,
                       struct kv_outcome *outcome);
-
 /* Puts the value if the condition holds: KV_IF_ABSENT, or KV_IF_VALUE equal to `old`. */
 void kv_client_cas(struct kv_client *client, const char *key, enum kv_condition_type type,
                    struct slice old, struct slice value, uint64_t ms, struct kv_outcome *outcome);

@@ -31,6 +31,4 @@ struct kv_cluster {
 
 void kv_cluster_forget_keys(struct kv_cluster *cluster);
 
-struct ctrler_clerk *kv_client_admin(struct kv_client *client);
-
 #endif

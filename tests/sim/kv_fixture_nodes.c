@@ -2,10 +2,8 @@
 #include "tests/sim/kv_fixture.h"
 #include "tests/sim/server_nodes.h"
 
-static void fixture_tune(struct fixture *fixture, const struct world_parts *parts,
-                         struct group_options *options)
+static void fixture_tune(const struct fixture *fixture, struct group_options *options)
 {
-    raft_configuration_from_spec(&parts->spec, &options->bootstrap);
     options->check_invariants = true;
     if (fixture->checkpoints) {
         options->checkpoint_log_bytes = 4000;
@@ -16,30 +14,21 @@ static void fixture_tune(struct fixture *fixture, const struct world_parts *part
 static void *fixture_create_ctrler(void *context, const struct world_parts *parts)
 {
     struct ctrler_server_options options;
-    struct ctrler_server *server = NULL;
 
     ctrler_server_options_default(&options, parts->id, parts->seed, &parts->spec);
-    fixture_tune(context, parts, &options.group);
+    fixture_tune(context, &options.group);
     options.n_shards = FIXTURE_SHARDS;
-    options.incarnation = parts->node + 1;
-    options.version = "test";
-    assert_int_equal(ctrler_server_create(&options, &parts->io, parts->log_content,
-                                          parts->state_meta, parts->now_ms, &server),
-                     ST_OK);
-    return server;
+    return ctrler_node_create(&options, parts);
 }
 
 static void *fixture_create_kv(void *context, const struct world_parts *parts)
 {
     struct fixture *fixture = context;
     struct kv_server_options options;
-    struct kv_server *server = NULL;
 
     kv_server_options_default(&options, parts->gid, parts->id, parts->seed);
-    fixture_tune(fixture, parts, &options.group);
+    fixture_tune(fixture, &options.group);
     options.ctrlers = fixture->ctrlers;
-    options.incarnation = parts->node + 1;
-    options.version = "test";
     if (fixture->piece_bytes != 0) {
         options.piece_bytes = fixture->piece_bytes;
     }
@@ -49,10 +38,7 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     if (fixture->max_sessions != 0) {
         options.max_sessions = fixture->max_sessions;
     }
-    assert_int_equal(kv_server_create(&options, &parts->io, parts->log_content, parts->state_meta,
-                                      parts->now_ms, &server),
-                     ST_OK);
-    return server;
+    return kv_node_create(&options, parts);
 }
 
 static void fixture_message(void *client, uint64_t now_ms, struct slice message)

@@ -32,11 +32,6 @@ void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_optio
 
 /* ---- Values with versions, or without ---- */
 
-static bool has_ended(void *context)
-{
-    return ((struct kv_outcome *)context)->ended;
-}
-
 /* The value that text has as a key's version-th, 1 being the first. */
 static const char *value_of(char *value, bool versioned, uint64_t version, const char *text)
 {
@@ -72,7 +67,7 @@ static void put(struct kv_cluster *c, struct kv_client *client, bool versioned, 
     struct kv_outcome outcome;
 
     begin_put(client, versioned, key, version, old, text, &outcome);
-    ASSERT(world_run_until(kv_cluster_world(c), LATE_OPERATION_MS + 1000, has_ended, &outcome));
+    kv_outcome_await(c, &outcome, LATE_OPERATION_MS + 1000);
     ASSERT(outcome.status == ST_OK);
     kv_outcome_fini(&outcome);
 }
@@ -109,7 +104,7 @@ static void join_client(struct kv_cluster *c, struct kv_client *client)
 /* Ends within 3 s, and so. */
 static void await_late(struct kv_cluster *c, struct kv_outcome *outcome, enum status status)
 {
-    ASSERT(world_run_until(kv_cluster_world(c), 3000, has_ended, outcome));
+    kv_outcome_await(c, outcome, 3000);
     ASSERT(outcome->status == status);
 }
 

@@ -1,7 +1,46 @@
+/* The shipped servers as nodes of a simulated world; see server_nodes.h. */
 #include "tests/sim/server_nodes.h"
 
-#include "shardctrler/ctrler_server.h"
-#include "shardkv/kv_server.h"
+#define VERSION "sim"
+
+/* Unlike any other's of its world, unless the options say one. */
+static uint64_t incarnation(uint64_t wanted, const struct world_parts *parts)
+{
+    return wanted != 0 ? wanted : parts->node + 1;
+}
+
+static void complete_group(struct group_options *options, const struct world_parts *parts)
+{
+    raft_configuration_from_spec(&parts->spec, &options->bootstrap);
+    options->trace = options->raft.trace = parts->trace;
+}
+
+void *ctrler_node_create(struct ctrler_server_options *options, const struct world_parts *parts)
+{
+    struct ctrler_server *server = NULL;
+
+    complete_group(&options->group, parts);
+    options->incarnation = incarnation(options->incarnation, parts);
+    options->version = VERSION;
+    options->trace = parts->trace;
+    return ctrler_server_create(options, &parts->io, parts->log_content, parts->state_meta,
+                                parts->now_ms, &server) == ST_OK
+               ? server
+               : NULL;
+}
+
+void *kv_node_create(struct kv_server_options *options, const struct world_parts *parts)
+{
+    struct kv_server *server = NULL;
+
+    complete_group(&options->group, parts);
+    options->incarnation = incarnation(options->incarnation, parts);
+    options->version = VERSION;
+    return kv_server_create(options, &parts->io, parts->log_content, parts->state_meta,
+                            parts->now_ms, &server) == ST_OK
+               ? server
+               : NULL;
+}
 
 void ctrler_node_destroy(void **server)
 {

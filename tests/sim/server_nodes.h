@@ -1,10 +1,18 @@
-/* The two servers as nodes of a simulated world: all that is the same whatever their options. Who
- * makes them says how, and what to check after each step (or NULL).
+/* server_nodes: the two servers as nodes of a simulated world: all that is the same whatever their
+ * options. Whoever adds them gives the options, by a function that ends in one of the two creates,
+ * and what to check after each step (or NULL), in a table made by one of the two macros.
  */
 #ifndef TESTS_SIM_SERVER_NODES_H
 #define TESTS_SIM_SERVER_NODES_H
 
+#include "shardctrler/ctrler_server.h"
+#include "shardkv/kv_server.h"
 #include "tests/sim/world.h"
+
+/* The server with these options, and with what is the same for every node: who it is, its group's
+ * first members, where its traces go. NULL: its disk can't be read. */
+void *ctrler_node_create(struct ctrler_server_options *options, const struct world_parts *parts);
+void *kv_node_create(struct kv_server_options *options, const struct world_parts *parts);
 
 void ctrler_node_destroy(void **server);
 void ctrler_node_step(void *server, const struct io_event *event);

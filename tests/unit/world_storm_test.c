@@ -1,10 +1,10 @@
 /* All faults of the simulated world at once, on five replicas with the shipped WAL (or, now and
  * then, mem_log): whatever happens to a minority's disks, the checkers of raft_cluster see nothing
- * wrong, and when it ends everybody else agrees again. STORM_SEED=N runs one seed, STORM_SEEDS=N so
- * many. */
-#include <stdlib.h>
-
+ * wrong, and when it ends everybody else agrees again.
+ *
+ * STORM_SEEDS, STORM_SEED: see tests/seeds.h. */
 #include "tests/cmocka.h"
+#include "tests/seeds.h"
 #include "tests/sim/raft_cluster.h"
 
 #define STORM_N 5
@@ -183,17 +183,8 @@ static void ride_out_a_storm(uint64_t seed)
 
 static void all_faults_together_break_nothing(void **state)
 {
-    const char *one = getenv("STORM_SEED"), *many = getenv("STORM_SEEDS");
-    uint64_t n = many != NULL ? strtoull(many, NULL, 10) : 20;
-
     (void)state;
-    if (one != NULL) {
-        ride_out_a_storm(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = 1; seed <= n; seed++) {
-        ride_out_a_storm(seed);
-    }
+    seeds_run("STORM", 20, ride_out_a_storm);
 }
 
 int main(void)

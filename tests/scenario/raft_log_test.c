@@ -323,11 +323,13 @@ static bool count_burst(struct raft_cluster *c, uint64_t *rpcs)
         if (!raft_cluster_submit_u64(c, leader, i * 1000, &number, &other) || other != term) {
             return false;
         }
+        assert_int_equal(number, first + i);
     }
     for (uint64_t i = 0; i < 12; i++) {
         if (!raft_cluster_wait(c, first + i, 3, term)) {
             return false;
         }
+        assert_int_equal(get_u64(raft_cluster_command(c, first + i).data), i == 0 ? 1 : i * 1000);
     }
     *rpcs = raft_cluster_rpcs(c) - before;
     return true;

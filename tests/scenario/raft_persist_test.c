@@ -14,8 +14,14 @@ static struct raft_cluster *cluster_of(const char *name, size_t n, bool unreliab
 static void restart(struct raft_cluster *c, size_t i)
 {
     raft_cluster_crash(c, i);
-    raft_cluster_start(c, i);
-    raft_cluster_connect(c, i);
+    raft_cluster_revive(c, i);
+}
+
+static void revive_all(struct raft_cluster *c)
+{
+    for (size_t i = 0; i < raft_cluster_size(c); i++) {
+        raft_cluster_revive(c, i);
+    }
 }
 
 static uint64_t draw(struct raft_cluster *c, uint64_t bound)
@@ -33,10 +39,7 @@ static void persist1(void **state)
     for (size_t i = 0; i < 3; i++) {
         raft_cluster_crash(c, i);
     }
-    for (size_t i = 0; i < 3; i++) {
-        raft_cluster_start(c, i);
-        raft_cluster_connect(c, i);
-    }
+    revive_all(c);
     raft_cluster_agree_u64(c, 12, 3, true);
 
     leader = raft_cluster_check_leader(c);
@@ -46,15 +49,13 @@ static void persist1(void **state)
     leader = raft_cluster_check_leader(c);
     raft_cluster_crash(c, leader);
     raft_cluster_agree_u64(c, 14, 2, true);
-    raft_cluster_start(c, leader);
-    raft_cluster_connect(c, leader);
+    raft_cluster_revive(c, leader);
     raft_cluster_wait(c, 4, 3, UINT64_MAX);
 
     victim = (raft_cluster_check_leader(c) + 1) % 3;
     raft_cluster_crash(c, victim);
     raft_cluster_agree_u64(c, 15, 2, true);
-    raft_cluster_start(c, victim);
-    raft_cluster_connect(c, victim);
+    raft_cluster_revive(c, victim);
     raft_cluster_agree_u64(c, 16, 3, true);
     raft_cluster_destroy(&c);
 }
@@ -76,18 +77,13 @@ static void persist2(void **state)
         raft_cluster_crash(c, leader);
         raft_cluster_crash(c, (leader + 3) % 5);
         raft_cluster_crash(c, (leader + 4) % 5);
-        raft_cluster_start(c, (leader + 1) % 5);
-        raft_cluster_connect(c, (leader + 1) % 5);
-        raft_cluster_start(c, (leader + 2) % 5);
-        raft_cluster_connect(c, (leader + 2) % 5);
+        raft_cluster_revive(c, (leader + 1) % 5);
+        raft_cluster_revive(c, (leader + 2) % 5);
         raft_cluster_sleep(c, 1000);
-        raft_cluster_start(c, (leader + 3) % 5);
-        raft_cluster_connect(c, (leader + 3) % 5);
+        raft_cluster_revive(c, (leader + 3) % 5);
         raft_cluster_agree_u64(c, 10 + command++, 3, true);
-        raft_cluster_start(c, (leader + 4) % 5);
-        raft_cluster_connect(c, (leader + 4) % 5);
-        raft_cluster_start(c, leader);
-        raft_cluster_connect(c, leader);
+        raft_cluster_revive(c, (leader + 4) % 5);
+        raft_cluster_revive(c, leader);
     }
     raft_cluster_agree_u64(c, 1000, 5, true);
     raft_cluster_destroy(&c);
@@ -106,11 +102,9 @@ static void persist3(void **state)
     raft_cluster_crash(c, leader);
     raft_cluster_crash(c, (leader + 1) % 3);
     raft_cluster_connect(c, (leader + 2) % 3);
-    raft_cluster_start(c, leader);
-    raft_cluster_connect(c, leader);
+    raft_cluster_revive(c, leader);
     raft_cluster_agree_u64(c, 103, 2, true);
-    raft_cluster_start(c, (leader + 1) % 3);
-    raft_cluster_connect(c, (leader + 1) % 3);
+    raft_cluster_revive(c, (leader + 1) % 3);
     raft_cluster_agree_u64(c, 104, 3, true);
     raft_cluster_destroy(&c);
 }
@@ -146,16 +140,12 @@ static void figure8(void **state)
         if (up < 3) {
             size_t s = draw(c, 5);
             if (!raft_cluster_is_running(c, s)) {
-                raft_cluster_start(c, s);
-                raft_cluster_connect(c, s);
+                raft_cluster_revive(c, s);
                 up++;
             }
         }
     }
-    for (size_t s = 0; s < 5; s++) {
-        raft_cluster_start(c, s);
-        raft_cluster_connect(c, s);
-    }
+    revive_all(c);
     raft_cluster_agree_u64(c, 2, 5, true);
     raft_cluster_destroy(&c);
 }
@@ -366,8 +356,7 @@ static void churn_faults(struct raft_cluster *c)
     }
     if (draw(c, 1000) < 500) {
         size_t i = draw(c, 5);
-        raft_cluster_start(c, i);
-        raft_cluster_connect(c, i);
+        raft_cluster_revive(c, i);
     }
     if (draw(c, 1000) < 200) {
         raft_cluster_crash(c, draw(c, 5));
@@ -386,10 +375,7 @@ static void churn(const char *name, bool unreliable)
     }
     churn_run(c, clients, 1000);
     raft_cluster_set_unreliable(c, false, false);
-    for (size_t i = 0; i < 5; i++) {
-        raft_cluster_start(c, i);
-        raft_cluster_connect(c, i);
-    }
+    revive_all(c);
     raft_cluster_sleep(c, 1000);
     last = raft_cluster_agree_u64(c, 1, 5, true);
     assert_int_equal(raft_cluster_applied(c, last), 5);

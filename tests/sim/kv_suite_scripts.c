@@ -8,7 +8,8 @@
 #define LOG_LIMIT         8000  /* 8 x maxraftstate */
 #define SPEED_LIMIT_MS    33333 /* of 1000 operations: a third of a heartbeat each */
 #define LATE_OPERATION_MS 60000
-#define MAX_GROWTH        500 /* bytes of state, by 800 operations on one key */
+#define MAX_GROWTH        500   /* bytes of state, by 800 operations on one key */
+#define GROWTH_LIMIT_MS   20000 /* of those operations */
 #define TEXT_BYTES        32
 
 void kv_suite_speed(const char *name, bool snapshots, const struct kv_load_options *options)
@@ -221,16 +222,18 @@ void kv_suite_snapshot_growth(const char *name, bool versioned)
 {
     struct kv_cluster *c = kv_suite_cluster_of_shards(name, 3, false, true, SHARD_MIN_COUNT);
     struct kv_client *client = kv_client_create(c);
-    uint64_t empty, full;
+    uint64_t empty, full, start_ms;
 
     kv_cluster_sleep(c, 1000); /* every replica has the shards */
     empty = state_bytes(c);
+    start_ms = world_now_ms(kv_cluster_world(c));
     for (uint64_t i = 0; i < 200; i++) {
         put(c, client, versioned, "x", 2 * i, "1", "0");
         check(client, versioned, "x", 2 * i + 1, "0");
         put(c, client, versioned, "x", 2 * i + 1, "0", "1");
         check(client, versioned, "x", 2 * i + 2, "1");
     }
+    ASSERT(world_now_ms(kv_cluster_world(c)) - start_ms < GROWTH_LIMIT_MS);
     full = state_bytes(c);
     printf("%s: log %llu bytes; state %llu bytes, of which %llu without any data\n", name,
            (unsigned long long)kv_cluster_max_log_bytes(c), (unsigned long long)full,

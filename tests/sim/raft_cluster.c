@@ -300,6 +300,12 @@ void raft_cluster_start(struct raft_cluster *cluster, size_t i)
     }
 }
 
+void raft_cluster_revive(struct raft_cluster *cluster, size_t i)
+{
+    raft_cluster_start(cluster, i);
+    raft_cluster_connect(cluster, i);
+}
+
 bool raft_cluster_is_running(const struct raft_cluster *cluster, size_t i)
 {
     return world_is_running(cluster->world, i);
@@ -521,6 +527,12 @@ bool raft_cluster_wait(struct raft_cluster *cluster, uint64_t number, size_t n, 
         }
     }
     UNREACHABLE("a command did not commit");
+}
+
+uint64_t raft_cluster_snapshots_installed(const struct raft_cluster *cluster, size_t i)
+{
+    ASSERT(cluster->recorders[i] != NULL);
+    return group_statistics(cluster->recorders[i]->group)->snapshots_installed;
 }
 
 uint64_t raft_cluster_max_log_bytes(const struct raft_cluster *cluster)

@@ -35,8 +35,11 @@ size_t raft_cluster_size(const struct raft_cluster *cluster);
 void raft_cluster_connect(struct raft_cluster *cluster, size_t i);
 void raft_cluster_disconnect(struct raft_cluster *cluster, size_t i);
 bool raft_cluster_is_connected(const struct raft_cluster *cluster, size_t i);
+/* Cuts it off, and ends it if it runs. */
 void raft_cluster_crash(struct raft_cluster *cluster, size_t i);
 void raft_cluster_start(struct raft_cluster *cluster, size_t i);
+/* Starts it if it does not run, and connects it. */
+void raft_cluster_revive(struct raft_cluster *cluster, size_t i);
 bool raft_cluster_is_running(const struct raft_cluster *cluster, size_t i);
 void raft_cluster_sleep(struct raft_cluster *cluster, uint64_t ms);
 void raft_cluster_set_unreliable(struct raft_cluster *cluster, bool unreliable, bool reordering);
@@ -75,6 +78,8 @@ bool raft_cluster_wait(struct raft_cluster *cluster, uint64_t number, size_t n, 
 /* The command applied under a number; empty if none was. */
 struct slice raft_cluster_command(const struct raft_cluster *cluster, uint64_t number);
 uint64_t raft_cluster_last_number(const struct raft_cluster *cluster);
+/* How many snapshots the replica installed in its present life. */
+uint64_t raft_cluster_snapshots_installed(const struct raft_cluster *cluster, size_t i);
 /* The largest Raft log of all disks, bytes. */
 uint64_t raft_cluster_max_log_bytes(const struct raft_cluster *cluster);
 /* Requests that reached a replica: what the suites' Count test counts. */

@@ -71,6 +71,13 @@ static bool turn(void *context)
     return load->stopping && idle;
 }
 
+static void resume_worker(struct kv_worker *worker)
+{
+    if (worker->load->ops->resume != NULL) {
+        worker->load->ops->resume(worker);
+    }
+}
+
 struct kv_load *kv_load_create(struct kv_cluster *cluster, const struct kv_load_options *options)
 {
     struct kv_load *load = mem_zalloc(sizeof(*load));
@@ -85,7 +92,7 @@ struct kv_load *kv_load_create(struct kv_cluster *cluster, const struct kv_load_
         load->workers[i].number = i;
         load->workers[i].client = kv_client_create(cluster);
         load->ops->create(&load->workers[i]);
-        load->ops->resume(&load->workers[i]);
+        resume_worker(&load->workers[i]);
     }
     return load;
 }
@@ -132,7 +139,7 @@ void kv_load_resume(struct kv_load *load)
 {
     load->stopping = false;
     for (size_t i = 0; i < load->options.n_clients; i++) {
-        load->ops->resume(&load->workers[i]);
+        resume_worker(&load->workers[i]);
     }
 }
 
@@ -155,14 +162,28 @@ void kv_load_check(struct kv_load *load)
     kv_client_destroy(&reader);
 }
 
+static void destroy_worker(struct kv_worker *worker)
+{
+    const struct kv_work_ops *ops = worker->load->ops;
+
+    if (ops->destroy != NULL) {
+        ops->destroy(worker);
+    }
+    for (size_t key = 0; key < KV_LOAD_MAX_KEYS; key++) {
+        buf_fini(&worker->known[key]);
+    }
+    buf_fini(&worker->fresh_value);
+    buf_fini(&worker->expected);
+    kv_client_destroy(&worker->client);
+}
+
 void kv_load_check_and_destroy(struct kv_load **load)
 {
     struct kv_load *l = *load;
 
     kv_load_check(l);
     for (size_t i = 0; i < l->options.n_clients; i++) {
-        l->ops->destroy(&l->workers[i]);
-        kv_client_destroy(&l->workers[i].client);
+        destroy_worker(&l->workers[i]);
     }
     mem_free(l->workers);
     mem_free(l);

@@ -7,8 +7,10 @@
 #include "tests/sim/kv_load_internal.h"
 #include "tests/sim/linear.h"
 
-#define PIECE_BYTES                                                                                \
-    (1u << 20) /* of a client's history, then it is checked and another one begins */
+/* Of a client's history; then it is checked, and another one begins. */
+#define PIECE_BYTES (1u << 20)
+
+#define OPERATION_BYTES 100 /* about what one takes there, without its value */
 
 static bool has_own_key(const struct kv_load *load)
 {
@@ -51,7 +53,7 @@ static void history_end_piece(struct kv_worker *worker)
 
 static void history_grow(struct kv_worker *worker)
 {
-    worker->history_bytes += 100 + worker->outcome.value.len;
+    worker->history_bytes += OPERATION_BYTES + worker->outcome.value.len;
     if (worker->history != NULL && worker->history_bytes > PIECE_BYTES) {
         history_end_piece(worker);
         history_begin_piece(worker, true);
@@ -195,7 +197,6 @@ static void append_destroy(struct kv_worker *worker)
     if (worker->history != NULL) {
         history_end_piece(worker);
     }
-    buf_fini(&worker->expected);
     mem_free(worker->ends);
 }
 

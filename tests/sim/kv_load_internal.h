@@ -45,17 +45,18 @@ struct kv_worker {
     /* Versions, by key: the value as last seen; empty: absent. Locks: [0] the lock, [1] the guard.
      */
     struct buf known[KV_LOAD_MAX_KEYS];
-    size_t key;             /* the one it works on */
     struct buf fresh_value; /* being set */
+
+    size_t key; /* appends and versions: the one it works on */
 };
 
 struct kv_work_ops {
     void (*create)(struct kv_worker *worker);
-    void (*begin)(struct kv_worker *worker); /* the next operation */
-    void (*end)(struct kv_worker *worker);   /* looks at the outcome */
-    void (*resume)(struct kv_worker *worker);
+    void (*begin)(struct kv_worker *worker);  /* the next operation */
+    void (*end)(struct kv_worker *worker);    /* looks at the outcome */
+    void (*resume)(struct kv_worker *worker); /* at the start, and after a stop; NULL: nothing */
     void (*check)(struct kv_load *load, struct kv_client *reader);
-    void (*destroy)(struct kv_worker *worker);
+    void (*destroy)(struct kv_worker *worker); /* its own; kv_load frees all bufs. NULL: nothing */
     /* Whether it may stop between two operations; NULL: always. */
     bool (*may_stop)(const struct kv_worker *worker);
 };

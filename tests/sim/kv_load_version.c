@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "raft/util/assert.h"
-#include "raft/util/mem.h"
 #include "tests/sim/kv_cluster_internal.h"
 #include "tests/sim/kv_load_internal.h"
 
@@ -38,11 +37,6 @@ static uint64_t version_of(struct slice value)
 static void version_create(struct kv_worker *worker)
 {
     worker->step = STEP_GET;
-}
-
-static void version_resume(struct kv_worker *worker)
-{
-    (void)worker;
 }
 
 static void version_begin(struct kv_worker *worker)
@@ -127,17 +121,5 @@ static void version_check(struct kv_load *load, struct kv_client *reader)
     }
 }
 
-static void version_destroy(struct kv_worker *worker)
-{
-    for (size_t key = 0; key < KV_LOAD_MAX_KEYS; key++) {
-        buf_fini(&worker->known[key]);
-    }
-    buf_fini(&worker->fresh_value);
-}
-
-const struct kv_work_ops kv_version_work = {.create = version_create,
-                                            .begin = version_begin,
-                                            .end = version_end,
-                                            .resume = version_resume,
-                                            .check = version_check,
-                                            .destroy = version_destroy};
+const struct kv_work_ops kv_version_work = {
+    .create = version_create, .begin = version_begin, .end = version_end, .check = version_check};

@@ -9,8 +9,8 @@
  *   election safety           a group has at most one leader a term, over all history
  *   leader append-only        a leader neither removes nor replaces entries of its log
  *   truncation                a follower removes entries only for one that conflicts
- *   term monotonic            a replica's term never falls, nor below what it said, crashes
- * included single vote               a replica votes for one candidate a term, crashes included
+ *   term monotonic            a replica's term never falls, nor below what it said, over crashes
+ *   single vote               a replica votes for one candidate a term, over crashes
  *   acknowledged entries      what a replica acknowledged is in its log, crashes included, unless a
  *                             later leader replaced it or a snapshot covers it
  *   log matching              same (index, term): same data, and the same term before it

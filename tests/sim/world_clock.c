@@ -28,8 +28,9 @@ uint64_t world_clock_wall_us(const struct world *world, const struct world_node 
     return (uint64_t)(WALL_START_US + (int64_t)world_clock_us(world, node) + node->clock.skew_us);
 }
 
-uint64_t world_clock_when(const struct world *world, const struct world_node *node,
-                          uint64_t local_ms)
+/* When the world's time comes at which the node's clock shows this; WORLD_NEVER_US. */
+static uint64_t clock_when(const struct world *world, const struct world_node *node,
+                           uint64_t local_ms)
 {
     const struct world_clock *clock = &node->clock;
     uint64_t local_us = local_ms * 1000;
@@ -78,7 +79,7 @@ void world_cancel_wake(struct world *world, struct world_node *node)
 
 void world_schedule_wake(struct world *world, struct world_node *node)
 {
-    uint64_t at_us = world_clock_when(world, node, node->ops->next_deadline_ms(node->server));
+    uint64_t at_us = clock_when(world, node, node->ops->next_deadline_ms(node->server));
     struct item item = {.type = ITEM_WAKE_NODE, .node = node->number};
 
     if (at_us == node->wake_us || at_us == WORLD_NEVER_US) {

@@ -208,9 +208,6 @@ bool world_hold_paused(struct world *world, struct item *item);
 void world_clock_init(struct world_clock *clock);
 uint64_t world_clock_us(const struct world *world, const struct world_node *node);
 uint64_t world_clock_wall_us(const struct world *world, const struct world_node *node);
-/* When the world's time comes at which the node's clock shows this; WORLD_NEVER_US. */
-uint64_t world_clock_when(const struct world *world, const struct world_node *node,
-                          uint64_t local_ms);
 /* The node's next deadline may have changed. */
 void world_schedule_wake(struct world *world, struct world_node *node);
 void world_cancel_wake(struct world *world, struct world_node *node);

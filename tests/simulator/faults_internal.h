@@ -85,8 +85,5 @@ size_t faults_leader_of(const struct faults *faults, size_t team);
 void faults_slow_down(struct faults *faults, size_t node, uint64_t random, uint32_t steps);
 size_t faults_team_of(const struct faults *faults, size_t node);
 void faults_crash(struct faults *faults, size_t node, uint32_t steps);
-void faults_set_disk(struct faults *faults, size_t node);
-/* Whether the node may lose what its disk holds, by the rule of majorities. */
-bool faults_may_damage(const struct faults *faults, size_t node);
 
 #endif

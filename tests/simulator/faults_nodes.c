@@ -79,7 +79,8 @@ static void start(struct faults *faults, size_t node)
 
 /* ---- Processes ---- */
 
-bool faults_may_damage(const struct faults *faults, size_t node)
+/* Whether the node may lose what its disk holds, by the rule of majorities. */
+static bool may_damage(const struct faults *faults, size_t node)
 {
     size_t team = faults_team_of(faults, node), n = faults_team_size(faults, team), damaged = 0;
 
@@ -117,7 +118,7 @@ static bool begin_restart(struct faults *faults, const struct fault_draw *draw, 
 
 static bool begin_wipe(struct faults *faults, const struct fault_draw *draw, size_t node)
 {
-    if (!faults_may_damage(faults, node)) {
+    if (!may_damage(faults, node)) {
         return false;
     }
     note(faults, draw, node);
@@ -263,7 +264,7 @@ bool faults_begin_node(struct faults *faults, const struct fault_draw *draw)
 
 /* ---- Disks ---- */
 
-void faults_set_disk(struct faults *faults, size_t node)
+static void set_disk(struct faults *faults, size_t node)
 {
     const struct node_state *state = &faults->nodes[node];
     struct world_disk disk = {.slow_factor = state->slow_until != 0 ? state->slow_factor : 1,
@@ -281,7 +282,7 @@ static bool begin_disk_state(struct faults *faults, const struct fault_draw *dra
     }
     note(faults, draw, node);
     *until = faults->step + draw->steps;
-    faults_set_disk(faults, node);
+    set_disk(faults, node);
     return true;
 }
 
@@ -298,7 +299,7 @@ static bool begin_disk_error(struct faults *faults, const struct fault_draw *dra
 
 static bool begin_flip(struct faults *faults, const struct fault_draw *draw, size_t node)
 {
-    if (!faults_may_damage(faults, node)) {
+    if (!may_damage(faults, node)) {
         return false;
     }
     note(faults, draw, node);
@@ -359,7 +360,7 @@ static void end_states(struct faults *faults, size_t node, bool all)
     disk |= is_over(faults, &state->stuck_until, all);
     disk |= is_over(faults, &state->full_until, all);
     if (disk) {
-        faults_set_disk(faults, node);
+        set_disk(faults, node);
     }
     if (is_over(faults, &state->drift_until, all)) {
         world_set_clock_rate(faults->world, node, 1000000);

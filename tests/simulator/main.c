@@ -102,7 +102,7 @@ static void run_seed(const struct options *options, uint64_t seed, struct report
     mem_free(run);
 }
 
-static int run_seeds(const struct options *options)
+static void run_seeds(const struct options *options)
 {
     struct report_sum sum = {0};
     double begin_s = seconds_of(CLOCK_MONOTONIC);
@@ -119,13 +119,11 @@ static int run_seeds(const struct options *options)
     if (options->first != options->last || options->quiet) {
         report_show_sum(&sum, options->wishes.profile->name, options->json);
     }
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct options options;
-    int result;
 
     remember_options(argc, argv);
     if (!options_read(&options, argc, argv)) {
@@ -144,10 +142,10 @@ int main(int argc, char **argv)
     }
     signal(SIGABRT, on_signal);
     signal(SIGTERM, on_signal);
-    result = run_seeds(&options);
+    run_seeds(&options);
     if (current_trace != NULL && fclose(current_trace) != 0) {
         fprintf(stderr, "sim: can't write %s: %m\n", options.trace);
         return 2;
     }
-    return result;
+    return 0;
 }

@@ -158,19 +158,14 @@ static void find_of_classes(struct chain *chain)
 }
 
 /* The arguments in values that were looked at otherwise; compose() marks them. What a cas compares
- * with counts, whether it was that or not. Without a version: see find_of_look. */
+ * with counts, whether it was that or not. Gets without a version: see find_of_look; gets of one
+ * version with different values don't fit into any order, whatever is marked. */
 static void mark_seen(struct chain *chain)
 {
-    const struct linear_key *key = chain->key;
-
-    for (uint32_t i = 0; i < key->n; i++) {
-        const struct linear_item *item = &key->items[i];
-        const struct history_operation *operation = item->operation;
+    for (uint32_t i = 0; i < chain->key->n; i++) {
+        const struct history_operation *operation = chain->key->items[i].operation;
         if (operation->type == HISTORY_CAS && operation->condition.type == KV_IF_VALUE) {
             compose(chain, operation->condition.value);
-        } else if (item->class != LINEAR_NONE &&
-                   !slice_equal(operation->value, key->classes[item->class].value)) {
-            compose(chain, operation->value);
         }
     }
 }

@@ -284,31 +284,20 @@ static void make_classes(struct linear_key *key)
 
 /* ---- Twins ---- */
 
-/* Rule 9 of the search. What a mandatory one was told may differ; then they don't fit together. */
+/* Rule 9 of the search. The conditions of two that fit the same state are the same, and so are the
+ * answers that they were told; hence those need not be compared. */
 static bool has_shape(const struct linear_item *item)
 {
-    return !item->looks && item->operation->type != HISTORY_GET &&
-           (item->operation->type == HISTORY_DELETE || item->unseen);
+    return !item->looks && (item->operation->type == HISTORY_DELETE || item->unseen);
 }
 
 static int compare_shapes(const void *a, const void *b)
 {
     const struct linear_item *x = *(struct linear_item *const *)a;
     const struct linear_item *y = *(struct linear_item *const *)b;
-    const struct history_operation *p = x->operation, *q = y->operation;
+    int by_type = compare_numbers(x->operation->type, y->operation->type);
 
-    if (p->type != q->type) {
-        return compare_numbers(p->type, q->type);
-    }
-    if (p->type == HISTORY_CAS && p->condition.type != q->condition.type) {
-        return compare_numbers(p->condition.type, q->condition.type);
-    }
-    if (x->text.len != y->text.len) {
-        return compare_numbers(x->text.len, y->text.len);
-    }
-    return p->type == HISTORY_CAS && p->condition.type == KV_IF_VALUE
-               ? slice_compare(p->condition.value, q->condition.value)
-               : 0;
+    return by_type != 0 ? by_type : compare_numbers(x->text.len, y->text.len);
 }
 
 /* Which arguments nobody saw, and which operations are twins. */

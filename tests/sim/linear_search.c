@@ -36,14 +36,14 @@
  * 8. An argument that is part of no value that was looked at (linear_chain.c) leaves a value that
  * no look and no condition will ever find, nor will it be found after appends. Of such values only
  *    the length can be told: all of one length are one state (linear_model.c).
- * 9. Twins are writes that do the same to every state: deletes, and by rule 8 writes of equal type,
- *    condition and length whose arguments nobody saw. Of those that may come next, one is tried: a
- *    mandatory one if there is any, the one that ends first; else the optional one that began
- *    first. For take a completion that begins with another one, and exchange the two. States and
- *    answers stay the same: what fits now and is a twin must have been told the same answer. Real
- *    time is kept: both may come now, so both may come later; and what now waits longer does not
- *    end before the one it changed places with, or never ends. There are as many optional
- *    operations as before, at the same places or one of them later. */
+ * 9. Twins are writes that, where both fit, do the same: deletes, and by rule 8 writes of one type
+ *    and length whose arguments nobody saw. Of those that may come next, one is tried: a mandatory
+ *    one if there is any, the one that ends first; else the optional one that began first. For take
+ *    a completion that begins with another one, and exchange the two. As both fit now, they have
+ *    the same condition and were told the same answer, so they fit at each other's places, and no
+ *    state changes. Real time is kept: both may come now, so both may come later; and what now
+ *    waits longer does not end before the one it changed places with, or never ends. There are as
+ *    many optional operations as before, at the same places or one of them later. */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/linear_internal.h"

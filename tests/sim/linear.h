@@ -18,7 +18,7 @@ enum linear_verdict {
 };
 
 /* max_configurations bounds the work per key: configurations remembered, and 200 times as many
- * candidates looked at (0: 2 million). On NO and UNDECIDED, `text` (may be NULL) gets some lines
+ * candidates looked at (0: a million). On NO and UNDECIDED, `text` (may be NULL) gets some lines
  * for people: the key, the longest order that was found, and the operations that can't follow. */
 enum linear_verdict linear_check(const struct history *history, uint64_t max_configurations,
                                  struct buf *text);

@@ -9,6 +9,12 @@
  * came after each earlier class that does not contain it. For if it came before, then the value of
  * that class, read after it and before class c, without a reset between, would contain it.
  *
+ * An operation of unknown end that is part of such a value took effect. If that is a cas, it has
+ * found the value that it names, which then was seen as well.
+ *
+ * What is a part of no value that was seen, in any way to compose the beginning of one, was never
+ * seen at all (rule 8 of the search).
+ *
  * Such conclusions hold for every order that is complete. So they may cut a configuration off that
  * another order reaches too, without being remembered as part of it. */
 #include "raft/util/mem.h"
@@ -30,6 +36,7 @@ struct chain {
     uint64_t lengths[MAX_LENGTHS], powers[MAX_LENGTHS];
     size_t n_lengths;
     size_t known; /* up to here, composition was noted already; 0: nothing was */
+    bool found;   /* an operation that was not known to be witnessed */
 };
 
 static bool chain_init(struct chain *chain, struct linear_key *key)
@@ -71,6 +78,7 @@ static void reach(struct chain *chain, size_t at)
         if (from != chain->places && value->n_appends == 0) {
             continue; /* nothing can have added it */
         }
+        chain->key->values[number].seen = true;
         writers = value->n_appends + value->n_writers;
         place->ways += from->ways * (writers < 2 ? writers : 2);
         place->ways = place->ways < 2 ? place->ways : 2;
@@ -118,6 +126,8 @@ static uint32_t note(struct chain *chain, uint32_t class)
 
     while (at > 0) {
         struct linear_value *value = &key->values[chain->places[at].last];
+        chain->found |= !key->items[value->item].witnessed;
+        key->items[value->item].witnessed = true;
         if (later != LINEAR_NONE) {
             key->items[value->item].before = later;
             key->items[later].after = value->item;
@@ -147,17 +157,47 @@ static void find_of_classes(struct chain *chain)
     }
 }
 
+/* The arguments in values that were looked at otherwise; compose() marks them. What a cas compares
+ * with counts, whether it was that or not. Gets without a version: see find_of_look; gets of one
+ * version with different values don't fit into any order, whatever is marked. */
+static void mark_seen(struct chain *chain)
+{
+    for (uint32_t i = 0; i < chain->key->n; i++) {
+        const struct history_operation *operation = chain->key->items[i].operation;
+        if (operation->type == HISTORY_CAS && operation->condition.type == KV_IF_VALUE) {
+            compose(chain, operation->condition.value);
+        }
+    }
+}
+
 static void find_of_cas(struct chain *chain, uint32_t number)
 {
     struct linear_item *item = &chain->key->items[number];
 
-    if (item->operation->type != HISTORY_CAS || item->looks || item->optional ||
+    if (item->operation->type != HISTORY_CAS || item->looks ||
+        (item->optional && !item->witnessed) || item->after != LINEAR_NONE ||
         item->operation->condition.type != KV_IF_VALUE) {
         return;
     }
     if (compose(chain, item->operation->condition.value)) {
         item->after = note(chain, LINEAR_NONE);
         chain->key->items[item->after].before = number;
+    }
+}
+
+/* A get that witnesses no version tells as much of the writes that it saw; only its place among the
+ * classes is not known. */
+static void find_of_look(struct chain *chain, uint32_t number)
+{
+    struct linear_item *item = &chain->key->items[number];
+
+    if (item->operation->type != HISTORY_GET || !item->looks ||
+        item->operation->outcome != HISTORY_OK) {
+        return;
+    }
+    if (compose(chain, item->operation->value)) {
+        item->looks_at = note(chain, LINEAR_NONE);
+        chain->key->items[item->looks_at].lookers++;
     }
 }
 
@@ -168,7 +208,18 @@ void linear_chain_find(struct linear_key *key)
     if (chain_init(&chain, key)) {
         find_of_classes(&chain);
         for (uint32_t i = 0; i < key->n; i++) {
-            find_of_cas(&chain, i);
+            find_of_look(&chain, i);
+        }
+        do {
+            chain.found = false;
+            for (uint32_t i = 0; i < key->n; i++) {
+                find_of_cas(&chain, i);
+            }
+        } while (chain.found);
+        mark_seen(&chain);
+    } else {
+        for (uint32_t i = 0; i < key->n_values; i++) {
+            key->values[i].seen = true;
         }
     }
     mem_free(chain.places);

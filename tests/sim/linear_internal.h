@@ -15,6 +15,7 @@
 #define LINEAR_NONE      UINT32_MAX
 #define LINEAR_NO_END    UINT32_MAX
 #define LINEAR_ABSENT    UINT32_MAX /* as a base: the key was not there */
+#define LINEAR_UNSEEN    UINT64_MAX /* as a hash: of all values that nobody looked at */
 #define LINEAR_MAX_BASES 8          /* of a class; more: not counted, anything may be its base */
 
 /* ---- The model ---- */
@@ -52,6 +53,11 @@ struct linear_item {
     /* What must have been the last write before it, what must be the next write after it, and the
      * class that must be read right after it; NONE: not known. See linear_chain.c. */
     uint32_t after, before, read_by;
+    uint32_t looks_at;       /* of a get without a version: the last write that it saw, or NONE */
+    uint32_t lookers;        /* such gets not placed yet: they come before the next write */
+    bool witnessed;          /* it took effect for certain, whatever its client was told */
+    bool unseen;             /* its argument is part of no value that was looked at */
+    uint32_t shape;          /* those of one shape do the same to every state; NONE: no twins */
     uint64_t key[2];         /* its share of a configuration's name */
     uint32_t previous, next; /* the list of what is not placed, by start */
 };
@@ -92,6 +98,7 @@ struct linear_value {
     uint32_t n_appends;       /* that append it */
     uint32_t item;            /* one of those that write or append it */
     bool is_base;             /* of a class */
+    bool seen;                /* it may be part of a value that somebody looked at */
     bool is_sole_base;        /* part of a class, with one writer: earliest holds */
 };
 
@@ -102,6 +109,7 @@ struct linear_key {
     uint32_t n_classes;
     struct linear_value *values; /* by length, then hash */
     uint32_t n_values;
+    uint32_t n_shapes; /* see rule 9 of the search */
     /* Not placed yet: what may see of a write more than gets with versions do; deletes that remove.
      */
     uint32_t observers_left, deletes_left;
@@ -158,6 +166,8 @@ struct linear_search {
     struct linear_memory *memory;
     struct linear_frame *frames;
     size_t n_frames, frames_capacity;
+    uint64_t *shapes; /* by shape: the round in which a candidate of it was met last */
+    uint64_t round;   /* of choosing one of twins */
     uint32_t *candidates;
     size_t n_candidates, candidates_capacity;
     uint32_t head[2]; /* lists of what is not placed: mandatory, optional */

@@ -282,6 +282,48 @@ static void make_classes(struct linear_key *key)
     mem_free(gets);
 }
 
+/* ---- Twins ---- */
+
+/* Rule 9 of the search. The conditions of two that fit the same state are the same, and so are the
+ * answers that they were told; hence those need not be compared. */
+static bool has_shape(const struct linear_item *item)
+{
+    return !item->looks && (item->operation->type == HISTORY_DELETE || item->unseen);
+}
+
+static int compare_shapes(const void *a, const void *b)
+{
+    const struct linear_item *x = *(struct linear_item *const *)a;
+    const struct linear_item *y = *(struct linear_item *const *)b;
+    int by_type = compare_numbers(x->operation->type, y->operation->type);
+
+    return by_type != 0 ? by_type : compare_numbers(x->text.len, y->text.len);
+}
+
+/* Which arguments nobody saw, and which operations are twins. */
+static void find_twins(struct linear_key *key)
+{
+    struct linear_item **items = mem_alloc(key->n * sizeof(struct linear_item *));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < key->n; i++) {
+        struct linear_item *item = &key->items[i];
+        item->unseen = item->value != LINEAR_NONE && !key->values[item->value].seen;
+        if (has_shape(item)) {
+            items[n++] = item;
+        }
+    }
+    qsort(items, n, sizeof(struct linear_item *), compare_shapes);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i > 0 && compare_shapes(&items[i - 1], &items[i]) != 0) {
+            key->n_shapes++;
+        }
+        items[i]->shape = key->n_shapes;
+    }
+    key->n_shapes++;
+    mem_free(items);
+}
+
 /* ---- The whole ---- */
 
 static void item_init(struct linear_item *item, const struct history_operation *operation)
@@ -292,6 +334,8 @@ static void item_init(struct linear_item *item, const struct history_operation *
                                  .after = LINEAR_NONE,
                                  .before = LINEAR_NONE,
                                  .read_by = LINEAR_NONE,
+                                 .looks_at = LINEAR_NONE,
+                                 .shape = LINEAR_NONE,
                                  .previous = LINEAR_NONE,
                                  .next = LINEAR_NONE};
     item->optional = operation->outcome == HISTORY_PENDING || operation->outcome == HISTORY_UNKNOWN;
@@ -333,6 +377,7 @@ void linear_key_init(struct linear_key *key, const struct history_operation *con
     number_values(key);
     make_classes(key);
     linear_chain_find(key);
+    find_twins(key);
     rng_init(&rng, 1);
     for (uint32_t i = 0; i < n; i++) {
         finish_item(key, &key->items[i], &rng);

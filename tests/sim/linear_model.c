@@ -102,11 +102,14 @@ static bool step_get(const struct linear_item *item, const struct linear_state *
     return true;
 }
 
+/* A value that nobody looked at, nor what it grows to, differs from every value that somebody did:
+ * only its length counts. No fingerprint is that hash, as all are below the prime. */
 static bool step_put(const struct linear_item *item, struct linear_state *after)
 {
     after->exists = true;
     after->dirty = true;
     after->text = item->text;
+    after->text.hash = item->unseen ? LINEAR_UNSEEN : item->text.hash;
     return true;
 }
 
@@ -115,7 +118,9 @@ static bool step_append(const struct linear_item *item, const struct linear_stat
 {
     after->exists = true;
     after->dirty = true;
-    after->text.hash = add(multiply(before->text.hash, item->power), item->text.hash);
+    after->text.hash = item->unseen || before->text.hash == LINEAR_UNSEEN
+                           ? LINEAR_UNSEEN
+                           : add(multiply(before->text.hash, item->power), item->text.hash);
     after->text.len = before->text.len + item->text.len;
     return item->optional || after->text.len == item->operation->output;
 }

@@ -32,7 +32,18 @@
  *    followed was a write that hides it.
  * 6. What the values that were seen are composed of says which write must follow which, and which
  *    get must come before the next write: linear_chain.c.
- * 7. Configurations from which the next gets can't be reached are left: linear_prune.c. */
+ * 7. Configurations from which the next gets can't be reached are left: linear_prune.c.
+ * 8. An argument that is part of no value that was looked at (linear_chain.c) leaves a value that
+ * no look and no condition will ever find, nor will it be found after appends. Of such values only
+ *    the length can be told: all of one length are one state (linear_model.c).
+ * 9. Twins are writes that, where both fit, do the same: deletes, and by rule 8 writes of one type
+ *    and length whose arguments nobody saw. Of those that may come next, one is tried: a mandatory
+ *    one if there is any, the one that ends first; else the optional one that began first. For take
+ *    a completion that begins with another one, and exchange the two. As both fit now, they have
+ *    the same condition and were told the same answer, so they fit at each other's places, and no
+ *    state changes. Real time is kept: both may come now, so both may come later; and what now
+ *    waits longer does not end before the one it changed places with, or never ends. There are as
+ *    many optional operations as before, at the same places or one of them later. */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "tests/sim/linear_internal.h"
@@ -66,6 +77,9 @@ static void count_item(struct linear_search *search, const struct linear_item *i
     }
     if (item->class != LINEAR_NONE) {
         key->classes[item->class].left += by;
+    }
+    if (item->looks_at != LINEAR_NONE) {
+        key->items[item->looks_at].lookers += by;
     }
     if (linear_is_writer(item)) {
         key->values[item->value].left += by;
@@ -160,7 +174,8 @@ static bool may_write(const struct linear_search *search, const struct linear_fr
     if (frame->last_write != LINEAR_NONE) {
         const struct linear_item *last = &key->items[frame->last_write];
         if ((last->before != LINEAR_NONE && &key->items[last->before] != item) ||
-            (last->read_by != LINEAR_NONE && key->classes[last->read_by].left > 0)) {
+            (last->read_by != LINEAR_NONE && key->classes[last->read_by].left > 0) ||
+            last->lookers > 0) {
             return false;
         }
     }
@@ -249,6 +264,36 @@ static void sort_candidates(struct linear_search *search, const struct linear_fr
     }
 }
 
+/* Whether the frame has a candidate of the item's shape; if not, it has now. */
+static bool has_twin(struct linear_search *search, const struct linear_item *item)
+{
+    if (item->shape == LINEAR_NONE) {
+        return false;
+    }
+    if (search->shapes[item->shape] == search->round) {
+        return true;
+    }
+    search->shapes[item->shape] = search->round;
+    return false;
+}
+
+/* Rule 9, for candidates in the order of their ends. Notes their shapes, for optional ones. */
+static void drop_twins(struct linear_search *search, struct linear_frame *frame)
+{
+    const struct linear_item *items = search->key->items;
+    uint32_t *list = &search->candidates[frame->first];
+    size_t kept = 0;
+
+    search->round++;
+    for (size_t i = 0; i < frame->count; i++) {
+        if (!has_twin(search, &items[list[i]])) {
+            list[kept++] = list[i];
+        }
+    }
+    frame->count = kept;
+    search->n_candidates = frame->first + kept;
+}
+
 static void add_mandatory(struct linear_search *search, struct linear_frame *frame, uint64_t *work)
 {
     const struct linear_item *items = search->key->items;
@@ -274,6 +319,7 @@ static void add_mandatory(struct linear_search *search, struct linear_frame *fra
         add_candidate(search, frame, i);
     }
     sort_candidates(search, frame);
+    drop_twins(search, frame);
 }
 
 static void add_optional(struct linear_search *search, struct linear_frame *frame, uint64_t *work)
@@ -283,11 +329,12 @@ static void add_optional(struct linear_search *search, struct linear_frame *fram
 
     frame->optional_added = true;
     ASSERT(search->n_candidates == frame->first + frame->count);
+    drop_twins(search, frame);
     for (uint32_t i = search->head[1]; i != LINEAR_NONE && items[i].start < frame->min_end;
          i = items[i].next) {
         ++*work;
         if (may_come(search, frame, &items[i], &after) &&
-            linear_may_help(search, frame, &items[i], &after)) {
+            linear_may_help(search, frame, &items[i], &after) && !has_twin(search, &items[i])) {
             add_candidate(search, frame, i);
         }
     }
@@ -418,6 +465,7 @@ static void begin(struct linear_search *search, struct linear_key *key)
     *search = (struct linear_search){.key = key, .mandatory_left = key->n_mandatory};
     search->memory = linear_memory_create(key->n - key->n_mandatory);
     search->optional_placed = mem_zalloc((key->n / 64 + 1) * sizeof(uint64_t));
+    search->shapes = mem_zalloc((key->n_shapes + 1) * sizeof(*search->shapes));
     search->best = mem_alloc(key->n * sizeof(*search->best));
     link_list(search, 0, 0, key->n_mandatory);
     link_list(search, 1, key->n_mandatory, key->n);
@@ -464,4 +512,5 @@ void linear_search_fini(struct linear_search *search)
     mem_free(search->candidates);
     mem_free(search->optional_placed);
     mem_free(search->best);
+    mem_free(search->shapes);
 }

@@ -175,7 +175,7 @@ static void touch(struct rng *rng, struct draft *drafts, size_t n)
 {
     struct history_operation *operation = &drafts[rng_below(rng, n)].operation;
 
-    switch (rng_below(rng, 6)) {
+    switch (rng_below(rng, 8)) {
     case 0:
         operation->version = rng_below(rng, 6);
         break;
@@ -191,6 +191,13 @@ static void touch(struct rng *rng, struct draft *drafts, size_t n)
     case 4:
         operation->end_us += rng_below(rng, 50);
         break;
+    case 5:
+        operation->output = drafts[rng_below(rng, n)].operation.output;
+        break;
+    case 6:
+        operation->version = 0;
+        operation->value = drafts[rng_below(rng, n)].operation.value;
+        break;
     default:
         if (operation->type == HISTORY_CAS) {
             operation->outcome = operation->outcome == HISTORY_OK ? HISTORY_MISMATCH : HISTORY_OK;
@@ -201,6 +208,23 @@ static void touch(struct rng *rng, struct draft *drafts, size_t n)
         }
         break;
     }
+}
+
+/* Of many at once, little is known but what the answers tell: mostly writes whose values differ,
+ * seldom seen and then without a version, often of unknown end. */
+static void crowd(struct plan *plan, struct rng *rng)
+{
+    plan->n_clients = (uint32_t)rng_between(rng, 5, 8);
+    plan->n_operations = 1;
+    plan->few_values = rng_below(rng, 8) == 0;
+    plan->get = 2;
+    plan->put = (uint32_t)rng_between(rng, 1, 3);
+    plan->append = (uint32_t)rng_between(rng, 1, 3);
+    plan->delete = (uint32_t)rng_below(rng, 4);
+    plan->cas = (uint32_t)rng_below(rng, 3);
+    plan->pause_us = 20;
+    plan->unversioned_percent = (uint32_t)rng_below(rng, 3) * 50;
+    plan->unknown_percent = (uint32_t)rng_below(rng, 3) * 30;
 }
 
 static void compare_small(uint64_t seed, size_t verdicts[2])
@@ -218,6 +242,10 @@ static void compare_small(uint64_t seed, size_t verdicts[2])
     plan.n_clients = (uint32_t)rng_between(&rng, 1, 4);
     plan.n_operations = (uint32_t)rng_between(&rng, 1, 7 / plan.n_clients);
     plan.few_values = rng_below(&rng, 4) != 0;
+    plan.unversioned_percent = rng_below(&rng, 2) == 0 ? 0 : 40;
+    if (seed % 2 == 0) {
+        crowd(&plan, &rng);
+    }
     n = (size_t)plan.n_clients * plan.n_operations;
     drafts = make_drafts(&plan, &rng);
     for (uint64_t i = rng_below(&rng, 4); i > 0; i--) {

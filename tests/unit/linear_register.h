@@ -81,6 +81,7 @@ struct plan {
     uint32_t unknown_percent, refused_percent;
     uint64_t pause_us, length_us; /* at most, between operations and of one */
     bool few_values;              /* "a" or "b" instead of tokens that are unique */
+    uint32_t unversioned_percent; /* of gets: they don't tell the version, as scans */
 };
 
 struct draft {
@@ -177,21 +178,11 @@ static void draw_condition(struct rng *rng, const struct cell *cell, struct draf
 }
 
 /* All operations, in the order of their moments, answered by a register for each key. */
-static struct draft *make_drafts(const struct plan *plan, struct rng *rng)
+static void answer_drafts(const struct plan *plan, struct rng *rng, struct draft *drafts, size_t n)
 {
-    size_t n = (size_t)plan->n_clients * plan->n_operations;
-    struct draft *drafts = mem_zalloc(n * sizeof(*drafts));
     struct cell *cells = mem_zalloc(plan->n_keys * sizeof(*cells));
     uint64_t counter = 0;
 
-    for (size_t client = 0, i = 0; client < plan->n_clients; client++) {
-        uint64_t now_us = 0;
-        for (uint32_t j = 0; j < plan->n_operations; j++, i++) {
-            now_us += rng_below(rng, plan->pause_us + 1);
-            draw(plan, rng, client, i, now_us, &drafts[i]);
-            now_us = drafts[i].operation.end_us;
-        }
-    }
     qsort(drafts, n, sizeof(*drafts), compare_moments);
     for (size_t i = 0; i < n; i++) {
         struct draft *draft = &drafts[i];
@@ -207,11 +198,30 @@ static struct draft *make_drafts(const struct plan *plan, struct rng *rng)
         if (outcome != HISTORY_OK) {
             draft->operation.outcome = outcome;
         }
+        if (plan->unversioned_percent > 0 && rng_below(rng, 100) < plan->unversioned_percent) {
+            draft->operation.version = 0;
+        }
     }
     for (size_t i = 0; i < plan->n_keys; i++) {
         buf_fini(&cells[i].value);
     }
     mem_free(cells);
+}
+
+static inline struct draft *make_drafts(const struct plan *plan, struct rng *rng)
+{
+    size_t n = (size_t)plan->n_clients * plan->n_operations;
+    struct draft *drafts = mem_zalloc(n * sizeof(*drafts));
+
+    for (size_t client = 0, i = 0; client < plan->n_clients; client++) {
+        uint64_t now_us = 0;
+        for (uint32_t j = 0; j < plan->n_operations; j++, i++) {
+            now_us += rng_below(rng, plan->pause_us + 1);
+            draw(plan, rng, client, i, now_us, &drafts[i]);
+            now_us = drafts[i].operation.end_us;
+        }
+    }
+    answer_drafts(plan, rng, drafts, n);
     return drafts;
 }
 

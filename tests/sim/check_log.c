@@ -146,6 +146,24 @@ void check_log_elected(struct check_replica *replica, const struct raft *raft)
 
 /* ---- Applied ---- */
 
+/* Cluster time never falls: against the last entry before this one after which any was looked at.
+ */
+static void check_stamp_grows(struct check_replica *replica, raft_index index, uint64_t stamp)
+{
+    raft_index before = index;
+
+    while (before > 1 && committed_at(replica->group, before - 1)->stamp == 0) {
+        before--;
+    }
+    if (before > 1 && committed_at(replica->group, before - 1)->stamp > stamp) {
+        check_raft_fail(replica, "cluster time never falls",
+                        "after entry %llu it is at %llu, after entry %llu it was at %llu",
+                        (unsigned long long)index, (unsigned long long)stamp - 1,
+                        (unsigned long long)before - 1,
+                        (unsigned long long)committed_at(replica->group, before - 1)->stamp - 1);
+    }
+}
+
 /* Cluster time after an entry is a function of all entries up to it. */
 static void check_stamp(struct check_replica *replica, const struct group *group, raft_index index)
 {
@@ -157,6 +175,9 @@ static void check_stamp(struct check_replica *replica, const struct group *group
                         "after entry %llu it is at cluster time %llu, another was at %llu",
                         (unsigned long long)index, (unsigned long long)stamp - 1,
                         (unsigned long long)committed->stamp - 1);
+    }
+    if (committed->stamp == 0) {
+        check_stamp_grows(replica, index, stamp);
     }
     committed->stamp = stamp;
 }

@@ -20,6 +20,7 @@
  *   leader completeness       a new leader has all that was committed in earlier terms
  *   state machine safety      entries are applied once each, in order, and only committed ones;
  *                             replicas that applied the same index agree on cluster time
+ *   cluster time never falls  from entry to entry, as far as a replica was seen between them
  *
  * A wiped replica (world_wipe) is another one under an old name: it is looked at no more.
  */

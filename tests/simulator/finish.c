@@ -11,6 +11,7 @@
 
 #define QUIET_MS  30000  /* everything that was under way has ended */
 #define SETTLE_MS 120000 /* everything is at rest */
+#define ASK_MS    10000  /* then a change whose end is unknown may have happened after all */
 #define SERVE_MS  20000  /* an operation without faults */
 
 static bool is_lost(void *context, size_t node)
@@ -76,15 +77,20 @@ static void settle(struct run *run)
     uint64_t end_ms = world_now_ms(run->world) + SETTLE_MS;
     const struct shard_config *config = last_config(run, end_ms);
     struct check_rest rest = rest_of(run);
+    uint64_t ask_ms = world_now_ms(run->world) + ASK_MS;
 
-    run->report.configurations = config->num;
     while (!check_rest_reached(&rest, config, world_now_ms(run->world) >= end_ms)) {
         if (world_now_ms(run->world) >= end_ms) {
             check_fail("without faults everything comes to rest", "not under configuration %llu",
                        (unsigned long long)config->num);
         }
         run_ms(run, 100);
+        if (world_now_ms(run->world) >= ask_ms) {
+            config = last_config(run, end_ms);
+            ask_ms += ASK_MS;
+        }
     }
+    run->report.configurations = config->num;
 }
 
 /* Every replica has applied all that its group has committed. */

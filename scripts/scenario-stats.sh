@@ -1,59 +1,92 @@
 #!/usr/bin/env bash
 # Runs the scenarios of the public suites with several seeds and prints, as the tables of
-# tests/README.md, the medians of their figures beside the best published ones.
+# tests/scenario/README.md, the medians of their figures beside the best published ones.
 # A figure in bold is behind the best one published.
-# Usage: scripts/scenario-stats.sh [--readme] [SEEDS [SUITE...]]
-#   SEEDS     default 5; SUITE: raft kvraft shardkv shardkv1 (default all)
-#   --readme  puts the tables of these suites into tests/README.md instead of printing them
+# Usage: scripts/scenario-stats.sh [--readme] [--lines DIR] [SEEDS [SUITE...]]
+#   SEEDS        0 to SEEDS - 1, default 5
+#   SUITE        raft rsm kvsrv kvraft kvraft1 shardctrler shardkv shardkv1 (default all)
+#   --readme     puts the tables of these suites into the README instead of printing them
+#   --lines DIR  keeps what each run prints in DIR, and runs nothing whose output is there
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 published=$root/tests/scenario/published.tsv
-readme=$root/tests/README.md
+readme=$root/tests/scenario/README.md
 seeds=5
 into_readme=false
-if [ "${1:-}" = --readme ]; then
-    into_readme=true
+lines=
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+while [[ ${1:-} == -* ]]; do
+    case "$1" in
+    -h | --help)
+        sed -n '2,9s/^# //p' "$0"
+        exit 0
+        ;;
+    --readme) into_readme=true ;;
+    --lines)
+        lines=${2:?--lines needs a directory}
+        shift
+        ;;
+    *) die "unknown option: $1" ;;
+    esac
     shift
-fi
+done
 case "${1:-}" in
--h | --help)
-    sed -n '2,7s/^# //p' "$0"
-    exit 0
-    ;;
 '') ;;
-*[!0-9]*) die "SEEDS must be a number: $1" ;;
+*[!0-9]* | 0*) die "SEEDS must be a number above 0: $1" ;;
 *)
     seeds=$1
     shift
     ;;
 esac
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(raft kvraft shardkv shardkv1)
-lines=$(mktemp)
-trap 'rm -f "$lines" "$lines".*' EXIT
+[ ${#suites[@]} -gt 0 ] || suites=(raft rsm kvsrv kvraft kvraft1 shardctrler shardkv shardkv1)
+: "${lines:=$scratch/lines}"
+mkdir -p "$lines"
 
-# The programs of a suite: SUITE_test and SUITE_*_test, as far as they are built.
 programs_of() {
-    find "$build/tests" -maxdepth 1 -type f \( -name "$1_test" -o -name "$1_*_test" \) | sort
+    case "$1" in
+    raft) echo raft_log raft_persist raft_snapshot ;;
+    rsm) echo rsm_scenario ;;
+    kvsrv) echo kvsrv lock ;;
+    kvraft) echo kvraft kvraft_persist kvraft_snapshot ;;
+    kvraft1) echo kvraft1 ;;
+    shardctrler) echo shardctrler ;;
+    shardkv) echo shardkv shardkv_load ;;
+    shardkv1) echo shardkv1_a shardkv1_bc ;;
+    *) die "unknown suite: $1" ;;
+    esac
 }
 
-run_all() {
-    local suite=$1 seed program output
-    for program in $(programs_of "$suite"); do
+# Prints what all programs of the suite print, seed after seed.
+run_suite() {
+    local suite=$1 seed program programs output
+    programs=$(programs_of "$suite")
+    for program in $programs; do
         for ((seed = 0; seed < seeds; seed++)); do
-            if ! output=$(SCENARIO_SEED=$seed "$program" 2>&1); then
-                printf '%s\n' "$output" | tail -n 20 >&2
-                die "$(basename "$program") failed with SCENARIO_SEED=$seed"
+            output=$lines/$program.$seed
+            if [ ! -e "$output" ]; then
+                [ -x "$build/tests/${program}_test" ] ||
+                    die "${program}_test is not built in $build: run scripts/test.sh first"
+                if ! SCENARIO_SEED=$seed "$build/tests/${program}_test" >"$output.new" 2>&1; then
+                    tail -n 20 "$output.new" >&2
+                    die "${program}_test failed with SCENARIO_SEED=$seed"
+                fi
+                mv "$output.new" "$output"
             fi
-            printf '%s\n' "$output" >>"$lines"
+            cat "$output"
         done
     done
 }
 
-# The figures of the lines that stats_line_print wrote, as medians, in a table.
+# A table of the medians of the lines on stdin that stats_line_print wrote, beside what is
+# published. A column that nobody published is left out, and the best where only HO published.
+# Every line must have its row in published.tsv, and every row its lines.
 print_table() {
-    awk -F '\t' -v suite="$1" -v lines="$lines" '
+    awk -F '\t' -v suite="$1" -v published="$published" -v seeds="$seeds" '
+    function fail(text) { print "scenario-stats.sh: " text > "/dev/stderr"; failed = 1; exit 1 }
     function median(name, column,    i, j, n, t, v) {
         n = count[name]
         for (i = 1; i <= n; i++) {
@@ -62,74 +95,118 @@ print_table() {
         }
         return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
     }
-    function marked(text, behind) { return behind ? "**" text "**" : text }
-    function lower_is_better(name, column, format, best) {
-        return marked(sprintf(format, median(name, column)),
-                      best != "-" && sprintf(format, median(name, column)) + 0 > best + 0)
+    function cell(text) { row = row " " text " |" }
+    function behind(value, best, sign) { return best != "-" && sign * (value - (best + 0)) > 1e-9 }
+    # Our figure, what HO printed, the best; as far as anybody published such figures.
+    function cells(value, format, ho, best, sign, column) {
+        value = sprintf(format, value)
+        cell(behind(value, best, sign) ? "**" value "**" : value)
+        if (has_ho[column]) { cell(ho) }
+        if (has_best[column]) { cell(best) }
+    }
+    function head(text, column) {
+        cell(text)
+        if (has_ho[column]) { cell("HO") }
+        if (has_best[column]) { cell(column == 4 ? "most" : "best") }
+    }
+    function note(ho, best, column) {
+        if (ho != "-") { has_ho[column] = 1 }
+        if (best != "-" && best != ho " HO") { has_best[column] = 1 }
     }
     BEGIN {
-        while ((getline line < lines) > 0) {
-            n = split(line, f, / +/)
-            for (i = 5; i <= n && f[i] != "peers"; i++) { }
-            if (i + 6 > n || f[i - 2] != "s" || f[i + 2] != "RPCs") { continue }
-            name = f[1]
-            at = ++count[name]
-            figures[name, at, 1] = f[i - 3]
-            figures[name, at, 2] = f[i + 1]
-            figures[name, at, 3] = f[i + 3]
-            figures[name, at, 4] = f[i + 5]
-            unit = f[i + 6]; sub(/,$/, "", unit)
-            for (j = i + 6; j < n; j++) {
-                if (f[j] == "took") { figures[name, at, 5] = f[j + 1]; has_longest = 1 }
-            }
+        ho_total = total = "-"
+        while ((getline line < published) > 0) {
+            split(line, p, "\t")
+            if (p[1] != suite) { continue }
+            if (p[2] == "total") { ho_total = p[3]; total = p[5] } else { names[++n_names] = p[2]; is_name[p[2]] = 1 }
+            for (i = 3; i <= 8; i++) { best[p[2], i] = p[i] }
+            note(p[3], p[5], 1); note(p[4], p[6], 2); note("-", p[7], 3); note("-", p[8], 4)
         }
-        printf "| %s | s | HO | best | RPCs | HO | best | bytes | best | %s | most |%s\n", suite, unit,
-               has_longest ? " longest, s |" : ""
-        printf "|---|---|---|---|---|---|---|---|---|---|---|%s\n", has_longest ? "---|" : ""
+        if (!n_names) { fail("published.tsv has no rows of " suite) }
     }
-    $1 == suite {
-        name = $2
-        if (!count[name]) {
-            printf "| %s | | %s | %s | | %s | %s | | %s | | %s |%s\n", name, $3, $5, $4, $6, $7, $8,
-                   has_longest ? " |" : ""
-            next
+    match($0, / +[0-9.]+ s +[0-9]+ peers +[0-9]+ (RPCs|messages) /) {
+        name = substr($0, 1, RSTART - 1)
+        n = split(substr($0, RSTART), f, / +/)
+        if (!is_name[name]) { fail("no row of " suite " in published.tsv is called " name) }
+        at = ++count[name]
+        figures[name, at, 1] = f[2]
+        if (f[7] == "messages") { # both directions, without their bytes
+            figures[name, at, 2] = f[6] / 2; figures[name, at, 4] = f[8]; unit = f[9]
+        } else {
+            figures[name, at, 2] = f[6]; figures[name, at, 3] = f[8]; figures[name, at, 4] = f[10]
+            unit = f[11]; has_bytes = 1
         }
-        printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |", name,
-               lower_is_better(name, 1, "%.1f", $5), $3, $5, lower_is_better(name, 2, "%d", $6), $4, $6,
-               lower_is_better(name, 3, "%d", $7), $7,
-               marked(sprintf("%d", median(name, 4)), $8 != "-" && median(name, 4) < $8 + 0), $8
-        if (has_longest) { printf " %.2f |", median(name, 5) }
-        printf "\n"
-        seconds += median(name, 1); rpcs += median(name, 2); bytes += median(name, 3)
-        ho_seconds += $3; ho_rpcs += $4; best_seconds += $5; best_rpcs += $6
+        sub(/,$/, "", unit)
+        for (i = 12; i <= n; i++) {
+            if (f[i] == "took") { figures[name, at, 5] = f[i + 1]; has_longest = 1 }
+            # The controllers are the group that the suite is about.
+            if (suite == "shardctrler" && f[i] == "(and") { figures[name, at, 2] = f[i + 1]; unit = "" }
+        }
     }
     END {
-        printf "| sum | %.1f | %.1f | %.1f | %d | %d | %d | %d | | | |%s\n", seconds, ho_seconds,
-               best_seconds, rpcs, ho_rpcs, best_rpcs, bytes, has_longest ? " |" : ""
-    }' "$published"
+        if (failed) { exit 1 }
+        for (i = 1; i <= n_names; i++) {
+            name = names[i]
+            if (!count[name] || count[name] % seeds) {
+                fail(suite ": " count[name] + 0 " lines of " name " with " seeds " seeds")
+            }
+        }
+        row = "|"; cell(suite); head("s", 1); head("RPCs", 2)
+        if (has_bytes) { head("bytes", 3) }
+        if (unit != "") { head(unit, 4) }
+        if (has_longest) { cell("longest, s") }
+        print row
+        gsub(/[^|]+/, "---", row); print row
+        for (i = 1; i <= n_names; i++) {
+            name = names[i]; shown = name; sub(/^(v|rsm|s|s1) /, "", shown)
+            row = "|"; cell(shown)
+            cells(median(name, 1), "%.1f", best[name, 3], best[name, 5], 1, 1)
+            cells(median(name, 2), "%.0f", best[name, 4], best[name, 6], 1, 2)
+            if (has_bytes) { cells(median(name, 3), "%.0f", "", best[name, 7], 1, 3) }
+            if (unit != "") { cells(median(name, 4), "%.0f", "", best[name, 8], -1, 4) }
+            if (has_longest) { cell(sprintf("%.2f", median(name, 5))) }
+            print row
+            for (j = 1; j <= 3; j++) { sum[j] += median(name, j) }
+            for (j = 3; j <= 4; j++) {
+                ho[j] += best[name, j]
+                if (best[name, j] == "-") { lacks[j] = 1 }
+            }
+        }
+        if (ho_total == "-" && !lacks[3]) { ho_total = sprintf("%.1f", ho[3]) }
+        row = "|"; cell("sum")
+        cells(sum[1], "%.1f", ho_total, total, 1, 1)
+        cells(sum[2], "%.0f", lacks[4] ? "-" : ho[4], "-", 1, 2)
+        if (has_bytes) { cells(sum[3], "%.0f", "", "-", 1, 3) }
+        if (unit != "") { cell(""); if (has_best[4]) { cell("") } }
+        if (has_longest) { cell("") }
+        print row
+    }'
 }
 
-# Replaces what stands between the suite's two marks by the input.
+# Replaces what stands between the two marks of the suite by the input.
 put_into_readme() {
-    local suite=$1 table=$lines.md
-    { printf 'Medians of %s seeds.\n\n' "$seeds" && cat; } >"$table"
+    local suite=$1
+    {
+        if [ "$seeds" = 1 ]; then say 'One run.'; else say "Medians of $seeds seeds."; fi
+        say ''
+        cat
+    } >"$scratch/table"
     grep -q "<!-- figures $suite -->" "$readme" || die "$readme has no place for the table of $suite"
-    awk -v table="$table" -v begin="<!-- figures $suite -->" -v end="<!-- end $suite -->" '
+    awk -v table="$scratch/table" -v begin="<!-- figures $suite -->" -v end="<!-- end $suite -->" '
         $0 == end { inside = 0 }
         !inside { print }
         $0 == begin { inside = 1; while ((getline line < table) > 0) { print line } }
-    ' "$readme" >"$lines.new"
-    cat "$lines.new" >"$readme"
+    ' "$readme" >"$scratch/readme"
+    cat "$scratch/readme" >"$readme"
 }
 
-[ -d "$build/tests" ] || die "nothing is built in $build: run scripts/test.sh first"
 for suite in "${suites[@]}"; do
-    : >"$lines"
-    run_all "$suite"
+    run_suite "$suite" >"$scratch/output"
+    print_table "$suite" <"$scratch/output" >"$scratch/printed"
     if $into_readme; then
-        print_table "$suite" | put_into_readme "$suite"
+        put_into_readme "$suite" <"$scratch/printed"
     else
-        print_table "$suite"
+        cat "$scratch/printed"
         say ""
     fi
 done

@@ -27,7 +27,9 @@ static void parse(const struct buf *value, unsigned long long *version, size_t *
     char text[48] = {0};
 
     ASSERT(value->len < sizeof(text));
-    memcpy(text, value->data, value->len);
+    if (value->len > 0) {
+        memcpy(text, value->data, value->len);
+    }
     *version = 0;
     *holder = SIZE_MAX;
     ASSERT(value->len == 0 || sscanf(text, "%llu:%zu", version, holder) >= 1);

@@ -240,8 +240,12 @@ struct proto_record {
     struct slice value;
 };
 
-/* A piece of a shard, see shardkv/README.md: kind says what the records are. */
-enum proto_piece_kind { PROTO_PIECE_RECORDS = 1, PROTO_PIECE_SESSIONS = 2, PROTO_PIECE_END = 3 };
+/* A piece of a shard, see shardkv/kv_piece.h. */
+enum proto_piece_kind {
+    PROTO_PIECE_MORE = 1, /* others follow */
+    PROTO_PIECE_END = 2,  /* the last one: the shard is frozen, and this is what it holds */
+    PROTO_PIECE_VOID = 3  /* no piece: the move was called off, the shard stays or goes elsewhere */
+};
 
 struct proto_response {
     enum proto_op op;
@@ -273,8 +277,10 @@ struct proto_response {
         struct {
             uint64_t piece;
             uint8_t kind;
+            uint64_t keys_total, bytes_total; /* of the shard: estimates; 0: not known */
+            uint32_t load; /* client operations a second that the source serves now */
             struct slice body;   /* opaque to everyone but shardkv */
-            struct slice cursor; /* for the next request; empty with END */
+            struct slice cursor; /* for the next request; empty with END and VOID */
         } shard_pull;
         struct {
             bool held;        /* this group holds it (serving or frozen) */

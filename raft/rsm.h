@@ -199,10 +199,21 @@ void session_commit(struct session_table *table, const struct session_key *key, 
 uint64_t session_floor(const struct session_table *table);
 uint32_t session_count(const struct session_table *table);
 
-/* Moving a shard: records travel as (client id, encoded record) pairs in order of id. merge keeps,
- * for activity and acked_seq, the higher, and all results above it; idempotent. Merging raises
- * neither the floor nor evicts: the floor travels by itself. */
-enum status session_merge(struct session_table *table, struct slice client, struct slice record);
+/* Moving a shard: records travel as (client id, encoded record) pairs. The floor travels by itself:
+ * none of these raises it, or evicts. */
+
+/* `changed` is told of each client whose record session_commit changes or evicts, after that; NULL:
+ * nobody is. */
+typedef void (*session_changed)(void *context, struct slice client);
+void session_table_watch(struct session_table *table, session_changed changed, void *context);
+/* All records, in the order of their activity. */
+typedef void (*session_visit)(void *context, struct slice client, struct slice record);
+void session_table_each(const struct session_table *table, session_visit visit, void *context);
+/* Makes the client's record this one. ST_OK, or ST_MALFORMED, ST_CORRUPT, ST_VERSION: then nothing
+ * was changed. */
+enum status session_put(struct session_table *table, struct slice client, struct slice record);
+/* No record of the client any more; there need not be one. */
+void session_remove(struct session_table *table, struct slice client);
 void session_raise_floor(struct session_table *table, uint64_t floor);
 
 #endif

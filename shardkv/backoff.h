@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BACKOFF_MIN_MS 20
-#define BACKOFF_MAX_MS 1000
+#define BACKOFF_MIN_MS   20
+#define BACKOFF_SHORT_MS 50
+#define BACKOFF_MAX_MS   1000
 
 struct backoff {
     uint64_t until_ms;
@@ -26,6 +27,14 @@ static inline void backoff_fail(struct backoff *backoff, uint64_t now_ms)
 
     backoff->failures++;
     backoff->until_ms = now_ms + (pause_ms < BACKOFF_MAX_MS ? pause_ms : BACKOFF_MAX_MS);
+}
+
+/* What was asked for is soon to be had. */
+static inline void backoff_shorten(struct backoff *backoff, uint64_t now_ms)
+{
+    if (backoff->until_ms > now_ms + BACKOFF_SHORT_MS) {
+        backoff->until_ms = now_ms + BACKOFF_SHORT_MS;
+    }
 }
 
 static inline void backoff_succeed(struct backoff *backoff)

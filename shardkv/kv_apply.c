@@ -24,8 +24,8 @@ static enum status apply_init(struct kv_sm *sm, const struct kv_command *command
     sm->meta.incarnation = command->init.incarnation;
     memcpy(sm->meta.cluster_id, command->init.cluster_id, sizeof(sm->meta.cluster_id));
     sm->meta.n_shards = command->init.n_shards;
-    ASSERT(sm->shards == NULL && sm->meta.adopted == 0);
-    sm->shards = mem_zalloc(sm->meta.n_shards * sizeof(sm->shards[0]));
+    ASSERT(sm->meta.adopted == 0);
+    kv_sm_make_shards(sm);
     kv_sm_write_meta(sm);
     sm->changes++;
     trace_info(sm->options.trace, "group initialised shards=%u incarnation=%016llx",
@@ -50,9 +50,11 @@ static enum status write_new(struct kv_sm *sm, const struct rsm_command *command
                              struct buf *kept)
 {
     struct kv_shard *shard = &sm->shards[write->shard];
+    struct kv_ops_watch watch = {kv_copy_record_changing, shard};
+    bool copied = shard->life.outgoing.copy_id != 0;
     struct kv_write_result result;
-    enum status status =
-        kv_ops_write(sm->options.state, shard->life.range, write, shard->version + 1, &result);
+    enum status status = kv_ops_write(sm->options.state, shard->life.range, write,
+                                      shard->version + 1, copied ? &watch : NULL, &result);
 
     if (status != ST_OK) {
         return status; /* the state can't be read: this replica stops */
@@ -65,7 +67,10 @@ static enum status write_new(struct kv_sm *sm, const struct rsm_command *command
     ASSERT(kept->len <= SESSION_MAX_RESULT);
     session_commit(shard->live, session, command->stamp, buf_slice(kept));
     kv_sm_raise_floor(sm, shard->live);
-    return ST_OK;
+    if (copied) {
+        kv_sm_write_shard(sm, write->shard); /* the sum, the number of changes */
+    }
+    return sm->failure;
 }
 
 static enum status apply_write(struct kv_sm *sm, const struct rsm_command *command,
@@ -108,7 +113,7 @@ static enum status apply_freeze(struct kv_sm *sm, const struct kv_command *comma
 {
     struct shard_effect effect;
 
-    shard_freeze(&sm->shards[command->shard].life, command->num, &effect);
+    shard_freeze(&sm->shards[command->shard].life, command->num, command->copy.copy_id, &effect);
     kv_sm_carry_out(sm, command->shard, &effect);
     if (effect.changed) {
         trace_info(sm->options.trace, "shard frozen shard=%u num=%llu", command->shard,
@@ -134,106 +139,25 @@ static enum status apply_drop(struct kv_sm *sm, const struct kv_command *command
 
 /* ---- Taking over ---- */
 
-/* A record is staged only if its version is higher than the staged one: pieces may overlap. */
-static enum status stage_record(struct kv_sm *sm, struct shard_copy *copy, struct slice key,
-                                struct slice value)
-{
-    struct io_state *state = sm->options.state;
-    struct buf memory = {0};
-    struct kv_record staged, arrived;
-    enum status status = kv_record_decode(value, &arrived);
-
-    ASSERT(status == ST_OK); /* the body was checked */
-    status = kv_ops_read(state, copy->range, key, &memory, &staged);
-    if (status == ST_OK && staged.version < arrived.version) {
-        shard_sum_remove(&copy->records, key, buf_slice(&memory));
-        status = ST_NOT_FOUND;
-    }
-    if (status == ST_NOT_FOUND) {
-        state->ops->put(state, (struct io_key){copy->range, KV_KIND_DATA, key}, value);
-        shard_sum_add(&copy->records, key, value);
-        status = ST_OK;
-    }
-    buf_fini(&memory);
-    return status;
-}
-
-static enum status stage_entries(struct kv_sm *sm, struct kv_shard *shard,
-                                 const struct kv_command *command)
-{
-    struct reader body = reader_of(command->chunk.body);
-    struct slice key, value;
-    enum status status = ST_OK;
-
-    while (status == ST_OK && kv_piece_next_entry(&body, &key, &value)) {
-        if (command->chunk.kind == PROTO_PIECE_RECORDS) {
-            status = stage_record(sm, &shard->life.copy, key, value);
-        } else if (session_merge(shard->staged, key, value) == ST_OK) {
-            shard_sum_add(&shard->life.copy.sessions, key, value);
-        } /* else it is no session record: the sums will differ at the end */
-    }
-    return status;
-}
-
-static enum status apply_chunk(struct kv_sm *sm, const struct kv_command *command,
-                               enum status *outcome)
-{
-    struct kv_shard *shard = &sm->shards[command->shard];
-    struct shard_effect effect;
-    enum status status;
-
-    if (!kv_piece_body_is_valid(command->chunk.kind, command->chunk.body)) {
-        *outcome = ST_MALFORMED;
-        return ST_OK;
-    }
-    if (!shard_chunk(&shard->life, command->num, command->chunk.copy_id, command->chunk.piece,
-                     &sm->meta.next_range, &effect)) {
-        ASSERT(!effect.changed);
-        *outcome = ST_DUPLICATE;
-        return ST_OK;
-    }
-    kv_sm_carry_out(sm, command->shard, &effect);
-    status = stage_entries(sm, shard, command);
-    shard_chunk_end(&shard->life, command->chunk.cursor);
-    kv_sm_write_shard(sm, command->shard);
-    kv_sm_write_meta(sm); /* next_range */
-    *outcome = ST_OK;
-    return status;
-}
-
-static enum status apply_install(struct kv_sm *sm, const struct kv_command *command)
-{
-    struct kv_shard *shard = &sm->shards[command->shard];
-    struct shard_effect effect;
-
-    shard_install(&shard->life, command->num, &command->install.end, &sm->meta.next_range, &effect);
-    kv_sm_carry_out(sm, command->shard, &effect);
-    kv_sm_write_meta(sm); /* next_range */
-    if (effect.copy_was_broken) {
-        trace_error(sm->options.trace,
-                    "what arrived of a shard is not what was sent: copying again shard=%u num=%llu",
-                    command->shard, (unsigned long long)command->num);
-        return ST_CORRUPT;
-    }
-    if (effect.installed) {
-        shard->version = command->install.version;
-        kv_sm_write_version(sm, shard);
-        session_raise_floor(shard->live, command->install.floor);
-        kv_sm_raise_floor(sm, shard->live);
-        trace_info(sm->options.trace, "shard installed shard=%u num=%llu keys=%llu bytes=%llu",
-                   command->shard, (unsigned long long)command->num,
-                   (unsigned long long)command->install.end.records.count,
-                   (unsigned long long)command->install.end.records.bytes);
-    }
-    return done_or_duplicate(&effect);
-}
-
 static enum status apply_released(struct kv_sm *sm, const struct kv_command *command)
 {
     struct shard_effect effect;
 
     shard_released(&sm->shards[command->shard].life, command->num, &effect);
     kv_sm_carry_out(sm, command->shard, &effect);
+    return done_or_duplicate(&effect);
+}
+
+static enum status apply_void(struct kv_sm *sm, const struct kv_command *command)
+{
+    struct shard_effect effect;
+
+    shard_void(&sm->shards[command->shard].life, command->num, &effect);
+    kv_sm_carry_out(sm, command->shard, &effect);
+    if (effect.changed) {
+        trace_info(sm->options.trace, "shard move called off shard=%u num=%llu", command->shard,
+                   (unsigned long long)command->num);
+    }
     return done_or_duplicate(&effect);
 }
 
@@ -247,19 +171,25 @@ static enum status apply_to_shard(struct kv_sm *sm, const struct kv_command *com
         return ST_OK;
     }
     switch (command->kind) {
+    case KV_COMMAND_COPY_BEGIN:
+        return kv_copy_begin(sm, command, outcome);
+    case KV_COMMAND_SWEEP:
+        return kv_copy_sweep(sm, command, outcome);
+    case KV_COMMAND_CHUNK:
+        return kv_copy_chunk(sm, command, outcome);
+    case KV_COMMAND_INSTALL:
+        return kv_copy_install(sm, command, outcome);
     case KV_COMMAND_FREEZE:
         *outcome = apply_freeze(sm, command);
-        return ST_OK;
-    case KV_COMMAND_CHUNK:
-        return apply_chunk(sm, command, outcome);
-    case KV_COMMAND_INSTALL:
-        *outcome = apply_install(sm, command);
         return ST_OK;
     case KV_COMMAND_DROP:
         *outcome = apply_drop(sm, command);
         return ST_OK;
     case KV_COMMAND_RELEASED:
         *outcome = apply_released(sm, command);
+        return ST_OK;
+    case KV_COMMAND_VOID:
+        *outcome = apply_void(sm, command);
         return ST_OK;
     default:
         UNREACHABLE("kv_command_decode knows no other kind");

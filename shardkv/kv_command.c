@@ -6,30 +6,38 @@
 /* A piece's body: PROTO_MAX_CHUNK, or one larger record with its lengths. */
 #define KV_MAX_BODY (PROTO_MAX_CHUNK + KV_MAX_VALUE + KV_MAX_KEY + 64)
 
-static void encode_install(const struct kv_command *command, struct buf *out)
+static void encode_copy(const struct kv_command *command, struct buf *out)
 {
-    buf_put_u64(out, command->install.end.copy_id);
-    buf_put_u64(out, command->install.end.pieces);
-    shard_sum_encode(&command->install.end.records, out);
-    shard_sum_encode(&command->install.end.sessions, out);
-    buf_put_u64(out, command->install.end.epoch);
-    buf_put_u64(out, command->install.floor);
-    buf_put_u64(out, command->install.version);
-    buf_put_bytes(out, command->install.chain);
+    buf_put_u64(out, command->copy.copy_id);
+    if (command->kind == KV_COMMAND_SWEEP) {
+        buf_put_bytes(out, command->copy.from);
+    }
+    if (command->kind != KV_COMMAND_FREEZE) {
+        buf_put_u32(out, command->copy.max_bytes);
+    }
 }
 
-static void encode_chunk(const struct kv_command *command, struct buf *out)
+static void encode_arrival(const struct kv_command *command, struct buf *out)
 {
-    buf_put_u64(out, command->chunk.copy_id);
-    buf_put_u64(out, command->chunk.piece);
-    buf_put_u8(out, command->chunk.kind);
-    buf_put_bytes(out, command->chunk.body);
-    buf_put_bytes(out, command->chunk.cursor);
+    buf_put_u64(out, command->arrival.piece.copy_id);
+    buf_put_u64(out, command->arrival.piece.number);
+    buf_put_bytes(out, command->arrival.piece.begin);
+    buf_put_bytes(out, command->arrival.body);
+    if (command->kind == KV_COMMAND_CHUNK) {
+        buf_put_bytes(out, command->arrival.cursor);
+        return;
+    }
+    buf_put_u32(out, command->arrival.end.gid);
+    shard_sum_encode(&command->arrival.end.records, out);
+    shard_sum_encode(&command->arrival.end.sessions, out);
+    buf_put_u64(out, command->arrival.end.epoch);
+    buf_put_u64(out, command->arrival.floor);
+    buf_put_u64(out, command->arrival.version);
 }
 
 static bool is_about_a_shard(enum kv_command_kind kind)
 {
-    return kind >= KV_COMMAND_FREEZE && kind <= KV_COMMAND_RELEASED;
+    return kind >= KV_COMMAND_FREEZE && kind <= KV_COMMAND_VOID;
 }
 
 void kv_command_encode(const struct kv_command *command, struct buf *out)
@@ -52,40 +60,52 @@ void kv_command_encode(const struct kv_command *command, struct buf *out)
     case KV_COMMAND_WRITE:
         kv_write_encode(&command->write, out);
         break;
-    case KV_COMMAND_CHUNK:
-        encode_chunk(command, out);
-        break;
-    case KV_COMMAND_INSTALL:
-        encode_install(command, out);
-        break;
+    case KV_COMMAND_COPY_BEGIN:
+    case KV_COMMAND_SWEEP:
     case KV_COMMAND_FREEZE:
+        encode_copy(command, out);
+        break;
+    case KV_COMMAND_CHUNK:
+    case KV_COMMAND_INSTALL:
+        encode_arrival(command, out);
+        break;
     case KV_COMMAND_DROP:
     case KV_COMMAND_RELEASED:
+    case KV_COMMAND_VOID:
         break;
-    default:
-        UNREACHABLE("a kind that nobody proposes yet");
     }
 }
 
-static void decode_install(struct reader *reader, struct kv_command *command)
+static void decode_copy(struct reader *reader, struct kv_command *command)
 {
-    command->install.end.copy_id = reader_u64(reader);
-    command->install.end.pieces = reader_u64(reader);
-    shard_sum_decode(reader, &command->install.end.records);
-    shard_sum_decode(reader, &command->install.end.sessions);
-    command->install.end.epoch = reader_u64(reader);
-    command->install.floor = reader_u64(reader);
-    command->install.version = reader_u64(reader);
-    command->install.chain = reader_bytes(reader, KV_MAX_CHAIN);
+    command->copy.copy_id = reader_u64(reader);
+    command->copy.from = slice_of(NULL, 0);
+    command->copy.max_bytes = 0;
+    if (command->kind == KV_COMMAND_SWEEP) {
+        command->copy.from = reader_bytes(reader, KV_MAX_KEY);
+    }
+    if (command->kind != KV_COMMAND_FREEZE) {
+        command->copy.max_bytes = reader_u32(reader);
+    }
 }
 
-static void decode_chunk(struct reader *reader, struct kv_command *command)
+static void decode_arrival(struct reader *reader, struct kv_command *command)
 {
-    command->chunk.copy_id = reader_u64(reader);
-    command->chunk.piece = reader_u64(reader);
-    command->chunk.kind = reader_u8(reader);
-    command->chunk.body = reader_bytes(reader, KV_MAX_BODY);
-    command->chunk.cursor = reader_bytes(reader, SHARD_MAX_CURSOR);
+    command->arrival.piece.copy_id = reader_u64(reader);
+    command->arrival.piece.number = reader_u64(reader);
+    command->arrival.piece.begin = reader_bytes(reader, SHARD_MAX_CURSOR);
+    command->arrival.body = reader_bytes(reader, KV_MAX_BODY);
+    command->arrival.cursor = slice_of(NULL, 0);
+    if (command->kind == KV_COMMAND_CHUNK) {
+        command->arrival.cursor = reader_bytes(reader, SHARD_MAX_CURSOR);
+        return;
+    }
+    command->arrival.end.gid = reader_u32(reader);
+    shard_sum_decode(reader, &command->arrival.end.records);
+    shard_sum_decode(reader, &command->arrival.end.sessions);
+    command->arrival.end.epoch = reader_u64(reader);
+    command->arrival.floor = reader_u64(reader);
+    command->arrival.version = reader_u64(reader);
 }
 
 static void decode_init(struct reader *reader, struct kv_command *command)
@@ -111,7 +131,7 @@ enum status kv_command_decode(struct slice bytes, struct kv_command *command)
         return ST_CORRUPT;
     }
     if (format != KV_COMMAND_FORMAT || command->kind < KV_COMMAND_INIT ||
-        command->kind > KV_COMMAND_RELEASED) {
+        command->kind > KV_COMMAND_VOID) {
         return ST_VERSION;
     }
     if (is_about_a_shard(command->kind)) {
@@ -128,13 +148,18 @@ enum status kv_command_decode(struct slice bytes, struct kv_command *command)
     case KV_COMMAND_WRITE:
         ok = kv_write_decode(&reader, &command->write);
         break;
+    case KV_COMMAND_COPY_BEGIN:
+    case KV_COMMAND_SWEEP:
+    case KV_COMMAND_FREEZE:
+        decode_copy(&reader, command);
+        break;
     case KV_COMMAND_CHUNK:
-        decode_chunk(&reader, command);
-        break;
     case KV_COMMAND_INSTALL:
-        decode_install(&reader, command);
+        decode_arrival(&reader, command);
         break;
-    default: /* FREEZE, DROP, RELEASED have no more */
+    case KV_COMMAND_DROP:
+    case KV_COMMAND_RELEASED:
+    case KV_COMMAND_VOID:
         break;
     }
     return ok && reader_done(&reader) ? ST_OK : ST_CORRUPT;

@@ -1,14 +1,18 @@
 /* kv_command: the entries of a shard group's log, as structs and as bytes, and what their apply
- * answers. Format: u8 format = 1, u8 kind, then by kind:
+ * answers. Format: u8 format = 2, u8 kind, then by kind:
  *
  *   INIT      u64 incarnation of the group, 16 bytes cluster id, u32 number of shards
  *   CONFIG    an encoded shard_config
  *   WRITE     an encoded kv_write (client/proto.h)
- *   FREEZE, DROP, RELEASED    u32 shard, u64 num
- *   CHUNK     u32 shard, u64 num, u64 copy_id, u64 piece, u8 kind of piece, bytes body, bytes
- * cursor INSTALL   u32 shard, u64 num, u64 copy_id, u64 pieces, two sums of 4 x u64 (records,
- * sessions), u64 epoch at the source, u64 floor, u64 version counter, bytes chain (empty: place for
- * the chain of epochs)
+ *   DROP, RELEASED, VOID      u32 shard, u64 num
+ *   COPY_BEGIN  u32 shard, u64 num, u64 copy_id, u32 max bytes to sweep at once
+ *   SWEEP       u32 shard, u64 num, u64 copy_id, bytes from, u32 max bytes
+ *   FREEZE      u32 shard, u64 num, u64 copy_id
+ *   CHUNK       u32 shard, u64 num, u64 copy_id, u64 piece, bytes begin (cursor), bytes body,
+ *               bytes cursor (where the next one begins)
+ *   INSTALL     u32 shard, u64 num, u64 copy_id, u64 piece, bytes begin, bytes body, u32 gid of the
+ *               source, two sums of 4 x u64 (records, sessions), u64 epoch at the source, u64 floor,
+ *               u64 version counter
  *
  * A kind or format that this program does not know halts the replica: it is never skipped.
  */
@@ -18,7 +22,7 @@
 #include "client/proto.h"
 #include "shardkv/shard.h"
 
-#define KV_COMMAND_FORMAT 1
+#define KV_COMMAND_FORMAT 2
 
 enum kv_command_kind {
     KV_COMMAND_INIT = 1,     /* who this group is, once */
@@ -26,21 +30,17 @@ enum kv_command_kind {
     KV_COMMAND_WRITE = 3,    /* a client's conditions and operations on one shard */
     KV_COMMAND_FREEZE = 4,   /* give away: stop serving */
     KV_COMMAND_CHUNK = 5,    /* take over: a piece of the copy */
-    KV_COMMAND_INSTALL = 6,  /* take over: complete, serve */
+    KV_COMMAND_INSTALL = 6,  /* take over: the last piece; complete, serve */
     KV_COMMAND_DROP = 7,     /* give away: the taker has it, let go */
     KV_COMMAND_RELEASED = 8, /* take over: the source has let go */
-    /* Numbers kept for copying before the freeze. */
-    KV_COMMAND_COPY_BEGIN = 9,
-    KV_COMMAND_CLEAR = 10,
-    KV_COMMAND_ABANDON = 11,
-    KV_COMMAND_AUDIT = 12
+    KV_COMMAND_COPY_BEGIN = 9, /* give away: note changes from here on; sweeps a first part */
+    KV_COMMAND_SWEEP = 10,     /* give away: account for the next part */
+    KV_COMMAND_VOID = 11       /* take over: it was called off */
 };
-
-#define KV_MAX_CHAIN 16384u
 
 struct kv_command {
     enum kv_command_kind kind;
-    shard_id shard; /* FREEZE, DROP, RELEASED, CHUNK, INSTALL */
+    shard_id shard; /* of all from FREEZE on */
     config_num num; /* likewise */
     union {
         struct {
@@ -52,17 +52,17 @@ struct kv_command {
         struct kv_write write;
         struct {
             uint64_t copy_id;
-            uint64_t piece;
-            uint8_t kind; /* PROTO_PIECE_RECORDS or PROTO_PIECE_SESSIONS */
-            struct slice body;
-            struct slice cursor;
-        } chunk;
+            struct slice from;  /* SWEEP */
+            uint32_t max_bytes; /* SWEEP, COPY_BEGIN */
+        } copy;                 /* COPY_BEGIN, SWEEP, FREEZE */
         struct {
-            struct shard_end end;
+            struct shard_piece piece;
+            struct slice body;
+            struct slice cursor; /* CHUNK */
+            struct shard_end end; /* INSTALL, and so are these */
             uint64_t floor;
             uint64_t version;
-            struct slice chain;
-        } install;
+        } arrival; /* CHUNK, INSTALL */
     };
 };
 

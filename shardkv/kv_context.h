@@ -15,6 +15,7 @@ struct kv_context {
     struct ctrler_clerk *clerk;
     struct rng rng;
     uint64_t now_ms;      /* of the event that is being handled */
+    uint32_t load;        /* client operations a second that this server serves now */
     uint64_t n_proposals; /* made by the parts, ever */
     const struct trace *trace;
 };

@@ -1,108 +1,214 @@
-/* kv_handover: what the groups that take shards over ask of this one: the pieces of a frozen shard,
- * and to let go of it. Every answer follows from applied state, and what it asserts never becomes
- * untrue; so any replica may give it, and only what must be proposed first needs the leader. */
+/* kv_handover: what the groups that take shards over ask of this one: the pieces of a shard, and to
+ * let go of it. Every answer follows from applied state. That a copy begins, goes on to sweep, and
+ * that the shard is frozen are entries of the log, which the leader proposes when the next piece
+ * needs them; the last pieces, once it is frozen, any replica can give. */
 #include "raft/util/assert.h"
+#include "raft/util/mem.h"
 #include "shardkv/kv_server_internal.h"
 
-static void answer_pull(struct kv_request *request, bool may_freeze);
+/* COPY_BEGIN, SWEEP and FREEZE, and once more if a copy is begun anew meanwhile. */
+#define MAX_PULL_STEPS 6
 
-static void freeze_applied(void *context, enum status status, struct slice result)
+static void answer_pull(struct kv_request *request);
+
+static void pull_step_applied(void *context, enum status status, struct slice result)
 {
-    (void)result;
+    (void)result; /* what the state says now counts */
     if (status != ST_OK) {
         kv_request_refuse(context, status, NULL);
         return;
     }
-    answer_pull(context, false);
+    answer_pull(context);
 }
 
-static void release_applied(void *context, enum status status, struct slice result)
+/* The local state can't be read: this replica must stop, the taker asks another one. */
+static void halt_on(struct kv_request *request, enum status status)
 {
-    struct kv_request *request = context;
-    struct proto_response response = {.status = ST_OK};
+    const struct group_world *world = &request->server->world;
 
-    (void)result; /* dropped now or before: either way it is gone */
-    if (status != ST_OK) {
-        kv_request_refuse(request, status, NULL);
-        return;
-    }
-    kv_request_respond(request, &response);
+    kv_request_refuse(request, ST_SHUTDOWN, NULL);
+    world->halt(world->halt_context, status, "the state can't be read");
 }
 
-static void propose(struct kv_request *request, enum kv_command_kind kind, group_proposal_done done)
+static void propose(struct kv_request *request, struct kv_command *command,
+                    group_proposal_done done)
 {
-    struct kv_command command = {.kind = kind, .shard = request->shard, .num = request->num};
-
-    kv_context_propose(&request->server->context, &command, done, request);
-}
-
-static void respond_piece(struct kv_request *request)
-{
-    struct proto_response response = {.status = ST_OK};
-    struct kv_piece_source source = kv_sm_piece_source(request->server->sm, request->shard);
-    struct kv_piece piece;
-    enum status status = kv_piece_read(&source, buf_slice(&request->bytes), request->limit, &piece);
-
-    if (status == ST_OK) {
-        response.shard_pull.piece = request->piece;
-        response.shard_pull.kind = (uint8_t)piece.kind;
-        response.shard_pull.body = buf_slice(&piece.body);
-        response.shard_pull.cursor = buf_slice(&piece.cursor);
-        kv_request_respond(request, &response);
-        kv_piece_fini(&piece);
-    } else if (status == ST_INVALID) {
-        kv_request_refuse(request, ST_INVALID, "malformed cursor");
-    } else {
-        const struct group_world *world = &request->server->world;
-
-        kv_request_refuse(request, ST_SHUTDOWN, NULL);
-        world->halt(world->halt_context, status, "the state can't be read");
-    }
+    command->shard = request->shard;
+    command->num = request->num;
+    kv_context_propose(&request->server->context, command, done, request);
 }
 
 /* The state of this replica says "not yet". The leader knows that it is so, and the taker comes
  * back later; another replica may only be behind. */
 static void refuse_for_now(struct kv_request *request)
 {
-    if (group_is_ready(request->server->group)) {
-        kv_request_wrong_group(request, 0);
+    const struct kv_server *server = request->server;
+    uint32_t gid_hint = 0;
+
+    if (group_is_ready(server->group)) {
+        (void)kv_sm_serves(server->sm, request->shard, &gid_hint);
+        kv_request_wrong_group(request, gid_hint);
     } else {
-        kv_request_refuse(
-            request, group_is_leader(request->server->group) ? ST_NOT_READY : ST_NOT_LEADER, NULL);
+        kv_request_refuse(request,
+                          group_is_leader(server->group) ? ST_NOT_READY : ST_NOT_LEADER, NULL);
     }
 }
 
-static enum shard_answer shard_says(const struct kv_request *request)
+/* ---- Pieces ---- */
+
+static void respond_void(struct kv_request *request)
+{
+    struct proto_response response = {.status = ST_OK};
+
+    response.shard_pull.piece = request->piece;
+    response.shard_pull.kind = PROTO_PIECE_VOID;
+    kv_request_respond(request, &response);
+}
+
+static void respond_piece(struct kv_request *request, const struct kv_piece_source *source,
+                          const struct kv_piece *piece)
+{
+    struct kv_server *server = request->server;
+    struct proto_response response = {.status = ST_OK};
+    struct buf end = {0};
+
+    response.shard_pull.piece = request->piece;
+    response.shard_pull.load = server->context.load;
+    if (!census_find(server->census, request->shard, &response.shard_pull.keys_total,
+                     &response.shard_pull.bytes_total)) {
+        response.shard_pull.bytes_total =
+            source->state->ops->range_bytes(source->state, source->shard->range);
+    }
+    if (piece->is_all && source->shard->state == SHARD_FROZEN) {
+        kv_piece_end_encode(source, kv_server_frozen_ms(server, request->shard),
+                            buf_slice(&piece->body), &end);
+        response.shard_pull.kind = PROTO_PIECE_END;
+        response.shard_pull.body = buf_slice(&end);
+    } else {
+        response.shard_pull.kind = PROTO_PIECE_MORE;
+        response.shard_pull.body = buf_slice(&piece->body);
+        response.shard_pull.cursor = buf_slice(&piece->cursor);
+    }
+    kv_request_respond(request, &response);
+    buf_fini(&end);
+}
+
+static void note_freeze(struct kv_server *server, shard_id shard)
+{
+    if (server->frozen_ms == NULL) {
+        server->frozen_ms =
+            mem_zalloc(kv_sm_meta(server->sm)->n_shards * sizeof(server->frozen_ms[0]));
+    }
+    server->frozen_ms[shard] = server->context.now_ms;
+}
+
+uint32_t kv_server_frozen_ms(const struct kv_server *server, shard_id shard)
+{
+    uint64_t since_ms = server->frozen_ms != NULL ? server->frozen_ms[shard] : 0;
+
+    return since_ms != 0 ? (uint32_t)(server->context.now_ms - since_ms) : 0;
+}
+
+/* A step of the log that the copy needs first. Only a ready leader proposes it. */
+static void propose_step(struct kv_request *request, enum kv_command_kind kind)
+{
+    const struct shard *shard = kv_sm_shard(request->server->sm, request->shard);
+    struct kv_command command = {.kind = kind};
+
+    if (!group_is_ready(request->server->group)) {
+        refuse_for_now(request);
+        return;
+    }
+    if (++request->steps > MAX_PULL_STEPS) {
+        kv_request_refuse(request, ST_BUSY, NULL);
+        return;
+    }
+    if (kind == KV_COMMAND_FREEZE) {
+        note_freeze(request->server, request->shard);
+    }
+    command.copy.copy_id = request->copy_id;
+    command.copy.from = buf_slice(&shard->outgoing.swept);
+    command.copy.max_bytes = request->limit;
+    propose(request, &command, pull_step_applied);
+}
+
+static void read_piece(struct kv_request *request)
+{
+    struct kv_piece_source source = kv_sm_piece_source(request->server->sm, request->shard);
+    struct slice cursor = buf_slice(&request->bytes);
+    struct kv_piece piece;
+    enum status status = kv_piece_read(&source, cursor, request->limit, &piece);
+
+    if (status != ST_OK) {
+        halt_on(request, status);
+        return;
+    }
+    /* A shard that fits in one piece goes over in one go. */
+    if (piece.is_all && cursor.len == 0 && source.shard->state == SHARD_SERVING) {
+        propose_step(request, KV_COMMAND_FREEZE);
+    } else {
+        respond_piece(request, &source, &piece);
+    }
+    kv_piece_fini(&piece);
+}
+
+static void go_on_with_copy(struct kv_request *request)
+{
+    struct kv_server *server = request->server;
+    struct kv_piece_source source;
+
+    if (kv_sm_shard(server->sm, request->shard)->outgoing.copy_id != request->copy_id) {
+        if (request->bytes.len == 0) {
+            propose_step(request, KV_COMMAND_COPY_BEGIN);
+        } else if (group_is_ready(server->group)) {
+            kv_request_refuse(request, ST_CONFLICT, "that copy does not go on");
+        } else {
+            refuse_for_now(request);
+        }
+        return;
+    }
+    source = kv_sm_piece_source(server->sm, request->shard);
+    /* While it changes, only the leader knows how it is. */
+    if (source.shard->state != SHARD_FROZEN && !group_is_ready(server->group)) {
+        refuse_for_now(request);
+        return;
+    }
+    switch (kv_piece_needs(&source, buf_slice(&request->bytes))) {
+    case KV_PIECE_READ:
+        read_piece(request);
+        return;
+    case KV_PIECE_SWEEP:
+        propose_step(request, KV_COMMAND_SWEEP);
+        return;
+    case KV_PIECE_FREEZE:
+        propose_step(request, KV_COMMAND_FREEZE);
+        return;
+    case KV_PIECE_INVALID:
+        kv_request_refuse(request, ST_INVALID, "malformed cursor");
+        return;
+    }
+}
+
+static void answer_pull(struct kv_request *request)
 {
     const struct kv_sm *sm = request->server->sm;
     const struct shard *shard = kv_sm_shard(sm, request->shard);
+    enum shard_answer answer = SHARD_ANSWER_NOT_READY; /* no INIT yet */
 
-    if (shard == NULL) {
-        return SHARD_ANSWER_NOT_READY; /* no INIT yet */
+    if (shard != NULL) {
+        answer = shard_answer_pull(shard, request->num, request->to, kv_sm_meta(sm)->adopted);
     }
-    return shard_answer(shard, request->num, request->to, kv_sm_meta(sm)->adopted);
-}
-
-static void answer_pull(struct kv_request *request, bool may_freeze)
-{
-    switch (shard_says(request)) {
+    switch (answer) {
     case SHARD_ANSWER_YES:
-        respond_piece(request);
+        go_on_with_copy(request);
         return;
-    case SHARD_ANSWER_FREEZE:
-        /* The taker is there: serving ends with the FREEZE, which only the leader proposes. */
-        if (may_freeze && group_is_ready(request->server->group)) {
-            propose(request, KV_COMMAND_FREEZE, freeze_applied);
-            return;
-        }
-        refuse_for_now(request);
+    case SHARD_ANSWER_VOID:
+        respond_void(request);
         return;
     case SHARD_ANSWER_NOT_READY:
         refuse_for_now(request);
         return;
     case SHARD_ANSWER_DONE:
-        kv_request_refuse(request, ST_CONFLICT, "the shard was let go of");
-        return;
     case SHARD_ANSWER_REFUSED:
         kv_request_refuse(request, ST_CONFLICT, "the shard goes to another group");
         return;
@@ -118,19 +224,42 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
     waiting->num = request->shard_pull.num;
     waiting->to = request->shard_pull.to;
     waiting->limit = request->shard_pull.max_bytes;
+    waiting->copy_id = request->shard_pull.copy_id;
     waiting->piece = request->shard_pull.piece;
     buf_put_slice(&waiting->bytes, request->shard_pull.cursor);
-    answer_pull(waiting, true);
+    answer_pull(waiting);
+}
+
+/* ---- Letting go ---- */
+
+static void release_applied(void *context, enum status status, struct slice result)
+{
+    struct kv_request *request = context;
+    struct proto_response response = {.status = ST_OK};
+
+    (void)result; /* dropped now or before: either way it is gone */
+    if (status != ST_OK) {
+        kv_request_refuse(request, status, NULL);
+        return;
+    }
+    kv_request_respond(request, &response);
 }
 
 static void answer_release(struct kv_request *request)
 {
+    const struct kv_sm *sm = request->server->sm;
+    const struct shard *shard = kv_sm_shard(sm, request->shard);
+    struct kv_command command = {.kind = KV_COMMAND_DROP};
     struct proto_response response = {.status = ST_OK};
+    enum shard_answer answer = SHARD_ANSWER_NOT_READY;
 
-    switch (shard_says(request)) {
+    if (shard != NULL) {
+        answer = shard_answer_release(shard, request->num, request->to, kv_sm_meta(sm)->adopted);
+    }
+    switch (answer) {
     case SHARD_ANSWER_YES:
         if (group_is_ready(request->server->group)) {
-            propose(request, KV_COMMAND_DROP, release_applied);
+            propose(request, &command, release_applied);
         } else {
             refuse_for_now(request);
         }
@@ -138,8 +267,8 @@ static void answer_release(struct kv_request *request)
     case SHARD_ANSWER_DONE:
         kv_request_respond(request, &response);
         return;
-    case SHARD_ANSWER_FREEZE: /* it can't have what was never frozen: this replica is behind */
-    case SHARD_ANSWER_NOT_READY:
+    case SHARD_ANSWER_VOID:
+    case SHARD_ANSWER_NOT_READY: /* it can't have what was never frozen: this replica is behind */
         refuse_for_now(request);
         return;
     case SHARD_ANSWER_REFUSED:

@@ -102,6 +102,7 @@ struct plan {
     uint64_t range;
     uint64_t version;
     const struct kv_write *write;
+    const struct kv_ops_watch *watch;
     struct planned planned[KV_MAX_OPERATIONS];
 };
 
@@ -206,23 +207,37 @@ static enum status plan_operation(struct plan *plan, size_t i, uint32_t *output)
     UNREACHABLE("kv_write_decode checks the types");
 }
 
+static enum status write_record(const struct plan *plan, size_t i)
+{
+    struct io_state *state = plan->state;
+    struct slice key = plan->write->operations[i].key;
+    bool exists = plan->planned[i].exists;
+    struct slice record = buf_slice(&plan->planned[i].record);
+    enum status status = ST_OK;
+
+    if (plan->watch != NULL) {
+        status = plan->watch->changing(plan->watch->context, key, exists ? &record : NULL);
+    }
+    if (exists) {
+        state->ops->put(state, data_key(plan->range, key), record);
+    } else {
+        state->ops->remove(state, data_key(plan->range, key));
+    }
+    return status;
+}
+
 /* Of several operations on one key only the last one's outcome is written. */
-static void plan_carry_out(const struct plan *plan)
+static enum status plan_carry_out(const struct plan *plan)
 {
     const struct kv_write *write = plan->write;
+    enum status status = ST_OK;
 
-    for (size_t i = 0; i < write->n_operations; i++) {
-        struct io_key key = data_key(plan->range, write->operations[i].key);
-
-        if (earlier_operation(plan, write->operations[i].key, write->n_operations) != (int)i) {
-            continue;
-        }
-        if (plan->planned[i].exists) {
-            plan->state->ops->put(plan->state, key, buf_slice(&plan->planned[i].record));
-        } else {
-            plan->state->ops->remove(plan->state, key);
+    for (size_t i = 0; i < write->n_operations && status == ST_OK; i++) {
+        if (earlier_operation(plan, write->operations[i].key, write->n_operations) == (int)i) {
+            status = write_record(plan, i);
         }
     }
+    return status;
 }
 
 static bool is_outcome(enum status status)
@@ -231,9 +246,11 @@ static bool is_outcome(enum status status)
 }
 
 enum status kv_ops_write(struct io_state *state, uint64_t range, const struct kv_write *write,
-                         uint64_t version, struct kv_write_result *result)
+                         uint64_t version, const struct kv_ops_watch *watch,
+                         struct kv_write_result *result)
 {
-    struct plan plan = {.state = state, .range = range, .version = version, .write = write};
+    struct plan plan = {
+        .state = state, .range = range, .version = version, .write = write, .watch = watch};
     enum status status = ST_OK;
 
     ASSERT(range != 0);
@@ -252,7 +269,9 @@ enum status kv_ops_write(struct io_state *state, uint64_t range, const struct kv
         }
     }
     if (status == ST_OK) {
-        plan_carry_out(&plan);
+        status = plan_carry_out(&plan);
+    }
+    if (status == ST_OK) {
         result->n_outputs =
             write->n_operations < KV_MAX_OUTPUTS ? write->n_operations : KV_MAX_OUTPUTS;
     } else {

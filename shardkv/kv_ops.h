@@ -10,11 +10,13 @@
 #include "client/proto.h"
 #include "raft/io.h"
 
-/* What a shard's range holds; kinds of range 0 are in kv_sm.c. */
+/* What a shard's range holds, and the range of its change log; kinds of range 0 are in kv_sm.c. */
 enum kv_kind {
     KV_KIND_DATA = 1,    /* user key -> record */
     KV_KIND_SESSION = 2, /* client id -> its record, see session_table in raft/rsm.h */
-    KV_KIND_COUNTER = 3  /* empty key -> u64 version counter */
+    KV_KIND_COUNTER = 3, /* empty key -> u64 version counter */
+    KV_KIND_CHANGE = 4,  /* u64 be number -> u8 kind (DATA or SESSION), its key: what changed */
+    KV_KIND_NUMBER = 5   /* u8 kind, its key -> u64 number of the change that is noted */
 };
 
 #define KV_RECORD_FORMAT       1
@@ -39,11 +41,19 @@ enum status kv_ops_read(struct io_state *state, uint64_t range, struct slice key
 /* Whether every key of the write has a legal length and lies in write->shard. */
 bool kv_ops_keys_fit(const struct kv_write *write, uint32_t n_shards);
 
+/* Told of each record before it is written or removed (record NULL). ST_OK, or why the state can't
+ * be read. */
+struct kv_ops_watch {
+    enum status (*changing)(void *context, struct slice key, const struct slice *record);
+    void *context;
+};
+
 /* Checks all conditions, then does all operations, or nothing at all. Operations see what earlier
  * ones of the same write did. *result: OK with the outputs, MISMATCH, or TOO_LARGE. Reads only what
- * the conditions, appends and deletes need. Returns ST_OK, or why the state can't be read (then
- * nothing was changed). */
+ * the conditions, appends and deletes need. `watch` may be NULL. Returns ST_OK, or why the state
+ * can't be read: then this replica has to stop. */
 enum status kv_ops_write(struct io_state *state, uint64_t range, const struct kv_write *write,
-                         uint64_t version, struct kv_write_result *result);
+                         uint64_t version, const struct kv_ops_watch *watch,
+                         struct kv_write_result *result);
 
 #endif

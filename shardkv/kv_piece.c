@@ -6,10 +6,17 @@
 #include "shardkv/kv_command.h"
 #include "shardkv/kv_ops.h"
 
-#define PIECE_FORMAT      1
+#define PIECE_FORMAT      2
 #define CLIENT_ID_BYTES   16
 #define MAX_SESSION_BYTES (1u << 20)
 #define MAX_RECORD_BYTES  (KV_RECORD_HEADER_BYTES + KV_MAX_VALUE)
+#define ENTRY_OVERHEAD    9 /* what, two lengths */
+
+/* So few changes go along with the END: a fraction of a millisecond. */
+#define FEW_CHANGES 128
+/* After so many rounds it is frozen anyway: writes that come in faster than they can be copied must
+ * not keep a shard where it is for ever. */
+#define MAX_ROUNDS 32
 
 void kv_piece_fini(struct kv_piece *piece)
 {
@@ -19,10 +26,13 @@ void kv_piece_fini(struct kv_piece *piece)
 
 /* ---- Cursors ---- */
 
+enum phase { PHASE_RECORDS = 1, PHASE_SESSIONS = 2, PHASE_CHANGES = 3 };
+
 struct cursor {
-    enum proto_piece_kind phase;
+    enum phase phase;
     struct slice last;
-    struct shard_sum records, sessions;
+    uint64_t change;
+    uint32_t rounds;
 };
 
 static void cursor_encode(const struct cursor *cursor, struct buf *out)
@@ -30,8 +40,8 @@ static void cursor_encode(const struct cursor *cursor, struct buf *out)
     buf_put_u8(out, PIECE_FORMAT);
     buf_put_u8(out, (uint8_t)cursor->phase);
     buf_put_bytes(out, cursor->last);
-    shard_sum_encode(&cursor->records, out);
-    shard_sum_encode(&cursor->sessions, out);
+    buf_put_u64(out, cursor->change);
+    buf_put_u32(out, cursor->rounds);
     ASSERT(out->len <= SHARD_MAX_CURSOR);
 }
 
@@ -40,179 +50,251 @@ static bool cursor_decode(struct slice bytes, struct cursor *cursor)
     struct reader reader = reader_of(bytes);
     uint8_t format, phase;
 
-    *cursor = (struct cursor){.phase = PROTO_PIECE_RECORDS};
+    *cursor = (struct cursor){.phase = PHASE_RECORDS};
     if (bytes.len == 0) {
         return true;
     }
     format = reader_u8(&reader);
     phase = reader_u8(&reader);
+    cursor->phase = (enum phase)phase;
     cursor->last = reader_bytes(&reader, KV_MAX_KEY);
-    shard_sum_decode(&reader, &cursor->records);
-    shard_sum_decode(&reader, &cursor->sessions);
-    if (!reader_done(&reader) || format != PIECE_FORMAT || phase < PROTO_PIECE_RECORDS ||
-        phase > PROTO_PIECE_END) {
-        return false;
+    cursor->change = reader_u64(&reader);
+    cursor->rounds = reader_u32(&reader);
+    return reader_done(&reader) && format == PIECE_FORMAT && phase >= PHASE_RECORDS &&
+           phase <= PHASE_CHANGES;
+}
+
+bool kv_piece_is_in_rounds(struct slice bytes)
+{
+    struct cursor cursor;
+
+    return cursor_decode(bytes, &cursor) && cursor.phase == PHASE_CHANGES;
+}
+
+enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct slice bytes)
+{
+    const struct shard_outgoing *outgoing = &source->shard->outgoing;
+    struct cursor cursor;
+
+    ASSERT(outgoing->copy_id != 0);
+    if (!cursor_decode(bytes, &cursor) || cursor.change > outgoing->n_noted ||
+        (cursor.phase != PHASE_RECORDS && !outgoing->is_swept)) {
+        return KV_PIECE_INVALID;
     }
-    cursor->phase = (enum proto_piece_kind)phase;
-    return true;
+    if (!outgoing->is_swept && slice_compare(cursor.last, buf_slice(&outgoing->swept)) >= 0) {
+        return KV_PIECE_SWEEP;
+    }
+    if (source->shard->state == SHARD_SERVING && cursor.phase == PHASE_CHANGES &&
+        (outgoing->n_noted - cursor.change <= FEW_CHANGES || cursor.rounds >= MAX_ROUNDS)) {
+        return KV_PIECE_FREEZE;
+    }
+    return KV_PIECE_READ;
 }
 
 /* ---- Reading ---- */
 
-/* One phase from the cursor on, until the piece is full or the phase is over. */
-struct phase {
+struct reading {
     const struct kv_piece_source *source;
-    uint8_t kind; /* of the state's keys */
-    struct shard_sum *sum;
     uint32_t max_bytes;
+    struct cursor cursor;
+    struct buf last; /* what cursor.last points to */
+    struct buf *body;
+    bool is_full;
 };
+
+static void set_last(struct reading *reading, struct slice last)
+{
+    buf_clear(&reading->last);
+    buf_put_slice(&reading->last, last);
+    reading->cursor.last = buf_slice(&reading->last);
+}
+
+static void put_entry(struct reading *reading, enum kv_entry_what what, struct slice key,
+                      struct slice value)
+{
+    buf_put_u8(reading->body, (uint8_t)what);
+    buf_put_bytes(reading->body, key);
+    if (what != KV_ENTRY_REMOVED && what != KV_ENTRY_SESSION_REMOVED) {
+        buf_put_bytes(reading->body, value);
+    }
+}
+
+static bool has_room(struct reading *reading, struct slice key, struct slice value)
+{
+    size_t len = reading->body->len;
+
+    reading->is_full = len > 0 && len + key.len + value.len + ENTRY_OVERHEAD > reading->max_bytes;
+    return !reading->is_full;
+}
 
 /* The first key to look at: the one after the last that was sent, which is it with a zero byte. */
 static struct slice key_after(struct slice last, struct buf *memory)
 {
-    if (last.len == 0) {
-        return last;
-    }
     buf_put_slice(memory, last);
     buf_put_u8(memory, 0);
-    return buf_slice(memory);
+    return last.len == 0 ? last : buf_slice(memory);
 }
 
-/* Appends entries to *body; *last is the key of the last one. *more: the phase has further ones. */
-static enum status read_entries(const struct phase *phase, struct slice after, struct buf *body,
-                                struct buf *last, bool *more)
+/* The base: what is swept, in order of key; then the sessions, in order of client. A piece ends
+ * where the sweep does. */
+static enum status read_base(struct reading *reading)
 {
-    struct io_state *state = phase->source->state;
+    const struct kv_piece_source *source = reading->source;
+    struct io_state *state = source->state;
+    bool sessions = reading->cursor.phase == PHASE_SESSIONS;
     struct buf memory = {0};
-    struct io_key from = {phase->source->range, phase->kind, key_after(after, &memory)};
+    struct io_key from = {source->shard->range, sessions ? KV_KIND_SESSION : KV_KIND_DATA,
+                          key_after(reading->cursor.last, &memory)};
     struct io_iter *iter = state->ops->iter_open(state, from);
     struct slice key, value;
+    bool is_end = true;
     enum status status;
 
-    *more = false;
-    while (state->ops->iter_next(iter, &key, &value)) {
-        if (key.len == 0) {
-            continue; /* the sessions' floor: it travels in the END */
+    ASSERT(!reading->is_full);
+    while (is_end && state->ops->iter_next(iter, &key, &value)) {
+        if (sessions && key.len == 0) {
+            continue; /* the floor: it travels in the END */
         }
-        if (body->len > 0 && body->len + key.len + value.len + 8 > phase->max_bytes) {
-            *more = true;
-            break;
+        is_end = (sessions || shard_notes_key(source->shard, key)) && has_room(reading, key, value);
+        if (is_end) {
+            put_entry(reading, sessions ? KV_ENTRY_SESSION : KV_ENTRY_RECORD, key, value);
+            set_last(reading, key);
         }
-        buf_put_bytes(body, key);
-        buf_put_bytes(body, value);
-        shard_sum_add(phase->sum, key, value);
-        buf_clear(last);
-        buf_put_slice(last, key);
     }
     status = state->ops->iter_close(iter);
+    if (is_end && (sessions || source->shard->outgoing.is_swept)) {
+        reading->cursor.phase = sessions ? PHASE_CHANGES : PHASE_SESSIONS;
+        reading->cursor.last = slice_of(NULL, 0);
+    } else if (!reading->is_full) {
+        set_last(reading, buf_slice(&source->shard->outgoing.swept));
+        reading->is_full = true;
+    }
     buf_fini(&memory);
     return status;
 }
 
-static void put_end(const struct kv_piece_source *source, const struct cursor *cursor,
-                    struct buf *body)
+/* What a noted change has come to. */
+static enum status read_change(struct reading *reading, struct slice change, struct buf *memory)
 {
-    buf_put_u8(body, PIECE_FORMAT);
-    shard_sum_encode(&cursor->records, body);
-    shard_sum_encode(&cursor->sessions, body);
-    buf_put_u64(body, source->epoch);
-    buf_put_u64(body, source->floor);
-    buf_put_u64(body, source->version);
-    buf_put_bytes(body, slice_of(NULL, 0));
-}
+    const struct kv_piece_source *source = reading->source;
+    struct reader reader = reader_of(change);
+    uint8_t kind = reader_u8(&reader);
+    struct slice key = reader_take(&reader, reader_left(&reader));
+    bool session = kind == KV_KIND_SESSION;
+    enum status status;
 
-static enum status read_phase(const struct kv_piece_source *source, struct cursor *cursor,
-                              uint32_t max_bytes, struct buf *last, struct kv_piece *piece)
-{
-    bool sessions = cursor->phase == PROTO_PIECE_SESSIONS;
-    struct phase phase = {source, sessions ? KV_KIND_SESSION : KV_KIND_DATA,
-                          sessions ? &cursor->sessions : &cursor->records, max_bytes};
-    bool more;
-    enum status status = read_entries(&phase, cursor->last, &piece->body, last, &more);
-
-    if (status != ST_OK) {
+    if (kind != KV_KIND_DATA && !session) {
+        return ST_CORRUPT;
+    }
+    buf_clear(memory);
+    status = source->state->ops->get(source->state,
+                                     (struct io_key){source->shard->range, kind, key}, memory);
+    if (status != ST_OK && status != ST_NOT_FOUND) {
         return status;
     }
-    piece->kind = cursor->phase;
-    cursor->last = buf_slice(last);
-    if (!more) {
-        cursor->phase = sessions ? PROTO_PIECE_END : PROTO_PIECE_SESSIONS;
-        cursor->last = slice_of(NULL, 0);
+    if (!has_room(reading, key, buf_slice(memory))) {
+        return ST_OK;
+    }
+    if (status == ST_OK) {
+        put_entry(reading, session ? KV_ENTRY_SESSION : KV_ENTRY_CHANGED, key, buf_slice(memory));
+    } else {
+        put_entry(reading, session ? KV_ENTRY_SESSION_REMOVED : KV_ENTRY_REMOVED, key,
+                  slice_of(NULL, 0));
     }
     return ST_OK;
 }
 
-enum status kv_piece_read(const struct kv_piece_source *source, struct slice cursor_bytes,
-                          uint32_t max_bytes, struct kv_piece *piece)
+static enum status read_changes(struct reading *reading)
 {
-    struct cursor cursor;
-    struct buf last = {0};
+    struct io_state *state = reading->source->state;
+    struct buf memory = {0};
+    uint8_t number[8];
+    struct io_key from = {reading->source->shard->outgoing.range, KV_KIND_CHANGE,
+                          slice_of(number, sizeof(number))};
+    struct io_iter *iter;
+    struct slice key, change;
+    enum status status = ST_OK, closed;
+
+    set_u64_be(number, reading->cursor.change + 1);
+    iter = state->ops->iter_open(state, from);
+    while (status == ST_OK && !reading->is_full && state->ops->iter_next(iter, &key, &change)) {
+        status = key.len == sizeof(number) ? read_change(reading, change, &memory) : ST_CORRUPT;
+        if (status == ST_OK && !reading->is_full) {
+            reading->cursor.change = get_u64_be(key.data);
+        }
+    }
+    closed = state->ops->iter_close(iter);
+    buf_fini(&memory);
+    return status != ST_OK ? status : closed;
+}
+
+static enum status read_all(struct reading *reading)
+{
     enum status status = ST_OK;
 
-    *piece = (struct kv_piece){0};
-    ASSERT(source->range != 0);
-    if (!cursor_decode(cursor_bytes, &cursor)) {
-        return ST_INVALID;
+    reading->cursor.rounds += reading->cursor.phase == PHASE_CHANGES;
+    while (status == ST_OK && !reading->is_full && reading->cursor.phase != PHASE_CHANGES) {
+        status = read_base(reading);
     }
-    if (max_bytes > PROTO_MAX_CHUNK) {
-        max_bytes = PROTO_MAX_CHUNK;
-    }
-    /* An empty phase makes no piece: the next one begins at once. */
-    while (status == ST_OK && piece->body.len == 0 && cursor.phase != PROTO_PIECE_END) {
-        status = read_phase(source, &cursor, max_bytes, &last, piece);
-    }
-    if (status == ST_OK && piece->body.len > 0) {
-        cursor_encode(&cursor, &piece->cursor);
-    } else if (status == ST_OK) {
-        piece->kind = PROTO_PIECE_END;
-        put_end(source, &cursor, &piece->body);
-    }
-    buf_fini(&last);
-    if (status != ST_OK) {
-        kv_piece_fini(piece);
+    if (status == ST_OK && !reading->is_full) {
+        status = read_changes(reading);
     }
     return status;
 }
 
-/* ---- Bodies ---- */
-
-bool kv_piece_next_entry(struct reader *body, struct slice *key, struct slice *value)
+enum status kv_piece_read(const struct kv_piece_source *source, struct slice cursor,
+                          uint32_t max_bytes, struct kv_piece *piece)
 {
-    if (reader_left(body) == 0 || !reader_ok(body)) {
-        return false;
+    struct reading reading = {.source = source, .max_bytes = max_bytes, .body = &piece->body};
+    enum status status;
+
+    *piece = (struct kv_piece){0};
+    ASSERT(source->shard->range != 0 && source->shard->outgoing.copy_id != 0);
+    if (!cursor_decode(cursor, &reading.cursor)) {
+        return ST_INVALID;
     }
-    *key = reader_bytes(body, KV_MAX_KEY);
-    *value = reader_bytes(body, MAX_RECORD_BYTES);
-    if (key->len == 0) {
-        body->bad = true;
+    if (max_bytes > PROTO_MAX_CHUNK) {
+        reading.max_bytes = PROTO_MAX_CHUNK;
     }
-    return reader_ok(body);
+    status = read_all(&reading);
+    if (status == ST_OK) {
+        piece->is_all = !reading.is_full;
+        cursor_encode(&reading.cursor, &piece->cursor);
+    } else {
+        kv_piece_fini(piece);
+    }
+    buf_fini(&reading.last);
+    return status;
 }
 
-static bool entry_is_valid(uint8_t kind, struct slice key, struct slice value)
-{
-    struct kv_record record;
+/* ---- The end ---- */
 
-    if (kind == PROTO_PIECE_RECORDS) {
-        return kv_record_decode(value, &record) == ST_OK;
-    }
-    return key.len == CLIENT_ID_BYTES && value.len <= MAX_SESSION_BYTES;
+static void add_session(void *context, struct slice client, struct slice record)
+{
+    shard_sum_add(context, client, record);
 }
 
-bool kv_piece_body_is_valid(uint8_t kind, struct slice body)
+void kv_piece_sum_sessions(const struct session_table *sessions, struct shard_sum *sum)
 {
-    struct reader reader = reader_of(body);
-    struct slice key, value;
+    *sum = (struct shard_sum){0};
+    session_table_each(sessions, add_session, sum);
+}
 
-    if (kind != PROTO_PIECE_RECORDS && kind != PROTO_PIECE_SESSIONS) {
-        return false;
-    }
-    while (kv_piece_next_entry(&reader, &key, &value)) {
-        if (!entry_is_valid(kind, key, value)) {
-            return false;
-        }
-    }
-    return reader_done(&reader) && body.len > 0;
+void kv_piece_end_encode(const struct kv_piece_source *source, uint32_t frozen_ms,
+                         struct slice entries, struct buf *out)
+{
+    struct shard_sum sessions;
+
+    ASSERT(source->shard->state == SHARD_FROZEN && source->shard->outgoing.is_swept);
+    kv_piece_sum_sessions(source->sessions, &sessions);
+    buf_put_u8(out, PIECE_FORMAT);
+    shard_sum_encode(&source->shard->outgoing.records, out);
+    shard_sum_encode(&sessions, out);
+    buf_put_u64(out, source->shard->epoch);
+    buf_put_u64(out, session_floor(source->sessions));
+    buf_put_u64(out, source->version);
+    buf_put_u32(out, frozen_ms);
+    buf_put_slice(out, entries);
 }
 
 bool kv_piece_end_decode(struct slice body, struct kv_piece_end *end)
@@ -225,6 +307,58 @@ bool kv_piece_end_decode(struct slice body, struct kv_piece_end *end)
     end->epoch = reader_u64(&reader);
     end->floor = reader_u64(&reader);
     end->version = reader_u64(&reader);
-    end->chain = reader_bytes(&reader, KV_MAX_CHAIN);
-    return reader_done(&reader) && format == PIECE_FORMAT;
+    end->frozen_ms = reader_u32(&reader);
+    end->entries = reader_take(&reader, reader_left(&reader));
+    return reader_ok(&reader) && format == PIECE_FORMAT && kv_piece_body_is_valid(end->entries);
+}
+
+/* ---- Bodies ---- */
+
+bool kv_entry_next(struct reader *body, struct kv_entry *entry)
+{
+    uint8_t what;
+
+    if (reader_left(body) == 0 || !reader_ok(body)) {
+        return false;
+    }
+    what = reader_u8(body);
+    entry->what = (enum kv_entry_what)what;
+    entry->key = reader_bytes(body, KV_MAX_KEY);
+    entry->value = slice_of(NULL, 0);
+    if (entry->key.len == 0 || what < KV_ENTRY_RECORD || what > KV_ENTRY_SESSION_REMOVED) {
+        body->bad = true;
+    } else if (what != KV_ENTRY_REMOVED && what != KV_ENTRY_SESSION_REMOVED) {
+        entry->value = reader_bytes(body, MAX_RECORD_BYTES);
+    }
+    return reader_ok(body);
+}
+
+static bool entry_is_valid(const struct kv_entry *entry)
+{
+    struct kv_record record;
+
+    switch (entry->what) {
+    case KV_ENTRY_RECORD:
+    case KV_ENTRY_CHANGED:
+        return kv_record_decode(entry->value, &record) == ST_OK;
+    case KV_ENTRY_SESSION:
+    case KV_ENTRY_SESSION_REMOVED:
+        return entry->key.len == CLIENT_ID_BYTES && entry->value.len <= MAX_SESSION_BYTES;
+    case KV_ENTRY_REMOVED:
+        return true;
+    }
+    return false;
+}
+
+bool kv_piece_body_is_valid(struct slice body)
+{
+    struct reader reader = reader_of(body);
+    struct kv_entry entry;
+
+    while (kv_entry_next(&reader, &entry)) {
+        if (!entry_is_valid(&entry)) {
+            return false;
+        }
+    }
+    return reader_done(&reader);
 }

@@ -7,7 +7,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define MAX_ENDPOINTS 65536
+#define MAX_ENDPOINTS  65536
+#define LOAD_WINDOW_MS 200
 
 void kv_server_options_default(struct kv_server_options *options, group_id gid, raft_id id,
                                uint64_t seed)
@@ -17,8 +18,8 @@ void kv_server_options_default(struct kv_server_options *options, group_id gid, 
                                           .max_pending = 16384,
                                           .max_sessions = SESSION_MAX_RECORDS,
                                           .poll_ms = 100,
-                                          .max_copies = 8,
-                                          .piece_bytes = 256u << 10};
+                                          .migrate = {.max_copies = 8,
+                                                      .piece_bytes = 256u << 10}};
     group_options_default(&options->group, gid, id, seed);
 }
 
@@ -144,8 +145,7 @@ static void create_parts(struct kv_server *server)
     server->context.clerk = server->clerk;
     server->context.trace = server->options.group.trace;
     server->watch = config_watch_create(&server->context, server->options.poll_ms);
-    server->migrate =
-        migrate_create(&server->context, server->options.max_copies, server->options.piece_bytes);
+    server->migrate = migrate_create(&server->context, &server->options.migrate);
     server->release = release_create(&server->context);
     server->confirm = confirm_create(&server->context);
     server->census = census_create(&server->context, server->world.state);
@@ -166,6 +166,8 @@ enum status kv_server_create(const struct kv_server_options *options,
     server->context.now_ms = now_ms;
     rng_init(&server->context.rng, options->seed);
     TAILQ_INIT(&server->later_reads);
+    TAILQ_INIT(&server->parked);
+    server->load_since_ms = now_ms;
     create_sm(server);
     status = group_create(&server->options.group, world, &server->ops, server, log, state_meta,
                           now_ms, &server->group);
@@ -191,6 +193,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
         return;
     }
     kv_server_drop_later_reads(server, 0);
+    kv_server_drop_parked(server);
     group_destroy(&server->group);
     ctrler_clerk_destroy(&server->clerk);
     caller_destroy(&server->caller);
@@ -202,14 +205,15 @@ void kv_server_destroy(struct kv_server **server_pointer)
     config_watch_destroy(&server->watch);
     kv_sm_destroy(&server->sm);
     mem_free(server->urls);
+    mem_free(server->frozen_ms);
     mem_free(server);
     *server_pointer = NULL;
 }
 
 /* ---- Events ---- */
 
-static void dispatch(struct kv_server *server, const struct serve_ticket *ticket,
-                     const struct proto_request *request)
+void kv_server_dispatch(struct kv_server *server, const struct serve_ticket *ticket,
+                        const struct proto_request *request)
 {
     switch (request->op) {
     case PROTO_GET:
@@ -242,8 +246,22 @@ static void client_message(struct kv_server *server, const struct io_event *even
     struct serve_ticket ticket;
 
     if (serve_message(server->serve, event, &request, &ticket)) {
-        dispatch(server, &ticket, &request);
+        server->load_count += request.op == PROTO_GET || request.op == PROTO_WRITE;
+        if (!kv_server_park(server, &ticket, &request, event->client.message)) {
+            kv_server_dispatch(server, &ticket, &request);
+        }
         proto_request_fini(&request);
+    }
+}
+
+static void measure_load(struct kv_server *server)
+{
+    uint64_t elapsed_ms = server->context.now_ms - server->load_since_ms;
+
+    if (elapsed_ms >= LOAD_WINDOW_MS) {
+        server->context.load = (uint32_t)(server->load_count * 1000ull / elapsed_ms);
+        server->load_count = 0;
+        server->load_since_ms = server->context.now_ms;
     }
 }
 
@@ -264,6 +282,7 @@ static void step_parts(struct kv_server *server)
 static void turn_end(struct kv_server *server, const struct io_event *event)
 {
     uint64_t n_proposals;
+    uint32_t n_parked;
 
     server->wake = false;
     server->turn_bytes = 0;
@@ -272,13 +291,17 @@ static void turn_end(struct kv_server *server, const struct io_event *event)
     group_step(server->group, event);
     n_proposals = server->context.n_proposals;
     step_parts(server);
-    server->wake = server->context.n_proposals != n_proposals || !TAILQ_EMPTY(&server->later_reads);
+    n_parked = server->n_parked;
+    kv_server_unpark(server);
+    server->wake = server->context.n_proposals != n_proposals || n_parked != server->n_parked ||
+                   !TAILQ_EMPTY(&server->later_reads);
 }
 
 void kv_server_step(struct kv_server *server, const struct io_event *event)
 {
     server->context.now_ms = event->now_ms;
     server->wall_us = event->wall_us;
+    measure_load(server);
     switch (event->type) {
     case IO_EVENT_CLIENT_MESSAGE:
         client_message(server, event);
@@ -317,6 +340,7 @@ uint64_t kv_server_next_deadline_ms(const struct kv_server *server)
     if (server->wake) {
         return server->context.now_ms;
     }
+    deadline_ms = earlier(deadline_ms, kv_server_park_deadline_ms(server));
     deadline_ms = earlier(deadline_ms, caller_next_deadline_ms(server->caller));
     deadline_ms = earlier(deadline_ms, config_watch_next_deadline_ms(server->watch));
     deadline_ms = earlier(deadline_ms, migrate_next_deadline_ms(server->migrate));

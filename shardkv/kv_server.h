@@ -8,6 +8,7 @@
 
 #include "client/serve.h"
 #include "raft/rsm.h"
+#include "shardkv/migrate.h"
 
 struct kv_server;
 
@@ -21,8 +22,7 @@ struct kv_server_options {
     uint32_t max_pending;  /* client requests being worked on; beyond: ST_BUSY */
     uint32_t max_sessions; /* records a shard; the same on every replica */
     uint32_t poll_ms;      /* how often the leader asks the controller for news */
-    uint32_t max_copies;   /* shards that arrive at the same time */
-    uint32_t piece_bytes;  /* of a shard in one piece */
+    struct migrate_options migrate;
 };
 
 /* Everything but ctrlers, incarnation and the bootstrap configuration. */

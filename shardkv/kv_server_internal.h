@@ -39,6 +39,12 @@ struct kv_server {
     struct kv_metrics metrics;
     uint64_t turn_bytes;                  /* read for clients since the last turn ended */
     TAILQ_HEAD(, kv_request) later_reads; /* confirmed, but for another turn; oldest first */
+    TAILQ_HEAD(, kv_parked) parked;       /* for shards that are nearly here; oldest first */
+    uint32_t n_parked;
+    size_t parked_bytes;
+    uint64_t load_since_ms; /* client operations since then, for context.load */
+    uint32_t load_count;
+    uint64_t *frozen_ms; /* by shard: when this leader proposed to freeze it; NULL: none yet */
 };
 
 /* A request that waits for the group. It owns `bytes`; what it needs of the rest is copied. */
@@ -49,7 +55,8 @@ struct kv_request {
     config_num num;                           /* PULL, RELEASE */
     uint32_t to;                              /* PULL, RELEASE */
     uint32_t limit;                           /* SCAN: records; PULL: bytes */
-    uint64_t piece;                           /* PULL */
+    uint64_t copy_id, piece;                  /* PULL */
+    uint32_t steps;                           /* PULL: proposed for it so far */
     size_t split;                             /* SCAN: bytes = prefix ‖ after, split here */
     struct buf bytes;                         /* GET: key; PULL: cursor */
     void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
@@ -80,6 +87,22 @@ void kv_server_read_later_ones(struct kv_server *server);
 void kv_server_drop_later_reads(struct kv_server *server, io_conn conn);
 void kv_server_where(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request);
+
+/* When the shard was frozen here: milliseconds ago; 0 if that is not known. */
+uint32_t kv_server_frozen_ms(const struct kv_server *server, shard_id shard);
+
+/* kv_park.c. True: the request waits until its shard is here, and is answered then. */
+bool kv_server_park(struct kv_server *server, const struct serve_ticket *ticket,
+                    const struct proto_request *request, struct slice message);
+/* Handles those that need not wait any longer. */
+void kv_server_unpark(struct kv_server *server);
+uint64_t kv_server_park_deadline_ms(const struct kv_server *server);
+/* Refuses all of them: the server ends. */
+void kv_server_drop_parked(struct kv_server *server);
+
+/* kv_server.c: handles a request of a client or of another group. */
+void kv_server_dispatch(struct kv_server *server, const struct serve_ticket *ticket,
+                        const struct proto_request *request);
 
 /* kv_status.c: for struct serve_options. */
 void kv_server_status(void *server, struct proto_node_status *status);

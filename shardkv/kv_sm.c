@@ -122,6 +122,15 @@ void kv_sm_raise_floor(struct kv_sm *sm, const struct session_table *table)
     }
 }
 
+void kv_sm_make_shards(struct kv_sm *sm)
+{
+    ASSERT(sm->shards == NULL);
+    sm->shards = mem_zalloc(sm->meta.n_shards * sizeof(sm->shards[0]));
+    for (uint32_t i = 0; i < sm->meta.n_shards; i++) {
+        sm->shards[i].sm = sm;
+    }
+}
+
 static struct session_table *new_table(const struct kv_sm *sm, uint64_t range)
 {
     return session_table_create(sm->options.state, range, KV_KIND_SESSION,
@@ -148,6 +157,10 @@ static void settle_tables(struct kv_sm *sm, struct kv_shard *shard)
         session_table_destroy(&shard->staged);
         shard->staged_range = life->copy.range;
         shard->staged = life->copy.range != 0 ? new_table(sm, life->copy.range) : NULL;
+    }
+    if (shard->live != NULL) {
+        session_table_watch(shard->live,
+                            life->outgoing.copy_id != 0 ? kv_copy_session_changed : NULL, shard);
     }
     ASSERT((shard->live != NULL) == (life->range != 0));
     ASSERT((shard->staged != NULL) == (life->copy.range != 0));
@@ -360,7 +373,7 @@ enum status kv_sm_restore(struct kv_sm *sm)
     if (status != ST_OK) {
         return status;
     }
-    sm->shards = mem_zalloc(sm->meta.n_shards * sizeof(sm->shards[0]));
+    kv_sm_make_shards(sm);
     status = restore_config(sm);
     if (status == ST_OK) {
         status = restore_kind(sm, KV_ROOT_GROUP, restore_group);
@@ -390,12 +403,15 @@ void kv_sm_ranges(const struct kv_sm *sm, uint64_t **ranges, size_t *n, size_t *
     for (uint32_t i = 0; i < sm->meta.n_shards; i++) {
         const struct shard *life = &sm->shards[i].life;
 
-        MEM_GROW(*ranges, *capacity, *n + 2);
+        MEM_GROW(*ranges, *capacity, *n + 3);
         if (life->range != 0) {
             (*ranges)[(*n)++] = life->range;
         }
         if (life->copy.range != 0) {
             (*ranges)[(*n)++] = life->copy.range;
+        }
+        if (life->outgoing.range != 0) {
+            (*ranges)[(*n)++] = life->outgoing.range;
         }
     }
     if (*n > first) {
@@ -458,11 +474,10 @@ struct kv_piece_source kv_sm_piece_source(const struct kv_sm *sm, shard_id id)
 {
     const struct kv_shard *shard = &sm->shards[id];
 
-    ASSERT(id < sm->meta.n_shards && shard->life.state == SHARD_FROZEN);
+    ASSERT(id < sm->meta.n_shards && shard->life.outgoing.copy_id != 0);
     return (struct kv_piece_source){.state = sm->options.state,
-                                    .range = shard->life.range,
-                                    .epoch = shard->life.epoch,
-                                    .floor = session_floor(shard->live),
+                                    .shard = &shard->life,
+                                    .sessions = shard->live,
                                     .version = shard->version};
 }
 

@@ -61,7 +61,7 @@ const struct shard *kv_sm_shard(const struct kv_sm *sm, shard_id shard);
 /* Whether the shard is served here. If not, *gid_hint is who has it as far as is known: until the
  * hand-over its source. */
 bool kv_sm_serves(const struct kv_sm *sm, shard_id shard, uint32_t *gid_hint);
-/* A shard that is frozen here, for kv_piece_read. */
+/* A shard of which a copy goes out, for kv_piece_read. Until the next event. */
 struct kv_piece_source kv_sm_piece_source(const struct kv_sm *sm, shard_id shard);
 const struct session_table *kv_sm_sessions(const struct kv_sm *sm, shard_id shard);
 uint64_t kv_sm_version(const struct kv_sm *sm, shard_id shard);

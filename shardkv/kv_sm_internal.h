@@ -1,5 +1,5 @@
-/* Shared by kv_sm.c (what is kept and how it is read back), kv_apply.c (commands) and
- * kv_apply_config.c (configurations). */
+/* Shared by kv_sm.c (what is kept and how it is read back), kv_apply.c (commands), kv_copy.c (copies
+ * of shards) and kv_apply_config.c (configurations). */
 #ifndef SHARDKV_KV_SM_INTERNAL_H
 #define SHARDKV_KV_SM_INTERNAL_H
 
@@ -12,6 +12,7 @@ enum { KV_ROOT_META = 1, KV_ROOT_CONFIG = 2, KV_ROOT_GROUP = 3, KV_ROOT_SHARD = 
 /* One shard and what memory holds of its data. The tables belong to the ranges named beside them,
  * 0 and NULL while there is none. */
 struct kv_shard {
+    struct kv_sm *sm;
     struct shard life;
     struct session_table *live, *staged;
     uint64_t live_range, staged_range;
@@ -33,10 +34,13 @@ struct kv_sm {
     size_t n_groups, groups_capacity;
     uint64_t floor; /* the highest floor of any shard that was held since the last restore */
     uint64_t changes;
+    enum status failure; /* the state could not be read where nobody could be told: not OK */
 };
 
 /* ---- Writing through ---- */
 
+/* Once their number is known. */
+void kv_sm_make_shards(struct kv_sm *sm);
 void kv_sm_write_meta(struct kv_sm *sm);
 void kv_sm_write_shard(struct kv_sm *sm, shard_id id);
 void kv_sm_write_version(struct kv_sm *sm, struct kv_shard *shard);
@@ -53,6 +57,16 @@ void kv_sm_put_group(struct kv_sm *sm, uint32_t gid, const struct spec *spec);
 void kv_sm_remove_group(struct kv_sm *sm, size_t position);
 
 /* ---- Commands ---- */
+
+/* kv_copy.c. Each returns ST_OK, or what stops this replica; *outcome is the command's. */
+enum status kv_copy_begin(struct kv_sm *sm, const struct kv_command *command, enum status *outcome);
+enum status kv_copy_sweep(struct kv_sm *sm, const struct kv_command *command, enum status *outcome);
+enum status kv_copy_chunk(struct kv_sm *sm, const struct kv_command *command, enum status *outcome);
+enum status kv_copy_install(struct kv_sm *sm, const struct kv_command *command,
+                            enum status *outcome);
+/* Of a shard (struct kv_shard) of which a copy goes out: what changes is noted. */
+enum status kv_copy_record_changing(void *shard, struct slice key, const struct slice *record);
+void kv_copy_session_changed(void *shard, struct slice client);
 
 /* kv_apply_config.c; the result is the outcome's status. */
 enum status kv_apply_config(struct kv_sm *sm, struct slice encoded);

@@ -4,9 +4,6 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define SHARD_FORMAT   2
-#define SHARD_FORMAT_1 1 /* is read, not written any more */
-
 void shard_init(struct shard *shard)
 {
     *shard = (struct shard){0};
@@ -15,6 +12,7 @@ void shard_init(struct shard *shard)
 void shard_fini(struct shard *shard)
 {
     buf_fini(&shard->copy.cursor);
+    buf_fini(&shard->outgoing.swept);
     mem_free(shard->queue);
     mem_free(shard->releases);
     *shard = (struct shard){0};
@@ -103,6 +101,38 @@ static void drop_range(uint64_t range, struct shard_effect *effect)
 
 /* ---- Configurations ---- */
 
+static void outgoing_forget(struct shard *shard, struct shard_effect *effect)
+{
+    if (shard->outgoing.range != 0) {
+        drop_range(shard->outgoing.range, effect);
+    }
+    buf_fini(&shard->outgoing.swept);
+    shard->outgoing = (struct shard_outgoing){0};
+}
+
+/* To be handed over, and not frozen yet: nobody else can have it. */
+static bool is_undecided(const struct shard *shard)
+{
+    return shard->state == SHARD_SERVING && shard->n_queue > 0;
+}
+
+/* The newest word counts. That nobody shall own it can wait until the taker has it. */
+static void adopt_undecided(struct shard *shard, const struct shard_change *change,
+                            struct shard_effect *effect)
+{
+    ASSERT(shard->n_queue == 1);
+    if (change->owner == 0 || change->owner == shard->queue[0].gid) {
+        return;
+    }
+    effect->changed = true;
+    outgoing_forget(shard, effect);
+    if (change->owner == change->me) {
+        shard->n_queue = 0;
+        return;
+    }
+    shard->queue[0] = (struct shard_transition){SHARD_SEND, change->num, change->owner};
+}
+
 /* The last word so far is that nobody shall own the shard and this group keeps it, frozen. */
 static void adopt_after_nobody(struct shard *shard, const struct shard_change *change,
                                struct shard_effect *effect)
@@ -163,6 +193,8 @@ void shard_adopt(struct shard *shard, const struct shard_change *change, uint64_
     ASSERT(shard_can_adopt(shard, change));
     if (tail_is_send_to_nobody(shard)) {
         adopt_after_nobody(shard, change, effect);
+    } else if (is_undecided(shard)) {
+        adopt_undecided(shard, change, effect);
     } else if (shard_is_held_at_end(shard)) {
         if (change->owner != change->me) {
             push(shard, SHARD_SEND, change->num, change->owner);
@@ -179,11 +211,67 @@ void shard_adopt(struct shard *shard, const struct shard_change *change, uint64_
 
 /* ---- Giving away ---- */
 
-void shard_freeze(struct shard *shard, config_num num, struct shard_effect *effect)
+/* Sending to somebody: what is sent to nobody is only kept. */
+static bool sends(const struct shard *shard, config_num num)
+{
+    return head_is(shard, SHARD_SEND, num) && shard_head(shard)->gid != 0;
+}
+
+void shard_copy_begin(struct shard *shard, config_num num, uint64_t copy_id, uint64_t *next_range,
+                      struct shard_effect *effect)
 {
     *effect = (struct shard_effect){0};
-    /* Only the transition at the head, and only once. */
-    if (head_is(shard, SHARD_SEND, num) && shard->state == SHARD_SERVING) {
+    /* Only for the transition at the head; what has begun goes on. */
+    if (!sends(shard, num) || copy_id == 0 || copy_id == shard->outgoing.copy_id) {
+        return;
+    }
+    outgoing_forget(shard, effect);
+    shard->outgoing.copy_id = copy_id;
+    shard->outgoing.range = take_range(next_range);
+    effect->changed = true;
+    ASSERT(shard_is_consistent(shard));
+}
+
+bool shard_sweep(const struct shard *shard, config_num num, uint64_t copy_id, struct slice from)
+{
+    const struct shard_outgoing *outgoing = &shard->outgoing;
+
+    /* In order, each once. */
+    return sends(shard, num) && copy_id != 0 && copy_id == outgoing->copy_id &&
+           !outgoing->is_swept && slice_equal(buf_slice(&outgoing->swept), from);
+}
+
+void shard_sweep_end(struct shard *shard, struct slice last, bool is_end)
+{
+    struct shard_outgoing *outgoing = &shard->outgoing;
+
+    ASSERT(outgoing->copy_id != 0 && !outgoing->is_swept);
+    outgoing->is_swept = is_end;
+    if (is_end) {
+        buf_fini(&outgoing->swept);
+    } else {
+        ASSERT(slice_compare(buf_slice(&outgoing->swept), last) < 0);
+        buf_clear(&outgoing->swept);
+        buf_put_slice(&outgoing->swept, last);
+    }
+}
+
+bool shard_notes_key(const struct shard *shard, struct slice key)
+{
+    const struct shard_outgoing *outgoing = &shard->outgoing;
+
+    return outgoing->copy_id != 0 &&
+           (outgoing->is_swept || slice_compare(key, buf_slice(&outgoing->swept)) <= 0);
+}
+
+void shard_freeze(struct shard *shard, config_num num, uint64_t copy_id,
+                  struct shard_effect *effect)
+{
+    *effect = (struct shard_effect){0};
+    /* Only the transition at the head, and only once; only when the sum of the whole shard is
+     * known, so that nothing of what the pause lasts depends on the shard's size. */
+    if (sends(shard, num) && shard->state == SHARD_SERVING && copy_id != 0 &&
+        shard->outgoing.copy_id == copy_id && shard->outgoing.is_swept) {
         shard->state = SHARD_FROZEN;
         effect->changed = true;
     }
@@ -194,11 +282,11 @@ void shard_drop(struct shard *shard, config_num num, struct shard_effect *effect
 {
     *effect = (struct shard_effect){0};
     /* Never what still serves; never what was frozen for another configuration, or for nobody. */
-    if (!head_is(shard, SHARD_SEND, num) || shard->state != SHARD_FROZEN ||
-        shard_head(shard)->gid == 0) {
+    if (!sends(shard, num) || shard->state != SHARD_FROZEN) {
         return;
     }
     drop_range(shard->range, effect);
+    outgoing_forget(shard, effect);
     effect->changed = true;
     shard->range = 0;
     shard->state = SHARD_ABSENT;
@@ -206,27 +294,62 @@ void shard_drop(struct shard *shard, config_num num, struct shard_effect *effect
     ASSERT(shard_is_consistent(shard));
 }
 
-enum shard_answer shard_answer(const struct shard *shard, config_num num, uint32_t to,
-                               config_num adopted)
+static const struct shard_transition *find_transition(const struct shard *shard, config_num num)
 {
+    for (size_t i = 0; i < shard->n_queue; i++) {
+        if (shard->queue[i].num == num) {
+            return &shard->queue[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_send_to(const struct shard_transition *transition, uint32_t to)
+{
+    return transition->kind == SHARD_SEND && transition->gid == to && to != 0;
+}
+
+/* The shard is here, and the next that will happen to it is of a later configuration than num, or
+ * nothing: a hand-over under num is past or was called off. */
+static bool has_gone_past(const struct shard *shard, config_num num)
+{
+    return shard->state != SHARD_ABSENT && (shard->n_queue == 0 || shard_head(shard)->num > num);
+}
+
+enum shard_answer shard_answer_pull(const struct shard *shard, config_num num, uint32_t to,
+                                    config_num adopted)
+{
+    const struct shard_transition *transition = find_transition(shard, num);
+
     if (adopted < num) {
         return SHARD_ANSWER_NOT_READY;
     }
-    for (size_t i = 0; i < shard->n_queue; i++) {
-        const struct shard_transition *transition = &shard->queue[i];
-
-        if (transition->num != num) {
-            continue;
-        }
-        if (transition->kind != SHARD_SEND || transition->gid != to || to == 0) {
-            return SHARD_ANSWER_REFUSED;
-        }
-        if (i > 0) {
-            return SHARD_ANSWER_NOT_READY;
-        }
-        return shard->state == SHARD_FROZEN ? SHARD_ANSWER_YES : SHARD_ANSWER_FREEZE;
+    if (transition == NULL) {
+        return has_gone_past(shard, num) ? SHARD_ANSWER_VOID : SHARD_ANSWER_NOT_READY;
     }
-    return SHARD_ANSWER_DONE;
+    if (!is_send_to(transition, to)) {
+        return SHARD_ANSWER_REFUSED;
+    }
+    return transition == shard_head(shard) ? SHARD_ANSWER_YES : SHARD_ANSWER_NOT_READY;
+}
+
+enum shard_answer shard_answer_release(const struct shard *shard, config_num num, uint32_t to,
+                                       config_num adopted)
+{
+    const struct shard_transition *transition = find_transition(shard, num);
+
+    if (adopted < num) {
+        return SHARD_ANSWER_NOT_READY;
+    }
+    if (transition == NULL) {
+        return SHARD_ANSWER_DONE;
+    }
+    if (!is_send_to(transition, to)) {
+        return SHARD_ANSWER_REFUSED;
+    }
+    return transition == shard_head(shard) && shard->state == SHARD_FROZEN
+               ? SHARD_ANSWER_YES
+               : SHARD_ANSWER_NOT_READY;
 }
 
 /* ---- Taking over ---- */
@@ -248,24 +371,25 @@ static void copy_begin(struct shard *shard, uint64_t copy_id, uint64_t *next_ran
     shard->copy.range = take_range(next_range);
 }
 
-bool shard_chunk(struct shard *shard, config_num num, uint64_t copy_id, uint64_t piece,
+bool shard_chunk(struct shard *shard, config_num num, const struct shard_piece *piece,
                  uint64_t *next_range, struct shard_effect *effect)
 {
     *effect = (struct shard_effect){0};
     /* Only for the transition at the head: what was installed is not written any more. */
-    if (!head_is(shard, SHARD_RECEIVE, num) || copy_id == 0) {
+    if (!head_is(shard, SHARD_RECEIVE, num) || piece->copy_id == 0) {
         return false;
     }
-    ASSERT(shard->state == SHARD_ABSENT);
+    ASSERT(shard->state == SHARD_ABSENT && shard->epoch < num);
     /* Pieces of different copies don't mix; the first piece of another one begins anew. */
-    if (copy_id != shard->copy.copy_id) {
-        if (piece != 0) {
+    if (piece->copy_id != shard->copy.copy_id) {
+        if (piece->number != 0 || piece->begin.len > 0) {
             return false;
         }
-        copy_begin(shard, copy_id, next_range, effect);
+        copy_begin(shard, piece->copy_id, next_range, effect);
     }
-    /* In order, each once. */
-    if (piece != shard->copy.next_piece) {
+    /* In order, each once, and without a gap. */
+    if (piece->number != shard->copy.next_piece ||
+        !slice_equal(piece->begin, buf_slice(&shard->copy.cursor))) {
         return false;
     }
     effect->changed = true;
@@ -275,7 +399,7 @@ bool shard_chunk(struct shard *shard, config_num num, uint64_t copy_id, uint64_t
 void shard_chunk_end(struct shard *shard, struct slice cursor)
 {
     ASSERT(shard->copy.copy_id != 0);
-    ASSERT(cursor.len <= SHARD_MAX_CURSOR);
+    ASSERT(cursor.len > 0 && cursor.len <= SHARD_MAX_CURSOR);
     shard->copy.next_piece++;
     buf_clear(&shard->copy.cursor);
     buf_put_slice(&shard->copy.cursor, cursor);
@@ -295,26 +419,15 @@ static void add_release(struct shard *shard, config_num num, uint32_t gid)
     shard->releases[shard->n_releases++] = (struct shard_release){num, gid};
 }
 
-void shard_install(struct shard *shard, config_num num, const struct shard_end *end,
-                   uint64_t *next_range, struct shard_effect *effect)
+void shard_install(struct shard *shard, const struct shard_end *end,
+                   const struct shard_sum *sessions, struct shard_effect *effect)
 {
-    *effect = (struct shard_effect){0};
-    /* Install only if newer: the head is newer than everything that was installed here. */
-    if (!head_is(shard, SHARD_RECEIVE, num) || end->copy_id == 0) {
-        return;
-    }
-    ASSERT(shard->state == SHARD_ABSENT && shard->epoch < num);
-    if (end->pieces == 0 && shard->copy.copy_id != end->copy_id) {
-        copy_begin(shard, end->copy_id, next_range, effect);
-        effect->changed = true;
-    }
-    /* Of this copy, and all of its pieces. */
-    if (shard->copy.copy_id != end->copy_id || shard->copy.next_piece != end->pieces) {
-        return;
-    }
-    effect->changed = true;
+    const struct shard_transition *head = shard_head(shard);
+
+    *effect = (struct shard_effect){.changed = true};
+    ASSERT(head != NULL && head->kind == SHARD_RECEIVE && shard->copy.copy_id != 0);
     if (!shard_sum_equal(&shard->copy.records, &end->records) ||
-        !shard_sum_equal(&shard->copy.sessions, &end->sessions)) {
+        !shard_sum_equal(sessions, &end->sessions)) {
         copy_forget(shard, effect);
         effect->copy_was_broken = true;
         return;
@@ -323,10 +436,25 @@ void shard_install(struct shard *shard, config_num num, const struct shard_end *
     shard->copy.range = 0; /* now live: not to be dropped */
     copy_forget(shard, effect);
     shard->state = SHARD_SERVING;
-    shard->epoch = num;
-    add_release(shard, num, shard_head(shard)->gid);
+    shard->epoch = head->num;
+    add_release(shard, head->num, end->gid);
     effect->installed = true;
     pop(shard);
+    ASSERT(shard_is_consistent(shard));
+}
+
+void shard_void(struct shard *shard, config_num num, struct shard_effect *effect)
+{
+    *effect = (struct shard_effect){0};
+    /* Only the transition at the head; only if it is also known that the shard goes on from here:
+     * else this group would own what it does not wait for. */
+    if (!head_is(shard, SHARD_RECEIVE, num) || shard->n_queue < 2) {
+        return;
+    }
+    copy_forget(shard, effect);
+    effect->changed = true;
+    shard->n_queue -= 2;
+    memmove(shard->queue, shard->queue + 2, shard->n_queue * sizeof(shard->queue[0]));
     ASSERT(shard_is_consistent(shard));
 }
 
@@ -344,7 +472,7 @@ void shard_released(struct shard *shard, config_num num, struct shard_effect *ef
     }
 }
 
-/* ---- Invariants and bytes ---- */
+/* ---- Invariants ---- */
 
 static bool queue_is_consistent(const struct shard *shard)
 {
@@ -363,6 +491,20 @@ static bool queue_is_consistent(const struct shard *shard)
         }
     }
     return true;
+}
+
+/* A copy arrives only while receiving, and goes out only while sending to somebody. */
+static bool copies_are_consistent(const struct shard *shard, const struct shard_transition *head)
+{
+    const struct shard_copy *copy = &shard->copy;
+    const struct shard_outgoing *outgoing = &shard->outgoing;
+    bool receives = head != NULL && head->kind == SHARD_RECEIVE;
+    bool sends_out = head != NULL && head->kind == SHARD_SEND && head->gid != 0;
+
+    return (copy->copy_id != 0) == (copy->range != 0) && (copy->copy_id == 0 || receives) &&
+           (outgoing->copy_id != 0) == (outgoing->range != 0) &&
+           (outgoing->copy_id == 0 || sends_out) &&
+           (!outgoing->is_swept || outgoing->swept.len == 0);
 }
 
 bool shard_is_consistent(const struct shard *shard)
@@ -392,141 +534,9 @@ bool shard_is_consistent(const struct shard *shard)
     if (head != NULL && head->num <= shard->epoch) {
         return false;
     }
-    /* A copy only while receiving. */
-    return (shard->copy.copy_id != 0) == (shard->copy.range != 0) &&
-           (shard->copy.copy_id == 0 || receives);
-}
-
-/* Most shards of most groups are absent and settled: they take 11 bytes. */
-enum shard_part { PART_RANGE = 1, PART_COPY = 2, PART_QUEUE = 4, PART_RELEASES = 8, PART_ALL = 15 };
-
-static uint8_t parts_of(const struct shard *shard)
-{
-    return (uint8_t)((shard->range != 0 ? PART_RANGE : 0) |
-                     (shard->copy.copy_id != 0 ? PART_COPY : 0) |
-                     (shard->n_queue > 0 ? PART_QUEUE : 0) |
-                     (shard->n_releases > 0 ? PART_RELEASES : 0));
-}
-
-static void encode_copy(const struct shard_copy *copy, struct buf *out)
-{
-    buf_put_u64(out, copy->copy_id);
-    buf_put_u64(out, copy->range);
-    buf_put_u64(out, copy->next_piece);
-    buf_put_bytes(out, buf_slice(&copy->cursor));
-    shard_sum_encode(&copy->records, out);
-    shard_sum_encode(&copy->sessions, out);
-}
-
-static void encode_queue(const struct shard *shard, struct buf *out)
-{
-    buf_put_u32(out, (uint32_t)shard->n_queue);
-    for (size_t i = 0; i < shard->n_queue; i++) {
-        buf_put_u8(out, (uint8_t)shard->queue[i].kind);
-        buf_put_u64(out, shard->queue[i].num);
-        buf_put_u32(out, shard->queue[i].gid);
-    }
-}
-
-static void encode_releases(const struct shard *shard, struct buf *out)
-{
-    buf_put_u32(out, (uint32_t)shard->n_releases);
-    for (size_t i = 0; i < shard->n_releases; i++) {
-        buf_put_u64(out, shard->releases[i].num);
-        buf_put_u32(out, shard->releases[i].gid);
-    }
-}
-
-void shard_encode(const struct shard *shard, struct buf *out)
-{
-    uint8_t parts = parts_of(shard);
-
-    ASSERT(shard_is_consistent(shard));
-    buf_put_u8(out, SHARD_FORMAT);
-    buf_put_u8(out, (uint8_t)shard->state);
-    buf_put_u64(out, shard->epoch);
-    buf_put_u8(out, parts);
-    if (parts & PART_RANGE) {
-        buf_put_u64(out, shard->range);
-    }
-    if (parts & PART_COPY) {
-        encode_copy(&shard->copy, out);
-    }
-    if (parts & PART_QUEUE) {
-        encode_queue(shard, out);
-    }
-    if (parts & PART_RELEASES) {
-        encode_releases(shard, out);
-    }
-}
-
-static void decode_copy(struct reader *reader, struct shard_copy *copy)
-{
-    copy->copy_id = reader_u64(reader);
-    copy->range = reader_u64(reader);
-    copy->next_piece = reader_u64(reader);
-    buf_put_slice(&copy->cursor, reader_bytes(reader, SHARD_MAX_CURSOR));
-    shard_sum_decode(reader, &copy->records);
-    shard_sum_decode(reader, &copy->sessions);
-}
-
-/* The array lengths are bounded by the bytes that are there. */
-static void decode_queue(struct reader *reader, struct shard *shard)
-{
-    uint32_t n = reader_u32(reader);
-
-    for (uint32_t i = 0; i < n && reader_ok(reader); i++) {
-        MEM_GROW(shard->queue, shard->queue_capacity, shard->n_queue + 1);
-        shard->queue[shard->n_queue].kind = (enum shard_transition_kind)reader_u8(reader);
-        shard->queue[shard->n_queue].num = reader_u64(reader);
-        shard->queue[shard->n_queue++].gid = reader_u32(reader);
-    }
-}
-
-static void decode_releases(struct reader *reader, struct shard *shard)
-{
-    uint32_t n = reader_u32(reader);
-
-    for (uint32_t i = 0; i < n && reader_ok(reader); i++) {
-        MEM_GROW(shard->releases, shard->releases_capacity, shard->n_releases + 1);
-        shard->releases[shard->n_releases].num = reader_u64(reader);
-        shard->releases[shard->n_releases++].gid = reader_u32(reader);
-    }
-}
-
-static void decode_parts(struct reader *reader, uint8_t parts, struct shard *shard)
-{
-    if (parts & PART_RANGE) {
-        shard->range = reader_u64(reader);
-    }
-    if (parts & PART_COPY) {
-        decode_copy(reader, &shard->copy);
-    }
-    if (parts & PART_QUEUE) {
-        decode_queue(reader, shard);
-    }
-    if (parts & PART_RELEASES) {
-        decode_releases(reader, shard);
-    }
-}
-
-/* Format 1 had every part always; in format 2 a part that is there is not empty. */
-bool shard_decode(struct reader *reader, struct shard *shard)
-{
-    uint8_t version = reader_u8(reader), state = reader_u8(reader), parts = PART_ALL;
-
-    shard_init(shard);
-    shard->state = (enum shard_state)state;
-    shard->epoch = reader_u64(reader);
-    if (version == SHARD_FORMAT) {
-        parts = reader_u8(reader);
-    }
-    decode_parts(reader, parts, shard);
-    if (!reader_ok(reader) || (version != SHARD_FORMAT && version != SHARD_FORMAT_1) ||
-        (version == SHARD_FORMAT && parts != parts_of(shard)) || state > SHARD_FROZEN ||
-        !shard_is_consistent(shard)) {
-        shard_fini(shard);
+    /* While it serves, at most one hand-over is to come: the newest. */
+    if (shard->state == SHARD_SERVING && shard->n_queue > 1) {
         return false;
     }
-    return true;
+    return copies_are_consistent(shard, head);
 }

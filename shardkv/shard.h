@@ -6,10 +6,17 @@
  *
  *   RECEIVE(num, from)  pieces arrive in a staging range (shard_chunk); when all of them are there,
  *                       shard_install makes it the live range and the shard serves at once
- *   SEND(num, to)       the shard goes on serving until the taker asks for it; shard_freeze ends
- *                       that, and shard_drop lets go of the data once the taker has it for good
+ *   SEND(num, to)       the shard goes on serving while a copy of it goes out (shard_copy_begin,
+ *                       shard_sweep) and what changes meanwhile is noted; shard_freeze ends that,
+ *                       and shard_drop lets go of the data once the taker has it for good
  *   SEND(num, 0)        nobody shall own it: frozen as soon as this is the head, the data is kept
  *                       until a later configuration names an owner (maybe this group again)
+ *
+ * Until it is frozen, nobody but this group can have the shard. So a SEND that is not frozen
+ * follows the newest configuration, whatever became of the group that was to get the shard: it goes
+ * to the new owner, or nowhere if that is this group. A group whose RECEIVE was called off so
+ * learns it from the one that has the shard (SHARD_ANSWER_VOID), and forgets that it was to pass
+ * the shard on, too (shard_void).
  *
  * Fencing: a step names the configuration of its transition and acts only if exactly that
  * transition is the head and the state is the one that the step begins from; every other step is
@@ -64,7 +71,21 @@ struct shard_copy {
     uint64_t range;      /* staging */
     uint64_t next_piece; /* all before it were applied */
     struct buf cursor;   /* where the next one begins, opaque here */
-    struct shard_sum records, sessions;
+    struct shard_sum records; /* that are staged */
+};
+
+/* The copy that is going out for the SEND at the head; copy_id 0: none has begun.
+ *
+ * The shard is swept once, key by key, by entries of the log: what is swept counts in `records`,
+ * and from then on every change of it is noted in the change log, under ascending numbers. So when
+ * all is swept, `records` is the sum of the shard as it is now, whatever was sent of it. */
+struct shard_outgoing {
+    uint64_t copy_id;
+    uint64_t range;    /* of the change log */
+    bool is_swept;     /* to the end */
+    struct buf swept;  /* else: all keys up to this one; empty: none */
+    uint64_t n_noted;  /* changes; the next one has this number */
+    struct shard_sum records;
 };
 
 #define SHARD_MAX_CURSOR 8192u
@@ -74,6 +95,7 @@ struct shard {
     config_num epoch; /* the configuration under which it was installed or created here; 0: never */
     uint64_t range;   /* live; 0 while ABSENT */
     struct shard_copy copy;
+    struct shard_outgoing outgoing;
     /* In ascending order of num. RECEIVE and SEND alternate, and only the last may be a SEND to 0.
      */
     struct shard_transition *queue;
@@ -115,47 +137,71 @@ bool shard_can_adopt(const struct shard *shard, const struct shard_change *chang
 void shard_adopt(struct shard *shard, const struct shard_change *change, uint64_t *next_range,
                  struct shard_effect *effect);
 
-/* SEND at the head: from here on the data does not change. */
-void shard_freeze(struct shard *shard, config_num num, struct shard_effect *effect);
+/* SEND at the head: the taker is there, and its copy begins; one of another copy_id is forgotten.
+ */
+void shard_copy_begin(struct shard *shard, config_num num, uint64_t copy_id, uint64_t *next_range,
+                      struct shard_effect *effect);
+/* Whether this is the next step of that copy's sweep: `from` is where the last one ended. True: the
+ * caller adds the next keys to outgoing.records, then calls shard_sweep_end. */
+bool shard_sweep(const struct shard *shard, config_num num, uint64_t copy_id, struct slice from);
+/* All keys up to `last` are swept; is_end: and there are no others. */
+void shard_sweep_end(struct shard *shard, struct slice last, bool is_end);
+/* Whether a change of this key's record counts: the key is swept. */
+bool shard_notes_key(const struct shard *shard, struct slice key);
+/* The copy is swept: from here on the data does not change. */
+void shard_freeze(struct shard *shard, config_num num, uint64_t copy_id,
+                  struct shard_effect *effect);
 /* The taker has it: the frozen range goes, the next transition begins. */
 void shard_drop(struct shard *shard, config_num num, struct shard_effect *effect);
 
-/* Whether a piece is the next one of the copy. Piece 0 of another copy begins anew. True: the
- * caller puts the content into copy.range, then calls shard_chunk_end. */
-bool shard_chunk(struct shard *shard, config_num num, uint64_t copy_id, uint64_t piece,
+/* A piece of a copy, by its number and the cursor at which it begins. */
+struct shard_piece {
+    uint64_t copy_id;
+    uint64_t number;
+    struct slice begin;
+};
+/* Whether a piece is the next one of the copy that arrives. Piece 0 of another copy begins anew.
+ * True: the caller puts the content into copy.range, then calls shard_chunk_end, or for the last
+ * piece shard_install. */
+bool shard_chunk(struct shard *shard, config_num num, const struct shard_piece *piece,
                  uint64_t *next_range, struct shard_effect *effect);
 void shard_chunk_end(struct shard *shard, struct slice cursor);
 
 /* What the source says at the end of a copy. */
 struct shard_end {
-    uint64_t copy_id;
-    uint64_t pieces; /* how many the copy had before the end */
     struct shard_sum records, sessions;
     config_num epoch; /* of the source: under which it had the shard */
+    uint32_t gid;     /* the source */
 };
-/* All pieces are there: effect->installed, or effect->copy_was_broken, or nothing. A copy without a
- * piece (an empty shard) gets its range here. */
-void shard_install(struct shard *shard, config_num num, const struct shard_end *end,
-                   uint64_t *next_range, struct shard_effect *effect);
+/* All pieces are there: effect->installed; or effect->copy_was_broken, if they are not what the
+ * source has. `sessions` is the sum of what is staged. */
+void shard_install(struct shard *shard, const struct shard_end *end,
+                   const struct shard_sum *sessions, struct shard_effect *effect);
+/* The group that has the shard says that the RECEIVE at the head will not happen: it is forgotten,
+ * and the SEND after it. Nothing while there is none: its configuration is still to come. */
+void shard_void(struct shard *shard, config_num num, struct shard_effect *effect);
 /* The source has dropped it. */
 void shard_released(struct shard *shard, config_num num, struct shard_effect *effect);
 
-/* What a group answers to a taker or to one that lets go. */
+/* What a group answers to a taker or to one that lets go, about SEND(num, to). What YES, VOID and
+ * DONE say never becomes untrue. */
 enum shard_answer {
-    SHARD_ANSWER_YES,       /* frozen for that transition: read, or drop */
-    SHARD_ANSWER_FREEZE,    /* it is the head and still serving: freeze first */
-    SHARD_ANSWER_NOT_READY, /* its configuration or its turn has not come */
+    SHARD_ANSWER_YES,       /* it is the head: copy; or, when it is frozen, drop */
+    SHARD_ANSWER_NOT_READY, /* its configuration or its turn has not come, or others have it */
+    SHARD_ANSWER_VOID,      /* the shard is here, and no hand-over of that number will be */
     SHARD_ANSWER_DONE,      /* it was let go of */
     SHARD_ANSWER_REFUSED    /* that transition leads to another group */
 };
-/* About SEND(num, to), at a group that has adopted configurations up to `adopted`. */
-enum shard_answer shard_answer(const struct shard *shard, config_num num, uint32_t to,
-                               config_num adopted);
+/* At a group that has adopted configurations up to `adopted`. */
+enum shard_answer shard_answer_pull(const struct shard *shard, config_num num, uint32_t to,
+                                    config_num adopted);
+enum shard_answer shard_answer_release(const struct shard *shard, config_num num, uint32_t to,
+                                       config_num adopted);
 
-/* Format: u8 version = 2, u8 state, u64 epoch, u8 parts, then those parts that are there: 1 u64
- * range; 2 the copy: u64 copy_id, u64 range, u64 next_piece, bytes cursor, two sums of 4 x u64; 4
- * the queue: u32 n, n x (u8 kind, u64 num, u32 gid); 8 releases: u32 n, n x (u64 num, u32 gid).
- * Version 1, which is read, too, has no `parts` and all of them. */
+/* Format: u8 version = 3, u8 state, u64 epoch, u8 parts, then those parts that are there: 1 u64
+ * range; 2 the copy: u64 copy_id, u64 range, u64 next_piece, bytes cursor, a sum of 4 x u64; 4 the
+ * queue: u32 n, n x (u8 kind, u64 num, u32 gid); 8 releases: u32 n, n x (u64 num, u32 gid); 16 the
+ * outgoing copy: u64 copy_id, u64 range, u8 is_swept, bytes swept, u64 n_noted, a sum. */
 void shard_encode(const struct shard *shard, struct buf *out);
 /* Checks every invariant; on failure the shard is as after shard_init. */
 bool shard_decode(struct reader *reader, struct shard *shard);

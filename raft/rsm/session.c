@@ -24,6 +24,8 @@ struct session_table {
     uint64_t n_results;
     struct session_record *by_id; /* uthash */
     struct session_tree by_activity;
+    session_changed changed; /* or NULL */
+    void *changed_context;
 };
 
 static int record_compare(const struct session_record *a, const struct session_record *b)
@@ -197,6 +199,19 @@ static void table_write(struct session_table *table, const struct session_record
     buf_fini(&value);
 }
 
+static void table_tell(const struct session_table *table, struct slice client)
+{
+    if (table->changed != NULL) {
+        table->changed(table->changed_context, client);
+    }
+}
+
+static void table_remove(struct session_table *table, struct session_record *record)
+{
+    table->state->ops->remove(table->state, table_key(table, client_slice(record)));
+    table_unlink(table, record);
+}
+
 static bool table_over_limit(const struct session_table *table)
 {
     return HASH_CNT(by_id, table->by_id) > table->max_records ||
@@ -216,8 +231,8 @@ static bool table_evict(struct session_table *table, const struct session_record
     }
     session_raise_floor(table, record->activity);
     ASSERT(table->floor >= record->activity);
-    table->state->ops->remove(table->state, table_key(table, client_slice(record)));
-    table_unlink(table, record);
+    table_remove(table, record);
+    table_tell(table, client_slice(record));
     mem_free(record);
     return true;
 }
@@ -346,6 +361,7 @@ void session_commit(struct session_table *table, const struct session_key *key, 
     buf_fini(&one);
     table_link(table, record);
     table_write(table, record);
+    table_tell(table, client_slice(record));
     for (int i = 0; i < SESSION_MAX_EVICTIONS && table_over_limit(table); i++) {
         if (!table_evict(table, record)) {
             break;
@@ -365,7 +381,27 @@ uint32_t session_count(const struct session_table *table)
 
 /* ---- Moving a shard ---- */
 
-enum status session_merge(struct session_table *table, struct slice client, struct slice record)
+void session_table_watch(struct session_table *table, session_changed changed, void *context)
+{
+    table->changed = changed;
+    table->changed_context = context;
+}
+
+void session_table_each(const struct session_table *table, session_visit visit, void *context)
+{
+    struct session_tree *tree = (struct session_tree *)&table->by_activity;
+    struct session_record *record;
+    struct buf bytes = {0};
+
+    RB_FOREACH (record, session_tree, tree) {
+        buf_clear(&bytes);
+        session_record_encode(record, &bytes);
+        visit(context, client_slice(record), buf_slice(&bytes));
+    }
+    buf_fini(&bytes);
+}
+
+enum status session_put(struct session_table *table, struct slice client, struct slice record)
 {
     struct session_record *incoming, *own;
     enum status status;
@@ -378,18 +414,26 @@ enum status session_merge(struct session_table *table, struct slice client, stru
         return status;
     }
     own = table_find(table, client.data);
-    if (own == NULL) {
-        own = session_record_create(client.data);
-    } else {
+    if (own != NULL) {
         table_unlink(table, own);
+        mem_free(own);
     }
-    own->activity = incoming->activity > own->activity ? incoming->activity : own->activity;
-    own->acked_seq = incoming->acked_seq > own->acked_seq ? incoming->acked_seq : own->acked_seq;
-    record_merge_results(&own, session_record_results(incoming));
-    table_link(table, own);
-    table_write(table, own);
-    mem_free(incoming);
+    table_link(table, incoming);
+    table_write(table, incoming);
     return ST_OK;
+}
+
+void session_remove(struct session_table *table, struct slice client)
+{
+    struct session_record *record = NULL;
+
+    if (client.len == sizeof(record->client.bytes)) {
+        record = table_find(table, client.data);
+    }
+    if (record != NULL) {
+        table_remove(table, record);
+        mem_free(record);
+    }
 }
 
 void session_raise_floor(struct session_table *table, uint64_t floor)

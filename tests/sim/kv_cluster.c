@@ -80,7 +80,7 @@ static void *kv_create(void *context, const struct world_parts *parts)
         options.max_sessions = cluster->options.max_sessions;
     }
     if (cluster->options.piece_bytes != 0) {
-        options.piece_bytes = cluster->options.piece_bytes;
+        options.migrate.piece_bytes = cluster->options.piece_bytes;
     }
     return kv_node_create(&options, parts);
 }

@@ -30,10 +30,10 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     fixture_tune(fixture, &options.group);
     options.ctrlers = fixture->ctrlers;
     if (fixture->piece_bytes != 0) {
-        options.piece_bytes = fixture->piece_bytes;
+        options.migrate.piece_bytes = fixture->piece_bytes;
     }
     if (fixture->max_copies != 0) {
-        options.max_copies = fixture->max_copies;
+        options.migrate.max_copies = fixture->max_copies;
     }
     if (fixture->max_sessions != 0) {
         options.max_sessions = fixture->max_sessions;

@@ -39,8 +39,8 @@ struct job {
 struct attempt {
     struct backoff backoff;
     uint32_t timeouts; /* in a row */
-    uint32_t hint;    /* the group to ask next; 0: none */
-    uint32_t rotated; /* how many other groups were asked in vain */
+    uint32_t in_vain; /* how often a group was asked that does not have the shard */
+    uint32_t hint;    /* the group that was pointed at then; 0: none */
     bool anew;        /* the copy that has begun does not go on */
 };
 
@@ -174,22 +174,19 @@ static uint32_t other_group(const struct migrate *migrate, uint32_t from, uint32
     UNREACHABLE("the second pass finds what the first one counted");
 }
 
-/* Whom to ask: who was pointed at; else the group that the configuration names and, if it was asked
- * in vain, every second time another one. */
-static uint32_t source_of(struct migrate *migrate, shard_id id)
+/* Whom to ask. In turn: the group that the configuration names; the one that was pointed at last;
+ * each of the others. */
+static uint32_t source_of(const struct migrate *migrate, shard_id id)
 {
-    struct attempt *attempt = &migrate->attempts[id];
-    uint32_t from = shard_head(kv_sm_shard(migrate->context->sm, id))->gid;
-    uint32_t gid = attempt->hint;
+    const struct attempt *attempt = &migrate->attempts[id];
+    uint32_t from = shard_head(kv_sm_shard(migrate->context->sm, id))->gid, gid = 0;
 
-    attempt->hint = 0;
-    if (gid == 0 && attempt->backoff.failures % 2 == 1) {
-        gid = other_group(migrate, from, attempt->rotated++);
+    if (attempt->in_vain % 3 == 1) {
+        gid = attempt->hint;
+    } else if (attempt->in_vain % 3 == 2) {
+        gid = other_group(migrate, from, attempt->in_vain / 3);
     }
-    return gid != 0 && gid != kv_sm_gid(migrate->context->sm) &&
-                   kv_sm_find_group(migrate->context->sm, gid) != NULL
-               ? gid
-               : from;
+    return gid != 0 && kv_sm_find_group(migrate->context->sm, gid) != NULL ? gid : from;
 }
 
 /* ---- The life of a job ---- */
@@ -280,6 +277,7 @@ static void on_applied(void *context, enum status status, struct slice result)
     status = kv_context_outcome(status, result);
     if (status == ST_OK) {
         attempt_of(job)->backoff = (struct backoff){0};
+        attempt_of(job)->in_vain = 0;
     } else {
         migrate->stats.broken += status == ST_CORRUPT;
         job_fail(job);
@@ -400,14 +398,17 @@ static void use_piece(struct job *job, const struct proto_response *response)
 /* Why there is no piece: the shard is elsewhere, or the copy must begin anew. */
 static void use_refusal(struct job *job, const struct caller_end *end)
 {
-    if (end->status == ST_WRONG_GROUP && end->response != NULL) {
-        attempt_of(job)->hint = end->response->gid_hint == job->gid ? 0 : end->response->gid_hint;
-    } else if (end->status == ST_CONFLICT) {
-        attempt_of(job)->anew = true;
-    }
+    struct attempt *attempt = attempt_of(job);
+    uint64_t now_ms = job->migrate->context->now_ms;
+
     job_fail(job);
+    attempt->in_vain++;
+    attempt->anew = end->status == ST_CONFLICT;
     if (end->response != NULL) { /* it is alive: its turn comes soon */
-        backoff_shorten(&attempt_of(job)->backoff, job->migrate->context->now_ms);
+        uint32_t hint = end->response->gid_hint;
+
+        attempt->hint = hint != kv_sm_gid(job->migrate->context->sm) ? hint : 0;
+        backoff_shorten(&attempt->backoff, now_ms);
     }
 }
 

@@ -110,27 +110,36 @@ static void outgoing_forget(struct shard *shard, struct shard_effect *effect)
     shard->outgoing = (struct shard_outgoing){0};
 }
 
-/* To be handed over, and not frozen yet: nobody else can have it. */
+/* The last word so far is to hand it over, and it is not frozen for that. */
 static bool is_undecided(const struct shard *shard)
 {
-    return shard->state == SHARD_SERVING && shard->n_queue > 0;
+    const struct shard_transition *tail = shard_tail(shard);
+
+    return tail != NULL && tail->kind == SHARD_SEND && tail->gid != 0 &&
+           !(shard->n_queue == 1 && shard->state == SHARD_FROZEN);
 }
 
 /* The newest word counts. That nobody shall own it can wait until the taker has it. */
 static void adopt_undecided(struct shard *shard, const struct shard_change *change,
                             struct shard_effect *effect)
 {
-    ASSERT(shard->n_queue == 1);
-    if (change->owner == 0 || change->owner == shard->queue[0].gid) {
+    bool serves = shard->state == SHARD_SERVING;
+
+    ASSERT(!serves || shard->n_queue == 1);
+    if (change->owner == 0 || change->owner == shard_tail(shard)->gid) {
         return;
     }
     effect->changed = true;
-    outgoing_forget(shard, effect);
-    if (change->owner == change->me) {
-        shard->n_queue = 0;
-        return;
+    if (serves) {
+        outgoing_forget(shard, effect);
     }
-    shard->queue[0] = (struct shard_transition){SHARD_SEND, change->num, change->owner};
+    if (change->owner != change->me) {
+        *shard_tail(shard) = (struct shard_transition){SHARD_SEND, change->num, change->owner};
+    } else if (serves) {
+        shard->n_queue = 0;
+    } else { /* whether it comes and goes before cannot be known here */
+        push(shard, SHARD_RECEIVE, change->num, change->from);
+    }
 }
 
 /* The last word so far is that nobody shall own the shard and this group keeps it, frozen. */
@@ -419,6 +428,18 @@ static void add_release(struct shard *shard, config_num num, uint32_t gid)
     shard->releases[shard->n_releases++] = (struct shard_release){num, gid};
 }
 
+/* The shard is here, and configurations that came meanwhile have sent it further and maybe back:
+ * only the newest word counts. */
+static void skip_to_newest(struct shard *shard)
+{
+    if (shard->n_queue < 2) {
+        return;
+    }
+    shard->queue[0] = *shard_tail(shard);
+    shard->n_queue = shard->queue[0].kind == SHARD_RECEIVE ? 0 : 1;
+    head_begins(shard);
+}
+
 void shard_install(struct shard *shard, const struct shard_end *end,
                    const struct shard_sum *sessions, struct shard_effect *effect)
 {
@@ -440,6 +461,7 @@ void shard_install(struct shard *shard, const struct shard_end *end,
     add_release(shard, head->num, end->gid);
     effect->installed = true;
     pop(shard);
+    skip_to_newest(shard);
     ASSERT(shard_is_consistent(shard));
 }
 

@@ -19,6 +19,25 @@ static bool is_excluded(const struct check_rest *rest, size_t node)
 
 /* ---- Shards ---- */
 
+/* What a shard that is not at rest waits for. */
+static void say_shard(const struct kv_sm *sm, shard_id id)
+{
+    const struct shard *shard = sm != NULL ? kv_sm_shard(sm, id) : NULL;
+
+    if (shard == NULL) {
+        return;
+    }
+    fprintf(stderr, "  state %d, epoch %llu, copy %s, outgoing %s;", (int)shard->state,
+            (unsigned long long)shard->epoch, shard->copy.copy_id != 0 ? "yes" : "no",
+            shard->outgoing.copy_id != 0 ? "yes" : "no");
+    for (size_t i = 0; i < shard->n_queue; i++) {
+        fprintf(stderr, " %s(%llu, %u)", shard->queue[i].kind == SHARD_RECEIVE ? "RECEIVE" : "SEND",
+                (unsigned long long)shard->queue[i].num, shard->queue[i].gid);
+    }
+    fprintf(stderr, "\n");
+}
+
+
 /* Why the shard is not at rest in this replica; NULL: it is. */
 static const char *unrest(const struct shard *shard, uint32_t owner, uint32_t last, uint32_t me)
 {
@@ -83,6 +102,7 @@ bool check_rest_reached(const struct check_rest *rest, const struct shard_config
             if (why != NULL && tell) {
                 fprintf(stderr, "group %u replica %zu shard %u: %s\n", kv_cluster_gid(g), i + 1,
                         where, why);
+                say_shard(kv_cluster_sm(rest->cluster, g, i), where);
             }
             reached &= why == NULL;
         }

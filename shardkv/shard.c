@@ -468,9 +468,9 @@ void shard_install(struct shard *shard, const struct shard_end *end,
 void shard_void(struct shard *shard, config_num num, struct shard_effect *effect)
 {
     *effect = (struct shard_effect){0};
-    /* Only the transition at the head; only if it is also known that the shard goes on from here:
-     * else this group would own what it does not wait for. */
-    if (!head_is(shard, SHARD_RECEIVE, num) || shard->n_queue < 2) {
+    /* Only the transition at the head; only if it is also known to whom the shard goes on from
+     * here: else this group would own, or keep for nobody, what it does not wait for. */
+    if (!head_is(shard, SHARD_RECEIVE, num) || shard->n_queue < 2 || shard->queue[1].gid == 0) {
         return;
     }
     copy_forget(shard, effect);

@@ -178,7 +178,8 @@ struct shard_end {
 void shard_install(struct shard *shard, const struct shard_end *end,
                    const struct shard_sum *sessions, struct shard_effect *effect);
 /* The group that has the shard says that the RECEIVE at the head will not happen: it is forgotten,
- * and the SEND after it. Nothing while there is none: its configuration is still to come. */
+ * and the SEND to somebody after it. Nothing while there is none: its configuration is still to
+ * come. */
 void shard_void(struct shard *shard, config_num num, struct shard_effect *effect);
 /* The source has dropped it. */
 void shard_released(struct shard *shard, config_num num, struct shard_effect *effect);

@@ -235,6 +235,29 @@ static void a_receive_is_not_called_off_before_it_is_known_who_owns_the_shard(vo
     shard_fini(&b.shard);
 }
 
+/* It is still B that the shard counts as kept by: configuration 4 may give it back from there. */
+static void a_receive_is_not_called_off_while_this_group_is_to_keep_the_shard(void **state)
+{
+    struct view a = half_copied(), b = view_of(B);
+
+    (void)state;
+    adopt(&a, 3, B, 0);
+    adopt(&a, 4, B, B);
+    adopt(&a, 5, B, C);
+    assert_int_equal(shard_answer_pull(&a.shard, 2, B, 5), SHARD_ANSWER_VOID);
+    adopt(&b, 2, A, B);
+    adopt(&b, 3, B, 0);
+    assert_false(call_off(&b, 2)); /* B is behind */
+    assert_life(&b, "absent epoch 0 | receive 2 from 1, send 3 to 0");
+    adopt(&b, 4, B, B);
+    assert_false(call_off(&b, 2));
+    adopt(&b, 5, B, C);
+    assert_true(call_off(&b, 2));
+    assert_life(&b, "absent epoch 0");
+    shard_fini(&a.shard);
+    shard_fini(&b.shard);
+}
+
 static void what_serves_or_was_never_to_come_is_not_called_off(void **state)
 {
     struct view a = half_copied(), frozen = half_copied();
@@ -422,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_receive_that_was_called_off_goes_with_the_send_behind_it),
         cmocka_unit_test(what_is_behind_them_becomes_the_head),
         cmocka_unit_test(a_receive_is_not_called_off_before_it_is_known_who_owns_the_shard),
+        cmocka_unit_test(a_receive_is_not_called_off_while_this_group_is_to_keep_the_shard),
         cmocka_unit_test(what_serves_or_was_never_to_come_is_not_called_off),
         cmocka_unit_test(the_taker_gets_yes_from_the_head_on),
         cmocka_unit_test(a_send_whose_turn_has_not_come_is_not_ready),

@@ -95,6 +95,33 @@ static void what_is_frozen_goes_where_it_was_frozen_for(void **state)
     shard_fini(&again.shard);
 }
 
+/* Frozen for nobody, then to go to B, of which nothing is heard: nobody can have a copy. */
+static void what_was_frozen_for_nobody_follows_until_a_copy_begins(void **state)
+{
+    struct view a = view_of(A);
+
+    (void)state;
+    adopt(&a, 1, 0, A);
+    adopt(&a, 2, A, 0);
+    adopt(&a, 3, A, B);
+    adopt(&a, 4, B, 0);
+    assert_life(&a, "frozen epoch 1 | send 3 to 2");
+    adopt(&a, 5, B, C);
+    assert_life(&a, "frozen epoch 1 | send 5 to 3");
+    adopt(&a, 6, C, A);
+    assert_life(&a, "serving epoch 1");
+    adopt(&a, 7, A, 0);
+    adopt(&a, 8, A, B);
+    assert_true(copy_begin(&a, 8, 7) && sweep(&a, 8, 7, "", NULL));
+    assert_true(copy_begin(&a, 8, 9)); /* the END of the other one may be out */
+    adopt(&a, 9, B, C);
+    assert_life(&a, "frozen epoch 1 | send 8 to 2");
+    assert_int_equal(a.shard.outgoing.copy_id, 9);
+    adopt(&a, 10, C, A);
+    assert_life(&a, "frozen epoch 1 | send 8 to 2, receive 10 from 3");
+    shard_fini(&a.shard);
+}
+
 static void a_send_behind_a_receive_follows_too(void **state)
 {
     struct view b = view_of(B);
@@ -437,6 +464,7 @@ int main(void)
         cmocka_unit_test(the_same_owner_again_changes_nothing),
         cmocka_unit_test(that_nobody_shall_own_it_waits_for_the_taker),
         cmocka_unit_test(what_is_frozen_goes_where_it_was_frozen_for),
+        cmocka_unit_test(what_was_frozen_for_nobody_follows_until_a_copy_begins),
         cmocka_unit_test(a_send_behind_a_receive_follows_too),
         cmocka_unit_test(called_back_behind_a_receive_both_are_kept_in_mind),
         cmocka_unit_test(once_here_the_shard_goes_straight_where_the_newest_word_says),

@@ -45,7 +45,35 @@ struct fixture {
     struct kv_write write;
     struct kv_write_result result;
     uint64_t version;
+    /* What the watch is told: "a=1 was 0; b gone was 2; ". */
+    struct kv_ops_watch watch;
+    bool is_watched;
+    struct buf told;
+    int fails_at; /* the watch fails when it is told of that many; 0: never */
+    int n_told;
 };
+
+/* Reads what is there: it must be told before the record changes. */
+static enum status changing(void *context, struct slice key, const struct slice *record)
+{
+    struct fixture *fixture = context;
+    struct buf memory = {0};
+    struct kv_record before, after = {0};
+    enum status status = kv_ops_read(mem_state_io(fixture->memory), RANGE, key, &memory, &before);
+
+    if (record != NULL) {
+        assert_int_equal(kv_record_decode(*record, &after), ST_OK);
+        assert_int_equal(after.version, fixture->version);
+    }
+    buf_put_slice(&fixture->told, key);
+    buf_put_slice(&fixture->told, slice_text(record != NULL ? "=" : " gone"));
+    buf_put_slice(&fixture->told, after.value);
+    buf_put_slice(&fixture->told, slice_text(status == ST_OK ? " was " : " was not"));
+    buf_put_slice(&fixture->told, status == ST_OK ? before.value : slice_text(""));
+    buf_put_slice(&fixture->told, slice_text("; "));
+    buf_fini(&memory);
+    return ++fixture->n_told == fixture->fails_at ? ST_CORRUPT : ST_OK;
+}
 
 static void fixture_init(struct fixture *fixture)
 {
@@ -58,6 +86,7 @@ static void fixture_init(struct fixture *fixture)
 
 static void fixture_fini(struct fixture *fixture)
 {
+    buf_fini(&fixture->told);
     mem_state_destroy(&fixture->memory);
 }
 
@@ -65,6 +94,8 @@ static void begin(struct fixture *fixture)
 {
     fixture->write = (struct kv_write){0};
     fixture->state.gets = fixture->state.puts = fixture->state.removes = 0;
+    buf_clear(&fixture->told);
+    fixture->n_told = 0;
 }
 
 static void add(struct fixture *fixture, enum kv_operation_type type, const char *key,
@@ -81,12 +112,27 @@ static void add_if(struct fixture *fixture, enum kv_condition_type type, const c
         (struct kv_condition){type, slice_text(key), slice_text(value)};
 }
 
+static enum status try(struct fixture *fixture)
+{
+    fixture->watch = (struct kv_ops_watch){changing, fixture};
+    return kv_ops_write(&fixture->state.io, RANGE, &fixture->write, ++fixture->version,
+                        fixture->is_watched ? &fixture->watch : NULL, &fixture->result);
+}
+
 static enum status run(struct fixture *fixture)
 {
-    assert_int_equal(kv_ops_write(&fixture->state.io, RANGE, &fixture->write, ++fixture->version,
-                                  &fixture->result),
-                     ST_OK);
+    assert_int_equal(try(fixture), ST_OK);
     return fixture->result.status;
+}
+
+static void assert_told(const struct fixture *fixture, const char *expected)
+{
+    struct buf text = {0};
+
+    buf_put_slice(&text, buf_slice(&fixture->told));
+    buf_put_u8(&text, 0);
+    assert_string_equal((const char *)text.data, expected);
+    buf_fini(&text);
 }
 
 static enum status one(struct fixture *fixture, enum kv_operation_type type, const char *key,
@@ -352,8 +398,100 @@ static void a_state_that_can_not_be_read_is_no_outcome(void **state)
     add(&f, KV_PUT, "a", slice_text("1"));
     add(&f, KV_APPEND, "k", slice_text("w"));
     mem_state_fail(f.memory, MEM_STATE_FAIL_GET, ST_IO, 1);
-    assert_int_equal(kv_ops_write(&f.state.io, RANGE, &f.write, 9, &f.result), ST_IO);
+    assert_int_equal(try(&f), ST_IO);
     assert_int_equal(f.state.puts, 0);
+    fixture_fini(&f);
+}
+
+/* ---- The watch ---- */
+
+static void the_watch_is_told_of_each_record_before_it_changes(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    one(&f, KV_PUT, "a", "1");
+    assert_told(&f, ""); /* nobody watches */
+    f.is_watched = true;
+    one(&f, KV_PUT, "a", "2");
+    assert_told(&f, "a=2 was 1; ");
+    one(&f, KV_APPEND, "a", "3");
+    assert_told(&f, "a=23 was 2; ");
+    one(&f, KV_DELETE, "a", "");
+    assert_told(&f, "a gone was 23; ");
+    one(&f, KV_PUT, "a", "4");
+    assert_told(&f, "a=4 was not; ");
+    one(&f, KV_DELETE, "b", "");
+    assert_told(&f, "b gone was not; ");
+    fixture_fini(&f);
+}
+
+static void of_a_key_the_watch_is_told_once_and_what_is_left(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    one(&f, KV_PUT, "a", "0");
+    one(&f, KV_PUT, "c", "0");
+    f.is_watched = true;
+    begin(&f);
+    add(&f, KV_PUT, "a", slice_text("1"));
+    add(&f, KV_PUT, "b", slice_text("1"));
+    add(&f, KV_APPEND, "a", slice_text("2"));
+    add(&f, KV_PUT, "c", slice_text("1"));
+    add(&f, KV_DELETE, "c", slice_text(""));
+    add(&f, KV_DELETE, "a", slice_text(""));
+    add(&f, KV_APPEND, "a", slice_text("3"));
+    assert_int_equal(run(&f), ST_OK);
+    assert_told(&f, "b=1 was not; c gone was 0; a=3 was 0; ");
+    fixture_fini(&f);
+}
+
+static void the_watch_is_not_told_of_what_has_no_effect(void **state)
+{
+    struct fixture f;
+    uint8_t *large = mem_zalloc(KV_MAX_VALUE + 1);
+
+    (void)state;
+    fixture_init(&f);
+    f.is_watched = true;
+    begin(&f);
+    add_if(&f, KV_IF_VALUE, "a", "1");
+    add(&f, KV_PUT, "a", slice_text("2"));
+    assert_int_equal(run(&f), ST_MISMATCH);
+    assert_told(&f, "");
+    begin(&f);
+    add(&f, KV_PUT, "a", slice_text("2"));
+    add(&f, KV_PUT, "b", slice_of(large, KV_MAX_VALUE + 1));
+    assert_int_equal(run(&f), ST_TOO_LARGE);
+    assert_told(&f, "");
+    begin(&f);
+    add(&f, KV_PUT, "a", slice_text("2"));
+    add(&f, KV_APPEND, "b", slice_text("2"));
+    mem_state_fail(f.memory, MEM_STATE_FAIL_GET, ST_IO, 1);
+    assert_int_equal(try(&f), ST_IO);
+    assert_told(&f, "");
+    mem_free(large);
+    fixture_fini(&f);
+}
+
+/* The watch reads the state, too: what it can't read stops this replica. */
+static void a_watch_that_fails_is_no_outcome(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    f.is_watched = true;
+    f.fails_at = 2;
+    begin(&f);
+    add(&f, KV_PUT, "a", slice_text("1"));
+    add(&f, KV_PUT, "b", slice_text("1"));
+    add(&f, KV_PUT, "c", slice_text("1"));
+    assert_int_equal(try(&f), ST_CORRUPT);
+    assert_told(&f, "a=1 was not; b=1 was not; ");
     fixture_fini(&f);
 }
 
@@ -371,6 +509,10 @@ int main(void)
         cmocka_unit_test(keys_must_have_a_legal_length_and_lie_in_the_shard),
         cmocka_unit_test(records_of_a_later_format_are_not_read_as_values),
         cmocka_unit_test(a_state_that_can_not_be_read_is_no_outcome),
+        cmocka_unit_test(the_watch_is_told_of_each_record_before_it_changes),
+        cmocka_unit_test(of_a_key_the_watch_is_told_once_and_what_is_left),
+        cmocka_unit_test(the_watch_is_not_told_of_what_has_no_effect),
+        cmocka_unit_test(a_watch_that_fails_is_no_outcome),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,16 +1,21 @@
 /* Unit tests of sessions that move with their shard, and a randomized model that looks for an
  * operation applied twice. */
-#include <stdio.h>
-
-#include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
 #include "tests/unit/session_story.h"
 
 /* ---- Moving ---- */
 
-/* Merges every record and the floor, as a shard's move does. */
-static void move(const struct bench *from, struct bench *to)
+/* What changes while the records are copied: a list of client ids, some of them more than once. */
+static void changed(void *context, struct slice client)
+{
+    struct buf *changes = context;
+
+    buf_put_slice(changes, client);
+}
+
+/* Every record as it is now, and the floor. */
+static void send_all(const struct bench *from, struct bench *to)
 {
     struct io_state *io = mem_state_io(from->store);
     struct io_iter *iter = io->ops->iter_open(io, (struct io_key){RANGE, KIND, slice_of(NULL, 0)});
@@ -18,69 +23,80 @@ static void move(const struct bench *from, struct bench *to)
 
     while (io->ops->iter_next(iter, &key, &value)) {
         if (key.len > 0) {
-            assert_int_equal(session_merge(to->table, key, value), ST_OK);
+            assert_int_equal(session_put(to->table, key, value), ST_OK);
         }
     }
     assert_int_equal(io->ops->iter_close(iter), ST_OK);
     session_raise_floor(to->table, session_floor(from->table));
 }
 
-static void merging_is_idempotent_and_commutative(void **state)
+/* What changed, as it is now; forgets the list. */
+static void send_changes(const struct bench *from, struct bench *to, struct buf *changes)
+{
+    for (size_t at = 0; at < changes->len; at += 16) {
+        struct slice client = slice_of(changes->data + at, 16);
+        struct buf record = {0};
+
+        if (read_record(from, client, &record) == ST_OK) {
+            assert_int_equal(session_put(to->table, client, buf_slice(&record)), ST_OK);
+        } else {
+            session_remove(to->table, client);
+        }
+        buf_fini(&record);
+    }
+    buf_clear(changes);
+    session_raise_floor(to->table, session_floor(from->table));
+}
+
+/* Operations of many clients on a table that holds few: some commit, some evict. */
+static void some_operations(struct bench *bench, struct rng *rng, uint64_t *stamp)
+{
+    for (uint64_t n = rng_below(rng, 12); n > 0; n--) {
+        uint64_t seq = 1 + rng_below(rng, 30);
+
+        *stamp += 1 + rng_below(rng, 3);
+        submit(bench, op(1 + (uint32_t)rng_below(rng, 12), seq, rng_below(rng, seq), *stamp - 1),
+               *stamp, "result");
+    }
+}
+
+static void whoever_follows_the_watch_has_the_same_table(void **state)
 {
     struct rng rng;
 
     (void)state;
     rng_init(&rng, 11);
-    for (int round = 0; round < 200; round++) {
-        struct bench a = bench_create(8), b = bench_create(8);
-        struct bench ab = bench_create(8), ba = bench_create(8);
-        for (int i = 0; i < 40; i++) {
-            /* An operation that is in both has one result: its text follows from the operation. */
-            uint32_t client = 1 + (uint32_t)rng_below(&rng, 4);
-            uint64_t seq = 1 + rng_below(&rng, 30);
-            struct session_key key = op(client, seq, rng_below(&rng, seq), 10);
-            char text[32];
-            snprintf(text, sizeof(text), "%u/%u", client, (unsigned)seq);
-            submit(rng_below(&rng, 2) == 0 ? &a : &b, key, 100 + (uint64_t)i, text);
+    for (int round = 0; round < 500; round++) {
+        struct bench from = bench_create(6), to = bench_create(6);
+        struct buf changes = {0};
+        uint64_t stamp = 100;
+
+        some_operations(&from, &rng, &stamp);
+        session_table_watch(from.table, changed, &changes);
+        some_operations(&from, &rng, &stamp);
+        send_all(&from, &to);
+        for (int i = 0; i < 3; i++) {
+            some_operations(&from, &rng, &stamp);
+            send_changes(&from, &to, &changes);
+            assert_true(written(&from) == written(&to));
+            if (rng_below(&rng, 4) == 0) {
+                reload(&to);
+            }
         }
-        move(&a, &ab);
-        move(&b, &ab);
-        move(&b, &ba);
-        move(&a, &ba);
-        assert_true(written(&ab) == written(&ba));
-        move(&a, &ab);
-        move(&b, &ab);
-        assert_true(written(&ab) == written(&ba));
-        reload(&ab);
-        move(&ba, &ab);
-        assert_true(written(&ab) == written(&ba));
-        bench_destroy(&a);
-        bench_destroy(&b);
-        bench_destroy(&ab);
-        bench_destroy(&ba);
-    }
-}
+        assert_int_equal(session_count(from.table), session_count(to.table));
+        /* And goes on in the same way. */
+        session_table_watch(from.table, NULL, NULL);
+        for (uint32_t client = 1; client <= 12; client++) {
+            struct session_key key = op(client, 40, 39, stamp);
 
-static void merging_keeps_the_higher_marks_and_the_results_above(void **state)
-{
-    struct bench a = bench_create(4), b = bench_create(4);
-
-    (void)state;
-    submit(&a, op(1, 3, 0, 10), 20, "three");
-    submit(&a, op(1, 7, 0, 10), 90, "seven");
-    submit(&b, op(1, 5, 4, 10), 21, "five");
-    move(&a, &b);
-    assert_int_equal(check(&b, op(1, 3, 0, 10)), SESSION_STALE); /* acked 4 wins */
-    assert_kept(&b, op(1, 5, 0, 10), "five");
-    assert_kept(&b, op(1, 7, 0, 10), "seven");
-    assert_true(session_floor(b.table) == 0);
-    /* The higher activity came along: when 1 is evicted, the floor is 90. */
-    for (uint32_t client = 2; client <= 5; client++) {
-        submit(&b, op(client, 1, 0, 99), 100 + client, "x");
+            stamp++;
+            assert_int_equal(submit(&from, key, stamp, "x"), submit(&to, key, stamp, "x"));
+            assert_true(written(&from) == written(&to));
+        }
+        buf_fini(&changes);
+        bench_destroy(&from);
+        bench_destroy(&to);
     }
-    assert_true(session_floor(b.table) == 90);
-    bench_destroy(&a);
-    bench_destroy(&b);
 }
 
 /* ---- A model: many clients, few records, moves, restarts; nothing is applied twice ---- */
@@ -162,18 +178,29 @@ static void model_client(struct model *model)
     }
 }
 
-/* A new owner: the records are copied in two rounds with operations applied in between. */
-static void model_move(struct model *model)
+static void model_old_tries(struct model *model)
 {
-    struct bench target = bench_create(3);
-
-    move(&model->owner, &target);
     for (size_t i = 0; i < 3 && model->n_tries > 0; i++) {
         struct session_key key = model->tries[rng_below(&model->rng, model->n_tries)];
+
         model->clients[get_u32(key.client.bytes)].doubtful = true; /* it will arrive again */
         model_arrive(model, key);
     }
-    move(&model->owner, &target);
+}
+
+/* A new owner: the records are copied, and then what operations changed meanwhile. */
+static void model_move(struct model *model)
+{
+    struct bench target = bench_create(3);
+    struct buf changes = {0};
+
+    session_table_watch(model->owner.table, changed, &changes);
+    model_old_tries(model);
+    send_all(&model->owner, &target);
+    model_old_tries(model);
+    send_changes(&model->owner, &target, &changes);
+    assert_true(written(&model->owner) == written(&target));
+    buf_fini(&changes);
     bench_destroy(&model->owner);
     model->owner = target;
     /* Another group, another clock: only the floor bounds its stamps. */
@@ -234,8 +261,7 @@ static void nothing_is_ever_applied_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merging_is_idempotent_and_commutative),
-        cmocka_unit_test(merging_keeps_the_higher_marks_and_the_results_above),
+        cmocka_unit_test(whoever_follows_the_watch_has_the_same_table),
         cmocka_unit_test(nothing_is_ever_applied_twice),
     };
 

@@ -72,6 +72,34 @@ static inline void reload(struct bench *bench)
     assert_int_equal(session_table_load(bench->table), ST_OK);
 }
 
+/* The client's record as it is written through. */
+static inline enum status read_record(const struct bench *bench, struct slice client,
+                                      struct buf *record)
+{
+    struct io_state *io = mem_state_io(bench->store);
+
+    return io->ops->get(io, (struct io_key){RANGE, KIND, client}, record);
+}
+
+/* The record of a client of one table becomes that of another, as when its shard moves. */
+static inline void put_record(const struct bench *from, struct bench *to, uint32_t client)
+{
+    struct session_key key = op(client, 1, 0, 0);
+    struct slice id = slice_of(key.client.bytes, sizeof(key.client.bytes));
+    struct buf record = {0};
+
+    assert_int_equal(read_record(from, id, &record), ST_OK);
+    assert_int_equal(session_put(to->table, id, buf_slice(&record)), ST_OK);
+    buf_fini(&record);
+}
+
+static inline void remove_record(struct bench *bench, uint32_t client)
+{
+    struct session_key key = op(client, 1, 0, 0);
+
+    session_remove(bench->table, slice_of(key.client.bytes, sizeof(key.client.bytes)));
+}
+
 /* All that is written through, as one number. */
 static inline uint64_t written(const struct bench *bench)
 {

@@ -1,5 +1,5 @@
 /* Unit tests of sessions: the rule in every branch, eviction, what is written through. Moving is in
- * rsm_session_model_test.c. */
+ * session_move_test.c and rsm_session_model_test.c. */
 #include <stdio.h>
 
 #include "raft/util/assert.h"
@@ -161,22 +161,12 @@ static void eviction_is_the_same_whatever_the_order_of_insertion(void **state)
             order[i] = order[j];
             order[j] = swapped;
         }
-        /* The same records, all but one with the same activity, come in by merges. */
+        /* The same records, all but one with the same activity, come in from elsewhere. */
         for (size_t i = 0; i < 6; i++) {
             struct bench other = bench_create(6);
             struct session_key key = op(order[i], 1, 0, 10);
-            struct buf record = {0};
             session_commit(other.table, &key, order[i] == 4 ? 31 : 30, slice_text("r"));
-            assert_int_equal(
-                mem_state_io(other.store)
-                    ->ops->get(mem_state_io(other.store),
-                               (struct io_key){RANGE, KIND, slice_of(key.client.bytes, 16)},
-                               &record),
-                ST_OK);
-            assert_int_equal(
-                session_merge(bench.table, slice_of(key.client.bytes, 16), buf_slice(&record)),
-                ST_OK);
-            buf_fini(&record);
+            put_record(&other, &bench, order[i]);
             bench_destroy(&other);
         }
         submit(&bench, op(7, 1, 0, 39), 40, "r");
@@ -261,13 +251,10 @@ static void a_record(struct buf *record)
 {
     struct bench bench = bench_create(2);
     struct session_key key = op(1, 4, 2, 10);
-    struct io_state *io = mem_state_io(bench.store);
 
     submit(&bench, key, 20, "four");
     submit(&bench, op(1, 6, 2, 10), 21, "six");
-    assert_int_equal(
-        io->ops->get(io, (struct io_key){RANGE, KIND, slice_of(key.client.bytes, 16)}, record),
-        ST_OK);
+    assert_int_equal(read_record(&bench, slice_of(key.client.bytes, 16), record), ST_OK);
     bench_destroy(&bench);
 }
 
@@ -283,9 +270,9 @@ static void damaged_records_are_noticed(void **state)
     rng_init(&rng, 7);
     a_record(&record);
     for (size_t len = 0; len < record.len; len++) {
-        assert_int_not_equal(session_merge(bench.table, client, slice_of(record.data, len)), ST_OK);
+        assert_int_not_equal(session_put(bench.table, client, slice_of(record.data, len)), ST_OK);
     }
-    assert_int_not_equal(session_merge(bench.table, slice_of(client.data, 15), buf_slice(&record)),
+    assert_int_not_equal(session_put(bench.table, slice_of(client.data, 15), buf_slice(&record)),
                          ST_OK);
     assert_int_equal(session_count(bench.table), 0);
     for (int i = 0; i < 20000; i++) { /* must not crash; what decodes must encode and load */
@@ -293,13 +280,13 @@ static void damaged_records_are_noticed(void **state)
         uint64_t bit = rng_below(&rng, record.len * 8);
         buf_put_slice(&flipped, buf_slice(&record));
         flipped.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-        if (session_merge(bench.table, client, buf_slice(&flipped)) == ST_OK) {
+        if (session_put(bench.table, client, buf_slice(&flipped)) == ST_OK) {
             reload(&bench);
         }
         buf_fini(&flipped);
     }
     record.data[0] = 2;
-    assert_int_equal(session_merge(bench.table, client, buf_slice(&record)), ST_VERSION);
+    assert_int_equal(session_put(bench.table, client, buf_slice(&record)), ST_VERSION);
     buf_fini(&record);
     bench_destroy(&bench);
 }

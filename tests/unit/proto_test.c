@@ -114,7 +114,8 @@ static void make_request(enum proto_op op, struct proto_request *request)
 static struct proto_record records[2];
 static struct proto_shard_status shard_rows[2] = {{1, PROTO_SHARD_SERVING, 4, 10, 1000},
                                                   {2, PROTO_SHARD_PULLING, 5, 0, 0}};
-static struct proto_move_status move_rows[1] = {{2, 1, 9, 5, PROTO_SHARD_PULLING, 1, 2, 3, 4}};
+static struct proto_move_status move_rows[1] = {
+    {2, 1, 9, 5, PROTO_MOVE_CATCHING_UP, 1, 2, 3, 4, 5, 6, PROTO_UNKNOWN}};
 
 static void make_node(struct proto_node_status *node)
 {

@@ -2,7 +2,7 @@
  * (client/kv.h).
  *
  * Reading order: cli.c (options, the table of verbs), cli_print.c (bytes as text and as JSON),
- * cli_verbs.c, cli_admin.c, cli_survey.c, cli_plan.c, cli_moves.c, cli_status.c with
+ * cli_verbs.c, cli_admin.c, cli_survey.c, cli_dry_run.c, cli_moves.c, cli_status.c with
  * cli_progress.c, then cli_pipe.c with cli_request.c, cli_bench.c with cli_bench_run.c and
  * cli_histogram.c, and cli_shell.c.
  */

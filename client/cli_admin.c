@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli_plan.h"
+#include "client/cli_dry_run.h"
 
-#define MAX_GROUPS 64 /* in one change */
+#define MAX_GROUPS        64   /* in one change */
+#define STATUS_TIMEOUT_MS 2000 /* for one replica, as in status */
+#define MAX_TRIES         5    /* against others who change the configuration meanwhile */
 
 /* ---- Config ---- */
 
@@ -83,6 +85,64 @@ int cli_end_change(struct cli *cli, const char *verb, const char *subject,
     return code;
 }
 
+/* ---- Dry runs ---- */
+
+/* Asks for the plan of a change, as the library's shardkv_plan_... */
+typedef void (*plan_ask)(struct cli *cli, const void *change, struct shardkv_result **result);
+
+/* Looks at the cluster and prints the plan. The exit code, or -1: the configuration changed
+ * meanwhile, ask again. */
+static int show_plan(struct cli *cli, const char *verb, const struct shardkv_config *planned)
+{
+    struct survey survey;
+    struct dry_run plan = {0};
+    int code = CLI_DONE;
+
+    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
+                &survey);
+    if (survey.config == NULL) {
+        fprintf(stderr, "shardkv-cli: %s: the controllers don't answer; try again\n", verb);
+        code = CLI_REFUSED;
+    } else if (!dry_run_make(&survey, planned, &plan)) {
+        code = -1;
+    } else if (cli->json) {
+        cli_print_json(dry_run_json(&plan));
+    } else {
+        dry_run_print(stdout, &plan);
+    }
+    dry_run_fini(&plan);
+    survey_fini(&survey);
+    return code;
+}
+
+/* `refused`, unless NULL: what to say of arguments that the library does not take. */
+static int run_dry(struct cli *cli, const char *verb, const char *subject, const char *refused,
+                   plan_ask ask, const void *change)
+{
+    for (int i = 0; i < MAX_TRIES; i++) {
+        struct shardkv_result *result = NULL;
+        int code;
+
+        ask(cli, change, &result);
+        if (result->code == SHARDKV_INVALID && refused != NULL) {
+            code = cli_usage_error(verb, refused);
+        } else if (result->code != SHARDKV_OK) {
+            code = cli_failed(verb, subject, result, true);
+        } else {
+            code = show_plan(cli, verb, result->config);
+        }
+        shardkv_result_free(result);
+        if (code >= 0) {
+            return code;
+        }
+    }
+    fprintf(stderr, "shardkv-cli: %s: others change the configuration all the time; try again\n",
+            verb);
+    return CLI_REFUSED;
+}
+
+/* ---- Join, leave, move ---- */
+
 static bool parse_gid(const char *text, uint32_t *gid)
 {
     uint64_t number;
@@ -139,7 +199,7 @@ int cli_join(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     }
     if (dry_run) {
-        return plan_run(cli, "join", argv[0], spec_rule, plan_join, &join);
+        return run_dry(cli, "join", argv[0], spec_rule, plan_join, &join);
     }
     shardkv_join(cli->kv, join.groups, join.n, cli->timeout_ms, &result);
     if (result->code == SHARDKV_INVALID) {
@@ -179,7 +239,7 @@ int cli_leave(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     }
     if (dry_run) {
-        return plan_run(cli, "leave", argv[0], NULL, plan_leave, &leave);
+        return run_dry(cli, "leave", argv[0], NULL, plan_leave, &leave);
     }
     shardkv_leave(cli->kv, leave.gids, leave.n, cli->timeout_ms, &result);
     return cli_end_change(cli, "leave", argv[0], result);
@@ -212,7 +272,7 @@ int cli_move(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     }
     if (dry_run) {
-        return plan_run(cli, "move", argv[0], NULL, plan_move, &move);
+        return run_dry(cli, "move", argv[0], NULL, plan_move, &move);
     }
     shardkv_move(cli->kv, move.shard, move.gid, cli->timeout_ms, &result);
     return cli_end_change(cli, "move", argv[0], result);

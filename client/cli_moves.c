@@ -1,10 +1,7 @@
-/* moves: rows of moves, and the verb that lists, pauses and resumes them. */
+/* moves: rows of moves; see cli_moves.h. */
 #include "client/cli_moves.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-#define STATUS_TIMEOUT_MS 2000 /* for one replica, as in status */
 
 /* ---- JSON ---- */
 
@@ -78,47 +75,4 @@ void moves_print(FILE *file, const struct survey *survey)
         print_move(file, &moves[i]);
     }
     free(moves);
-}
-
-/* ---- The verb ---- */
-
-static int list_moves(struct cli *cli)
-{
-    struct survey survey;
-    int code = CLI_DONE;
-
-    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
-                &survey);
-    if (survey.config == NULL) {
-        fprintf(stderr, "shardkv-cli: moves: the controllers don't answer; try again\n");
-        code = CLI_REFUSED;
-    } else if (cli->json) {
-        cli_print_json(json_pack("{s:b,s:o}", "moves_paused", (int)survey.config->moves_paused,
-                                 "moves", moves_json(&survey)));
-    } else {
-        if (survey.config->moves_paused) {
-            printf("moves are paused\n");
-        }
-        moves_print(stdout, &survey);
-    }
-    survey_fini(&survey);
-    return code;
-}
-
-int cli_moves(struct cli *cli, int argc, char **argv)
-{
-    struct shardkv_result *result = NULL;
-    bool pause = argc == 1 && strcmp(argv[0], "pause") == 0;
-
-    if (argc > 1 || (argc == 1 && !pause && strcmp(argv[0], "resume") != 0)) {
-        return cli_usage_error("moves", "takes pause, resume or nothing");
-    }
-    if (cli_open(cli) == NULL) {
-        return CLI_USAGE;
-    }
-    if (argc == 0) {
-        return list_moves(cli);
-    }
-    shardkv_pause_moves(cli->kv, pause, cli->timeout_ms, &result);
-    return cli_end_change(cli, "moves", argv[0], result);
 }

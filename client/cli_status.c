@@ -1,4 +1,5 @@
-/* The verbs that look at the whole cluster: status and wait. */
+/* The verbs that look at the whole cluster: status, moves (which also pauses and resumes them) and
+ * wait. */
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +8,12 @@
 
 #define STATUS_TIMEOUT_MS 2000 /* for one replica: a dead one must not hold up the others' rows */
 #define WAIT_PAUSE_MS     100
+
+static void look_at_all(struct cli *cli, struct survey *survey)
+{
+    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
+                survey);
+}
 
 /* ---- Status ---- */
 
@@ -104,8 +111,7 @@ int cli_status(struct cli *cli, int argc, char **argv)
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
-    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
-                &survey);
+    look_at_all(cli, &survey);
     if (cli->json) {
         print_status_json(&survey);
     } else {
@@ -119,6 +125,48 @@ int cli_status(struct cli *cli, int argc, char **argv)
     }
     survey_fini(&survey);
     return CLI_DONE;
+}
+
+/* ---- Moves ---- */
+
+static int list_moves(struct cli *cli)
+{
+    struct survey survey;
+    int code = CLI_DONE;
+
+    look_at_all(cli, &survey);
+    if (survey.config == NULL) {
+        fprintf(stderr, "shardkv-cli: moves: the controllers don't answer; try again\n");
+        code = CLI_REFUSED;
+    } else if (cli->json) {
+        cli_print_json(json_pack("{s:b,s:o}", "moves_paused", (int)survey.config->moves_paused,
+                                 "moves", moves_json(&survey)));
+    } else {
+        if (survey.config->moves_paused) {
+            printf("moves are paused\n");
+        }
+        moves_print(stdout, &survey);
+    }
+    survey_fini(&survey);
+    return code;
+}
+
+int cli_moves(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_result *result = NULL;
+    bool pause = argc == 1 && strcmp(argv[0], "pause") == 0;
+
+    if (argc > 1 || (argc == 1 && !pause && strcmp(argv[0], "resume") != 0)) {
+        return cli_usage_error("moves", "takes pause, resume or nothing");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    if (argc == 0) {
+        return list_moves(cli);
+    }
+    shardkv_pause_moves(cli->kv, pause, cli->timeout_ms, &result);
+    return cli_end_change(cli, "moves", argv[0], result);
 }
 
 /* ---- Wait ---- */

@@ -1,11 +1,8 @@
-/* plan: see cli_plan.h. */
-#include "client/cli_plan.h"
+/* dry_run: see cli_dry_run.h. */
+#include "client/cli_dry_run.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define STATUS_TIMEOUT_MS 2000 /* for one replica, as in status */
-#define MAX_TRIES         5    /* against others who change the configuration meanwhile */
 
 /* ---- Making ---- */
 
@@ -17,11 +14,11 @@ static bool same_owners(const struct shardkv_config *a, const struct shardkv_con
            memcmp(a->from, b->from, size) == 0;
 }
 
-static struct plan_row row_of_shard(const struct survey *survey, uint32_t shard, uint32_t to)
+static struct dry_run_row row_of_shard(const struct survey *survey, uint32_t shard, uint32_t to)
 {
     const struct shardkv_config *config = survey->config;
     uint32_t owner = config->shards[shard], holder;
-    struct plan_row row = {.shard = shard, .to = to, .known = true};
+    struct dry_run_row row = {.shard = shard, .to = to, .known = true};
     const struct shardkv_shard_status *status = survey_shard(survey, shard, &holder);
 
     row.from = owner != 0 ? owner : config->from[shard];
@@ -34,7 +31,7 @@ static struct plan_row row_of_shard(const struct survey *survey, uint32_t shard,
     return row;
 }
 
-static void add_to_sums(struct plan *plan, const struct plan_row *row)
+static void add_to_sums(struct dry_run *plan, const struct dry_run_row *row)
 {
     size_t at = 0;
 
@@ -46,7 +43,7 @@ static void add_to_sums(struct plan *plan, const struct plan_row *row)
     if (at == plan->n_sums || plan->sums[at].from != row->from || plan->sums[at].to != row->to) {
         memmove(&plan->sums[at + 1], &plan->sums[at], (plan->n_sums - at) * sizeof(plan->sums[0]));
         plan->n_sums++;
-        plan->sums[at] = (struct plan_row){.from = row->from, .to = row->to, .known = true};
+        plan->sums[at] = (struct dry_run_row){.from = row->from, .to = row->to, .known = true};
     }
     plan->sums[at].shard++;
     plan->sums[at].known &= row->known;
@@ -54,16 +51,17 @@ static void add_to_sums(struct plan *plan, const struct plan_row *row)
     plan->sums[at].bytes += row->bytes;
 }
 
-bool plan_make(const struct survey *survey, const struct shardkv_config *planned, struct plan *plan)
+bool dry_run_make(const struct survey *survey, const struct shardkv_config *planned,
+                  struct dry_run *plan)
 {
     const struct shardkv_config *now = survey->config;
     bool follows = planned->num == now->num + 1 && planned->n_shards == now->n_shards;
 
-    *plan = (struct plan){.changes = follows, .base = now->num, .num = planned->num};
+    *plan = (struct dry_run){.changes = follows, .base = now->num, .num = planned->num};
     if (!follows) {
         bool same = planned->num == now->num && same_owners(planned, now);
 
-        *plan = same ? *plan : (struct plan){0};
+        *plan = same ? *plan : (struct dry_run){0};
         return same;
     }
     plan->rows = calloc(now->n_shards, sizeof(plan->rows[0]));
@@ -80,16 +78,16 @@ bool plan_make(const struct survey *survey, const struct shardkv_config *planned
     return true;
 }
 
-void plan_fini(struct plan *plan)
+void dry_run_fini(struct dry_run *plan)
 {
     free(plan->rows);
     free(plan->sums);
-    *plan = (struct plan){0};
+    *plan = (struct dry_run){0};
 }
 
 /* ---- Printing ---- */
 
-static json_t *row_json(const struct plan_row *row, const char *shards)
+static json_t *row_json(const struct dry_run_row *row, const char *shards)
 {
     return json_pack("{s:I,s:I,s:I,s:o,s:o}", shards, (json_int_t)row->shard, "from",
                      (json_int_t)row->from, "to", (json_int_t)row->to, "keys",
@@ -97,7 +95,7 @@ static json_t *row_json(const struct plan_row *row, const char *shards)
                      row->known ? json_integer((json_int_t)row->bytes) : json_null());
 }
 
-json_t *plan_json(const struct plan *plan)
+json_t *dry_run_json(const struct dry_run *plan)
 {
     json_t *rows = json_array(), *sums = json_array();
 
@@ -120,7 +118,7 @@ static void print_group(FILE *file, uint32_t gid)
     }
 }
 
-static void print_row(FILE *file, const struct plan_row *row, const char *what)
+static void print_row(FILE *file, const struct dry_run_row *row, const char *what)
 {
     fputs("from ", file);
     print_group(file, row->from);
@@ -133,13 +131,15 @@ static void print_row(FILE *file, const struct plan_row *row, const char *what)
         fputs(", created empty\n", file);
     } else if (row->to == 0) {
         fputs(", kept there and not served\n", file);
+    } else if (row->from == row->to) {
+        fputs(", served again without a copy\n", file);
     } else {
         fprintf(file, ", about %llu keys, %.1f MB\n", (unsigned long long)row->keys,
                 (double)row->bytes / 1e6);
     }
 }
 
-void plan_print(FILE *file, const struct plan *plan)
+void dry_run_print(FILE *file, const struct dry_run *plan)
 {
     char what[40];
 
@@ -161,55 +161,4 @@ void plan_print(FILE *file, const struct plan *plan)
         snprintf(what, sizeof(what), "%u shard%s in all", shards, shards == 1 ? "" : "s");
         print_row(file, &plan->sums[i], what);
     }
-}
-
-/* ---- Running ---- */
-
-/* The exit code, or -1: the configuration changed meanwhile, ask again. */
-static int try_once(struct cli *cli, const char *verb, const struct shardkv_config *planned)
-{
-    struct survey survey;
-    struct plan plan = {0};
-    int code = CLI_DONE;
-
-    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
-                &survey);
-    if (survey.config == NULL) {
-        fprintf(stderr, "shardkv-cli: %s: the controllers don't answer; try again\n", verb);
-        code = CLI_REFUSED;
-    } else if (!plan_make(&survey, planned, &plan)) {
-        code = -1;
-    } else if (cli->json) {
-        cli_print_json(plan_json(&plan));
-    } else {
-        plan_print(stdout, &plan);
-    }
-    plan_fini(&plan);
-    survey_fini(&survey);
-    return code;
-}
-
-int plan_run(struct cli *cli, const char *verb, const char *subject, const char *refused,
-             plan_ask ask, const void *change)
-{
-    for (int i = 0; i < MAX_TRIES; i++) {
-        struct shardkv_result *result = NULL;
-        int code;
-
-        ask(cli, change, &result);
-        if (result->code == SHARDKV_INVALID && refused != NULL) {
-            code = cli_usage_error(verb, refused);
-        } else if (result->code != SHARDKV_OK) {
-            code = cli_failed(verb, subject, result, true);
-        } else {
-            code = try_once(cli, verb, result->config);
-        }
-        shardkv_result_free(result);
-        if (code >= 0) {
-            return code;
-        }
-    }
-    fprintf(stderr, "shardkv-cli: %s: others change the configuration all the time; try again\n",
-            verb);
-    return CLI_REFUSED;
 }

@@ -54,9 +54,10 @@ static void fill_move(const struct kv_server *server, shard_id id, struct proto_
     row->from = head->gid;
     row->to = kv_sm_gid(server->sm);
     row->num = head->num;
-    row->phase = (uint8_t)shown_state(shard);
+    row->phase = shard->copy.copy_id != 0 ? PROTO_MOVE_COPYING : PROTO_MOVE_WAITING;
     row->keys_done = shard->copy.records.count;
     row->bytes_done = shard->copy.records.bytes;
+    row->seconds_left = row->pause_us = PROTO_UNKNOWN;
 }
 
 static bool is_arriving(const struct shard *shard)

@@ -129,6 +129,14 @@ struct ctrler_result ctrler_machine_move(struct ctrler_machine *machine, shard_i
     return ctrler_machine_apply(machine, &command);
 }
 
+struct ctrler_result ctrler_machine_pause(struct ctrler_machine *machine, bool paused)
+{
+    struct ctrler_command command = {.kind = CTRLER_PAUSE, .paused = paused};
+
+    command.session = ctrler_machine_session(1, ++machine->seq);
+    return ctrler_machine_apply(machine, &command);
+}
+
 struct ctrler_result ctrler_machine_bind(struct ctrler_machine *machine, uint32_t gid,
                                          uint64_t incarnation)
 {

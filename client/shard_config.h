@@ -31,7 +31,6 @@ struct config_group {
 struct shard_config {
     config_num num;
     uint8_t cluster_id[16];
-    bool moves_paused;
     uint32_t n_shards; /* a power of two */
     uint32_t *shards;
     uint32_t *from;

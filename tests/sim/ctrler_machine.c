@@ -1,3 +1,4 @@
+/* ctrler_machine: see ctrler_machine.h. */
 #include "tests/sim/ctrler_machine.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* finish: see finish.h. */
 #include "tests/simulator/finish.h"
 
 #include "raft/util/assert.h"

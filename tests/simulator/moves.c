@@ -1,3 +1,4 @@
+/* moves: see moves.h. */
 #include "tests/simulator/moves.h"
 
 #include <stdio.h>

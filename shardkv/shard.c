@@ -110,33 +110,35 @@ static void outgoing_forget(struct shard *shard, struct shard_effect *effect)
     shard->outgoing = (struct shard_outgoing){0};
 }
 
-/* The last word so far is to hand it over, and it is not frozen for that. */
+/* The last word so far is to hand it over, and it is not frozen for that: it serves, or was frozen
+ * for nobody, and no copy of it has begun. */
 static bool is_undecided(const struct shard *shard)
 {
     const struct shard_transition *tail = shard_tail(shard);
 
     return tail != NULL && tail->kind == SHARD_SEND && tail->gid != 0 &&
-           !(shard->n_queue == 1 && shard->state == SHARD_FROZEN);
+           !(shard->n_queue == 1 && shard->state == SHARD_FROZEN && shard->outgoing.copy_id != 0);
 }
 
 /* The newest word counts. That nobody shall own it can wait until the taker has it. */
 static void adopt_undecided(struct shard *shard, const struct shard_change *change,
                             struct shard_effect *effect)
 {
-    bool serves = shard->state == SHARD_SERVING;
+    bool is_here = shard->n_queue == 1;
 
-    ASSERT(!serves || shard->n_queue == 1);
+    ASSERT(!is_here || shard->state == SHARD_SERVING || shard->outgoing.copy_id == 0);
     if (change->owner == 0 || change->owner == shard_tail(shard)->gid) {
         return;
     }
     effect->changed = true;
-    if (serves) {
+    if (is_here) {
         outgoing_forget(shard, effect);
     }
     if (change->owner != change->me) {
         *shard_tail(shard) = (struct shard_transition){SHARD_SEND, change->num, change->owner};
-    } else if (serves) {
+    } else if (is_here) {
         shard->n_queue = 0;
+        shard->state = SHARD_SERVING;
     } else { /* whether it comes and goes before cannot be known here */
         push(shard, SHARD_RECEIVE, change->num, change->from);
     }
@@ -467,9 +469,9 @@ void shard_install(struct shard *shard, const struct shard_end *end,
 void shard_void(struct shard *shard, config_num num, struct shard_effect *effect)
 {
     *effect = (struct shard_effect){0};
-    /* Only the transition at the head; only if it is also known that the shard goes on from here:
-     * else this group would own what it does not wait for. */
-    if (!head_is(shard, SHARD_RECEIVE, num) || shard->n_queue < 2) {
+    /* Only the transition at the head; only if it is also known to whom the shard goes on from
+     * here: else this group would own, or keep for nobody, what it does not wait for. */
+    if (!head_is(shard, SHARD_RECEIVE, num) || shard->n_queue < 2 || shard->queue[1].gid == 0) {
         return;
     }
     copy_forget(shard, effect);

@@ -14,7 +14,8 @@
  *
  * Until it is frozen, nobody but this group can have the shard. So a SEND that is not frozen
  * follows the newest configuration, whatever became of the group that was to get the shard: it goes
- * to the new owner, or nowhere if that is this group. A group whose RECEIVE was called off so
+ * to the new owner, or nowhere if that is this group. The same holds for a shard that was frozen
+ * for nobody and then given to somebody, until a copy of it begins. A group whose RECEIVE was called off so
  * learns it from the one that has the shard (SHARD_ANSWER_VOID), and forgets that it was to pass
  * the shard on, too (shard_void).
  *
@@ -178,7 +179,8 @@ struct shard_end {
 void shard_install(struct shard *shard, const struct shard_end *end,
                    const struct shard_sum *sessions, struct shard_effect *effect);
 /* The group that has the shard says that the RECEIVE at the head will not happen: it is forgotten,
- * and the SEND after it. Nothing while there is none: its configuration is still to come. */
+ * and the SEND to somebody after it. Nothing while there is none: its configuration is still to
+ * come. */
 void shard_void(struct shard *shard, config_num num, struct shard_effect *effect);
 /* The source has dropped it. */
 void shard_released(struct shard *shard, config_num num, struct shard_effect *effect);

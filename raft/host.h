@@ -31,6 +31,8 @@ struct host_settings {
     uint32_t shards;     /* 0: not given */
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
+    uint32_t migration_mib_per_s; /* HOST_HAS_GID; 0: no bound */
+    uint32_t migration_parallel;  /* likewise: shards at a time */
     enum trace_level trace_level;
     char *data; /* these are owned; NULL if not given */
     char *metrics;

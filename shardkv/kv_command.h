@@ -11,8 +11,8 @@
  *   CHUNK       u32 shard, u64 num, u64 copy_id, u64 piece, bytes begin (cursor), bytes body,
  *               bytes cursor (where the next one begins)
  *   INSTALL     u32 shard, u64 num, u64 copy_id, u64 piece, bytes begin, bytes body, u32 gid of the
- *               source, two sums of 4 x u64 (records, sessions), u64 epoch at the source, u64 floor,
- *               u64 version counter
+ *               source, two sums of 4 x u64 (records, sessions), u64 epoch at the source, u64
+ * floor, u64 version counter
  *
  * A kind or format that this program does not know halts the replica: it is never skipped.
  */
@@ -25,14 +25,14 @@
 #define KV_COMMAND_FORMAT 2
 
 enum kv_command_kind {
-    KV_COMMAND_INIT = 1,     /* who this group is, once */
-    KV_COMMAND_CONFIG = 2,   /* adopt the next configuration */
-    KV_COMMAND_WRITE = 3,    /* a client's conditions and operations on one shard */
-    KV_COMMAND_FREEZE = 4,   /* give away: stop serving */
-    KV_COMMAND_CHUNK = 5,    /* take over: a piece of the copy */
-    KV_COMMAND_INSTALL = 6,  /* take over: the last piece; complete, serve */
-    KV_COMMAND_DROP = 7,     /* give away: the taker has it, let go */
-    KV_COMMAND_RELEASED = 8, /* take over: the source has let go */
+    KV_COMMAND_INIT = 1,       /* who this group is, once */
+    KV_COMMAND_CONFIG = 2,     /* adopt the next configuration */
+    KV_COMMAND_WRITE = 3,      /* a client's conditions and operations on one shard */
+    KV_COMMAND_FREEZE = 4,     /* give away: stop serving */
+    KV_COMMAND_CHUNK = 5,      /* take over: a piece of the copy */
+    KV_COMMAND_INSTALL = 6,    /* take over: the last piece; complete, serve */
+    KV_COMMAND_DROP = 7,       /* give away: the taker has it, let go */
+    KV_COMMAND_RELEASED = 8,   /* take over: the source has let go */
     KV_COMMAND_COPY_BEGIN = 9, /* give away: note changes from here on; sweeps a first part */
     KV_COMMAND_SWEEP = 10,     /* give away: account for the next part */
     KV_COMMAND_VOID = 11       /* take over: it was called off */
@@ -58,7 +58,7 @@ struct kv_command {
         struct {
             struct shard_piece piece;
             struct slice body;
-            struct slice cursor; /* CHUNK */
+            struct slice cursor;  /* CHUNK */
             struct shard_end end; /* INSTALL, and so are these */
             uint64_t floor;
             uint64_t version;

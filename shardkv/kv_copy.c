@@ -3,7 +3,8 @@
  *
  * The change log, in a range of its own: KV_KIND_CHANGE in order of number, and KV_KIND_NUMBER to
  * find a key's. A key is noted once, under the number of its last change: so the log never has more
- * entries than the shard has keys and clients, whatever is written and however long a copy takes. */
+ * entries than the shard has keys and clients, whatever is written and however long a copy takes.
+ */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "shardkv/kv_sm_internal.h"

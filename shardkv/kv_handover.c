@@ -49,8 +49,8 @@ static void refuse_for_now(struct kv_request *request)
         (void)kv_sm_serves(server->sm, request->shard, &gid_hint);
         kv_request_wrong_group(request, gid_hint);
     } else {
-        kv_request_refuse(request,
-                          group_is_leader(server->group) ? ST_NOT_READY : ST_NOT_LEADER, NULL);
+        kv_request_refuse(request, group_is_leader(server->group) ? ST_NOT_READY : ST_NOT_LEADER,
+                          NULL);
     }
 }
 

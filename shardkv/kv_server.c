@@ -18,8 +18,7 @@ void kv_server_options_default(struct kv_server_options *options, group_id gid, 
                                           .max_pending = 16384,
                                           .max_sessions = SESSION_MAX_RECORDS,
                                           .poll_ms = 100,
-                                          .migrate = {.max_copies = 8,
-                                                      .piece_bytes = 256u << 10}};
+                                          .migrate = {.max_copies = 8, .piece_bytes = 256u << 10}};
     group_options_default(&options->group, gid, id, seed);
 }
 

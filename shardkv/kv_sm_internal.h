@@ -1,5 +1,5 @@
-/* Shared by kv_sm.c (what is kept and how it is read back), kv_apply.c (commands), kv_copy.c (copies
- * of shards) and kv_apply_config.c (configurations). */
+/* Shared by kv_sm.c (what is kept and how it is read back), kv_apply.c (commands), kv_copy.c
+ * (copies of shards) and kv_apply_config.c (configurations). */
 #ifndef SHARDKV_KV_SM_INTERNAL_H
 #define SHARDKV_KV_SM_INTERNAL_H
 

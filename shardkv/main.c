@@ -16,6 +16,8 @@ static enum status create(const struct host_parts *parts, void **server, char *e
     options.ctrlers = parts->settings->ctrlers;
     options.incarnation = parts->incarnation;
     options.version = SHARDKV_VERSION;
+    options.migrate.bytes_per_s = (uint64_t)parts->settings->migration_mib_per_s << 20;
+    options.migrate.max_copies = parts->settings->migration_parallel;
     status = kv_server_create(&options, &parts->world, parts->log_content, parts->state_meta,
                               parts->now_ms, &kv);
     *server = kv;

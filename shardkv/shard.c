@@ -358,9 +358,8 @@ enum shard_answer shard_answer_release(const struct shard *shard, config_num num
     if (!is_send_to(transition, to)) {
         return SHARD_ANSWER_REFUSED;
     }
-    return transition == shard_head(shard) && shard->state == SHARD_FROZEN
-               ? SHARD_ANSWER_YES
-               : SHARD_ANSWER_NOT_READY;
+    return transition == shard_head(shard) && shard->state == SHARD_FROZEN ? SHARD_ANSWER_YES
+                                                                           : SHARD_ANSWER_NOT_READY;
 }
 
 /* ---- Taking over ---- */

@@ -69,9 +69,9 @@ void shard_sum_decode(struct reader *reader, struct shard_sum *sum);
 /* The copy that is arriving for the RECEIVE at the head; copy_id 0: none has begun. */
 struct shard_copy {
     uint64_t copy_id;
-    uint64_t range;      /* staging */
-    uint64_t next_piece; /* all before it were applied */
-    struct buf cursor;   /* where the next one begins, opaque here */
+    uint64_t range;           /* staging */
+    uint64_t next_piece;      /* all before it were applied */
+    struct buf cursor;        /* where the next one begins, opaque here */
     struct shard_sum records; /* that are staged */
 };
 
@@ -82,10 +82,10 @@ struct shard_copy {
  * all is swept, `records` is the sum of the shard as it is now, whatever was sent of it. */
 struct shard_outgoing {
     uint64_t copy_id;
-    uint64_t range;    /* of the change log */
-    bool is_swept;     /* to the end */
-    struct buf swept;  /* else: all keys up to this one; empty: none */
-    uint64_t n_noted;  /* changes; the next one has this number */
+    uint64_t range;   /* of the change log */
+    bool is_swept;    /* to the end */
+    struct buf swept; /* else: all keys up to this one; empty: none */
+    uint64_t n_noted; /* changes; the next one has this number */
     struct shard_sum records;
 };
 

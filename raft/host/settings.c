@@ -44,6 +44,12 @@ static const struct flag all_flags[] = {
      "N",
      "shards of a new cluster: a power of two, 16 to 16384 (default 256)",
      {0}},
+    {"migration-rate",
+     HOST_HAS_GID,
+     "MIB",
+     "MiB a second that shards may arrive with; 0, the default: no bound",
+     {0}},
+    {"migration-parallel", HOST_HAS_GID, "N", "shards that may arrive at a time (default 8)", {0}},
     {"config", 0, "FILE", "read settings from a file of 'name = value' lines", {0}},
     {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", {0}},
     {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", {0}},
@@ -370,6 +376,7 @@ static bool take_all(struct reading *reading)
 
     s->election_timeout_ms = 300;
     s->heartbeat_ms = 50;
+    s->migration_parallel = 8;
     s->data = take_text(reading, "data");
     s->metrics = take_text(reading, "metrics");
     s->tls_cert = take_text(reading, "tls-cert");
@@ -384,6 +391,11 @@ static bool take_all(struct reading *reading)
     }
     if ((s->has & HOST_HAS_SHARDS) &&
         !take_number(reading, "shards", 16, 16384, false, &s->shards)) {
+        return false;
+    }
+    if ((s->has & HOST_HAS_GID) &&
+        (!take_number(reading, "migration-rate", 0, 1048576, false, &s->migration_mib_per_s) ||
+         !take_number(reading, "migration-parallel", 1, 64, false, &s->migration_parallel))) {
         return false;
     }
     return take_number(reading, "id", 1, 255, true, &s->id) &&

@@ -37,7 +37,6 @@ static void say_shard(const struct kv_sm *sm, shard_id id)
     fprintf(stderr, "\n");
 }
 
-
 /* Why the shard is not at rest in this replica; NULL: it is. */
 static const char *unrest(const struct shard *shard, uint32_t owner, uint32_t last, uint32_t me)
 {

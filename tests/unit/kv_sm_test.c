@@ -63,7 +63,7 @@ static void an_unknown_command_stops_the_replica(void **state)
 {
     struct cluster *cluster = *state;
     struct buf result = {0};
-    uint8_t later[] = {KV_COMMAND_FORMAT, KV_COMMAND_COPY_BEGIN, 0, 0};
+    uint8_t later[] = {KV_COMMAND_FORMAT, KV_COMMAND_VOID + 1, 0, 0};
     uint8_t broken[] = {KV_COMMAND_FORMAT, KV_COMMAND_FREEZE, 0, 0};
     struct rsm_command entry = {.index = 9, .term = 1, .bytes = {later, sizeof(later)}};
 
@@ -245,54 +245,6 @@ static void what_is_staged_is_part_of_the_state(void **state)
     }
     assert_true(found);
     mem_free(ranges);
-}
-
-/* Stages one record at B, as a piece of a copy of its own making. */
-static void stage(struct cluster *cluster, uint64_t piece, uint64_t version, const char *text)
-{
-    struct kv_command command = {.kind = KV_COMMAND_CHUNK, .shard = S, .num = 2};
-    struct buf body = {0}, record = {0};
-
-    kv_record_put_header(&record, version);
-    buf_put_slice(&record, slice_text(text));
-    buf_put_bytes(&body, slice_text(key_in(cluster, S, 0)));
-    buf_put_bytes(&body, buf_slice(&record));
-    command.chunk.copy_id = 77;
-    command.chunk.piece = piece;
-    command.chunk.kind = PROTO_PIECE_RECORDS;
-    command.chunk.body = buf_slice(&body);
-    command.chunk.cursor = slice_text("somewhere");
-    assert_int_equal(apply(cluster, B, &command), ST_OK);
-    buf_fini(&record);
-    buf_fini(&body);
-}
-
-static void assert_staged(struct cluster *cluster, const char *expected)
-{
-    struct io_state *state = mem_state_io(cluster->groups[B].replicas[0].memory);
-    struct buf memory = {0};
-    struct kv_record record;
-
-    assert_int_equal(kv_ops_read(state, kv_sm_shard(sm_of(cluster, B), S)->copy.range,
-                                 slice_text(key_in(cluster, S, 0)), &memory, &record),
-                     ST_OK);
-    assert_true(slice_equal(record.value, slice_text(expected)));
-    buf_fini(&memory);
-}
-
-static void a_staged_record_gives_way_to_a_higher_version_only(void **state)
-{
-    struct cluster *cluster = *state;
-
-    give(cluster, S, A);
-    give(cluster, S, B);
-    stage(cluster, 0, 5, "fifth");
-    stage(cluster, 1, 3, "third");
-    assert_staged(cluster, "fifth");
-    stage(cluster, 2, 5, "fifth again");
-    assert_staged(cluster, "fifth");
-    stage(cluster, 3, 6, "sixth");
-    assert_staged(cluster, "sixth");
 }
 
 /* The stories below, each a list of configurations for some shards; where they end. */
@@ -551,7 +503,6 @@ int main(void)
         STORY(a_shard_moves_with_its_sessions),
         STORY(nothing_is_left_of_a_shard_that_was_let_go),
         STORY(what_is_staged_is_part_of_the_state),
-        STORY(a_staged_record_gives_way_to_a_higher_version_only),
         cmocka_unit_test(every_story_ends_well),
         cmocka_unit_test(every_story_ends_well_whatever_is_repeated_and_wherever_leaders_change),
         cmocka_unit_test(a_replica_that_restores_after_every_command_stays_equal),

@@ -353,6 +353,62 @@ static void a_replica_that_restores_after_every_command_stays_equal(void **state
     }
 }
 
+/* After so many steps of the move to B, a later configuration says something else. Until the freeze
+ * A follows it: then B gets nothing. From the freeze on B gets the shard first. */
+static bool call_off(int steps, uint32_t owner, uint32_t end)
+{
+    struct cluster cluster;
+    bool reached = true, froze;
+
+    cluster_init(&cluster);
+    give(&cluster, S, A);
+    write_data(&cluster, A, S);
+    give(&cluster, S, B);
+    for (int n = 0; n < steps && reached; n++) {
+        reached = step(&cluster);
+    }
+    froze = kv_sm_shard(sm_of(&cluster, A), S)->state != SHARD_SERVING;
+    give(&cluster, S, owner);
+    if (!froze && owner != 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, A), S)->outgoing.copy_id, 0);
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, A), S)->state, SHARD_SERVING);
+    }
+    settle(&cluster);
+    if (!froze && owner != B && owner != 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, B), S)->epoch, 0); /* it never had it */
+    }
+    if (owner == 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, B), S)->state, SHARD_FROZEN);
+        give(&cluster, S, end);
+        settle(&cluster);
+    }
+    check_data(&cluster, end, S);
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        if (gid != end) {
+            assert_gone(&cluster, gid, S);
+        }
+    }
+    apply_all_again(&cluster);
+    cluster_fini(&cluster); /* and no change log is left: group_sum knows every key */
+    return reached;
+}
+
+static void a_move_may_be_called_off_after_any_step(void **state)
+{
+    const uint32_t owners[][2] = {{A, A}, {C, C}, {0, B}, {0, A}, {0, C}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+        int steps = 0;
+
+        while (call_off(steps, owners[i][0], owners[i][1])) {
+            steps++;
+            assert_true(steps < 1000);
+        }
+        assert_true(steps > 20);
+    }
+}
+
 static void a_dead_source_holds_up_only_its_own_shard(void **state)
 {
     struct cluster *cluster = *state;
@@ -506,6 +562,7 @@ int main(void)
         cmocka_unit_test(every_story_ends_well),
         cmocka_unit_test(every_story_ends_well_whatever_is_repeated_and_wherever_leaders_change),
         cmocka_unit_test(a_replica_that_restores_after_every_command_stays_equal),
+        cmocka_unit_test(a_move_may_be_called_off_after_any_step),
         STORY(a_dead_source_holds_up_only_its_own_shard),
         STORY(a_dead_source_is_released_when_it_returns),
         STORY(other_shards_of_the_same_groups_are_not_touched),

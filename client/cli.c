@@ -18,9 +18,13 @@ static const struct cli_verb verbs[] = {
     {"scan", "[PREFIX] [--limit N] [--keys-only]", "list keys and values in bytewise order",
      cli_scan},
     {"config", "[NUM]", "print a configuration, the latest by default", cli_config},
-    {"join", "GID SPEC [GID SPEC ...]", "add replica groups; SPEC is ID=URL,ID=URL,...", cli_join},
-    {"leave", "GID ...", "remove replica groups; their shards go to the others", cli_leave},
-    {"move", "SHARD GID", "assign one shard to a group", cli_move},
+    {"join", "GID SPEC [GID SPEC ...] [--dry-run]", "add replica groups; SPEC is ID=URL,ID=URL,...",
+     cli_join},
+    {"leave", "GID ... [--dry-run]", "remove replica groups; their shards go to the others",
+     cli_leave},
+    {"move", "SHARD GID [--dry-run]", "assign one shard to a group", cli_move},
+    {"moves", "[pause | resume]", "list the shards that move, stop or continue their copies",
+     cli_moves},
     {"status", "", "every replica, shard and move, as far as they can be reached", cli_status},
     {"transfer", "GID ID", "hand leadership of a group (0: the controllers) to a replica",
      cli_transfer},
@@ -219,6 +223,11 @@ static int cli_help(struct cli *cli, int argc, char **argv)
     printf("usage: shardkv-cli %s %s\n  %s\n", verb->name, verb->arguments, verb->help);
     if (strcmp(verb->name, "wait") == 0) {
         printf("  Gives up after --timeout MS, by default 30000, with exit code 3.\n");
+    } else if (strcmp(verb->name, "join") == 0 || strcmp(verb->name, "leave") == 0 ||
+               strcmp(verb->name, "move") == 0) {
+        printf("  --dry-run prints which shards would go where, and changes nothing.\n");
+    } else if (strcmp(verb->name, "moves") == 0) {
+        printf("  A pause stands until it is undone, whatever restarts meanwhile.\n");
     } else if (strcmp(verb->name, "pipe") == 0) {
         printf("  {\"id\":1,\"op\":\"put\",\"key\":\"k\",\"arg\":\"v\"} -> "
                "{\"id\":1,\"ok\":true,\"out\":null}\n"

@@ -2,8 +2,9 @@
  * (client/kv.h).
  *
  * Reading order: cli.c (options, the table of verbs), cli_print.c (bytes as text and as JSON),
- * cli_verbs.c, cli_admin.c, cli_survey.c, cli_status.c, then cli_pipe.c with cli_request.c,
- * cli_bench.c with cli_bench_run.c and cli_histogram.c, and cli_shell.c.
+ * cli_verbs.c, cli_admin.c, cli_survey.c, cli_dry_run.c, cli_moves.c, cli_status.c with
+ * cli_progress.c, then cli_pipe.c with cli_request.c, cli_bench.c with cli_bench_run.c and
+ * cli_histogram.c, and cli_shell.c.
  */
 #ifndef CLIENT_CLI_H
 #define CLIENT_CLI_H
@@ -58,6 +59,10 @@ int cli_usage_error(const char *verb, const char *what);
  * (is_read) or a change. */
 int cli_failed(const char *verb, const char *subject, const struct shardkv_result *result,
                bool is_read);
+/* The end of a change of the configuration: prints its number or what failed, releases the result.
+ * Returns the exit code. */
+int cli_end_change(struct cli *cli, const char *verb, const char *subject,
+                   struct shardkv_result *result);
 /* A decimal number in [low, high]; false if the text is none. */
 bool cli_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
 /* Takes "--name VALUE" or "--name=VALUE" out of the arguments, all of them: the last one counts.
@@ -92,6 +97,7 @@ json_t *cli_config_json(const struct shardkv_config *config);
 json_t *cli_node_json(uint32_t gid, uint32_t id, const char *url, const struct shardkv_node *node);
 const char *cli_role_name(uint32_t role);
 const char *cli_shard_state_name(uint32_t state);
+const char *cli_move_phase_name(uint32_t phase);
 
 /* ---- Verbs ---- */
 
@@ -105,6 +111,7 @@ int cli_config(struct cli *cli, int argc, char **argv);
 int cli_join(struct cli *cli, int argc, char **argv);
 int cli_leave(struct cli *cli, int argc, char **argv);
 int cli_move(struct cli *cli, int argc, char **argv);
+int cli_moves(struct cli *cli, int argc, char **argv);
 int cli_transfer(struct cli *cli, int argc, char **argv);
 int cli_status(struct cli *cli, int argc, char **argv);
 int cli_wait(struct cli *cli, int argc, char **argv);

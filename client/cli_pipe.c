@@ -54,6 +54,9 @@ static void run(struct cli *cli, const struct request *request, uint32_t timeout
     case REQUEST_TRANSFER:
         shardkv_transfer(kv, request->gid, request->replica, timeout_ms, result);
         break;
+    case REQUEST_PAUSE:
+        shardkv_pause_moves(kv, request->paused, timeout_ms, result);
+        break;
     }
 }
 

@@ -207,8 +207,8 @@ json_t *cli_config_json(const struct shardkv_config *config)
             json_decref(replicas);
         }
     }
-    return json_pack("{s:I,s:o,s:o}", "num", (json_int_t)config->num, "shards", shards, "groups",
-                     groups);
+    return json_pack("{s:I,s:o,s:o,s:b}", "num", (json_int_t)config->num, "shards", shards,
+                     "groups", groups, "moves_paused", (int)config->moves_paused);
 }
 
 const char *cli_role_name(uint32_t role)
@@ -230,6 +230,13 @@ const char *cli_shard_state_name(uint32_t state)
     static const char *const names[] = {"absent",  "serving", "pulling",
                                         "waiting", "frozen",  "dropping"};
     return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
+}
+
+const char *cli_move_phase_name(uint32_t phase)
+{
+    static const char *const names[] = {"waiting",      "copying",    "catching-up",
+                                        "handing-over", "letting-go", "done"};
+    return phase < sizeof(names) / sizeof(names[0]) ? names[phase] : "?";
 }
 
 static void set_integer(json_t *object, const char *name, uint64_t value)

@@ -133,6 +133,17 @@ static const char *parse_transfer(struct request *request)
     return take_gid(request->document, 0, &request->gid);
 }
 
+static const char *parse_pause(struct request *request)
+{
+    const json_t *paused = json_object_get(request->document, "paused");
+
+    if (!json_is_boolean(paused)) {
+        return "\"paused\" must be true or false";
+    }
+    request->paused = json_is_true(paused);
+    return NULL;
+}
+
 static const char *parse_fields(struct request *request)
 {
     const json_t *document = request->document;
@@ -161,14 +172,16 @@ static const char *parse_fields(struct request *request)
         return parse_move(request);
     case REQUEST_TRANSFER:
         return parse_transfer(request);
+    case REQUEST_PAUSE:
+        return parse_pause(request);
     }
     abort();
 }
 
 static bool find_op(const char *name, enum request_op *op)
 {
-    static const char *const names[] = {"get",    "put",  "append", "delete", "cas",     "status",
-                                        "config", "join", "leave",  "move",   "transfer"};
+    static const char *const names[] = {"get",    "put",  "append", "delete", "cas",      "status",
+                                        "config", "join", "leave",  "move",   "transfer", "moves"};
 
     for (size_t i = 0; name != NULL && i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(name, names[i]) == 0) {
@@ -198,8 +211,8 @@ const char *request_parse(struct request *request, const char *line, size_t len,
     }
     request->id = json_object_get(request->document, "id");
     if (!find_op(json_string_value(json_object_get(request->document, "op")), &request->op)) {
-        return "\"op\" must be get, put, append, delete, cas, status, config, join, leave, move or "
-               "transfer";
+        return "\"op\" must be get, put, append, delete, cas, status, config, join, leave, move, "
+               "transfer or moves";
     }
     return parse_fields(request);
 }
@@ -267,6 +280,7 @@ static json_t *output(const struct request *request, const struct shardkv_result
     case REQUEST_JOIN:
     case REQUEST_LEAVE:
     case REQUEST_MOVE:
+    case REQUEST_PAUSE:
         return ran ? json_integer((json_int_t)result->config_num) : NULL;
     }
     abort();

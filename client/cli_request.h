@@ -23,7 +23,8 @@ enum request_op {
     REQUEST_JOIN,
     REQUEST_LEAVE,
     REQUEST_MOVE,
-    REQUEST_TRANSFER
+    REQUEST_TRANSFER,
+    REQUEST_PAUSE
 };
 
 struct request {
@@ -37,6 +38,7 @@ struct request {
     const char *node, *cluster;
     uint32_t timeout_ms; /* status; 0: not given */
     uint32_t gid, shard, replica;
+    bool paused;  /* moves */
     uint64_t num; /* config; SHARDKV_CONFIG_LATEST if not given */
 };
 

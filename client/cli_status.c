@@ -1,11 +1,19 @@
-/* The verbs that look at the whole cluster: status and wait. */
+/* The verbs that look at the whole cluster: status, moves (which also pauses and resumes them) and
+ * wait. */
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli_survey.h"
+#include "client/cli_moves.h"
+#include "client/cli_progress.h"
 
 #define STATUS_TIMEOUT_MS 2000 /* for one replica: a dead one must not hold up the others' rows */
 #define WAIT_PAUSE_MS     100
+
+static void look_at_all(struct cli *cli, struct survey *survey)
+{
+    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
+                survey);
+}
 
 /* ---- Status ---- */
 
@@ -26,27 +34,6 @@ static json_t *shards_json(const struct survey *survey)
     return rows;
 }
 
-static json_t *moves_json(const struct survey *survey)
-{
-    json_t *rows = json_array();
-
-    for (size_t g = 0; survey->config != NULL && g < survey->config->n_groups; g++) {
-        const struct shardkv_node *leader = survey_leader(survey, survey->config->groups[g].gid);
-        for (size_t i = 0; leader != NULL && i < leader->n_moves; i++) {
-            const struct shardkv_move_status *move = &leader->moves[i];
-            json_array_append_new(
-                rows,
-                json_pack("{s:i,s:i,s:i,s:s,s:I,s:I,s:I,s:I,s:I}", "shard", (int)move->shard,
-                          "from", (int)move->from, "to", (int)move->to, "phase",
-                          cli_shard_state_name(move->phase), "config", (json_int_t)move->config,
-                          "bytes_done", (json_int_t)move->bytes_done, "bytes_total",
-                          (json_int_t)move->bytes_total, "keys_done", (json_int_t)move->keys_done,
-                          "keys_total", (json_int_t)move->keys_total));
-        }
-    }
-    return rows;
-}
-
 static const struct shardkv_node *node_of(const struct survey_row *row)
 {
     return row->result == NULL || row->result->code != SHARDKV_OK ? NULL : row->result->node;
@@ -60,10 +47,11 @@ static void print_status_json(const struct survey *survey)
         const struct survey_row *row = &survey->rows[i];
         json_array_append_new(nodes, cli_node_json(row->gid, row->id, row->url, node_of(row)));
     }
-    cli_print_json(json_pack("{s:I,s:o,s:o,s:o}", "config",
+    cli_print_json(json_pack("{s:I,s:o,s:o,s:o,s:b}", "config",
                              (json_int_t)(survey->config == NULL ? 0 : survey->config->num),
                              "nodes", nodes, "shards", shards_json(survey), "moves",
-                             moves_json(survey)));
+                             moves_json(survey), "moves_paused",
+                             survey->config != NULL && survey->config->moves_paused));
 }
 
 static void print_nodes(const struct survey *survey)
@@ -89,7 +77,8 @@ static void print_groups(const struct survey *survey)
 {
     const struct shardkv_config *config = survey->config;
 
-    printf("\nconfiguration %llu, %u shards\n", (unsigned long long)config->num, config->n_shards);
+    printf("\nconfiguration %llu, %u shards%s\n", (unsigned long long)config->num, config->n_shards,
+           config->moves_paused ? ", moves are paused" : "");
     for (size_t g = 0; g < config->n_groups; g++) {
         uint32_t owns = 0, serves = 0;
         uint64_t keys = 0, bytes = 0;
@@ -111,18 +100,6 @@ static void print_groups(const struct survey *survey)
     }
 }
 
-static void print_moves(const struct survey *survey)
-{
-    for (size_t g = 0; g < survey->config->n_groups; g++) {
-        const struct shardkv_node *leader = survey_leader(survey, survey->config->groups[g].gid);
-        for (size_t i = 0; leader != NULL && i < leader->n_moves; i++) {
-            const struct shardkv_move_status *move = &leader->moves[i];
-            printf("moving shard %u: group %u to %u, %s, %.1f MB done\n", move->shard, move->from,
-                   move->to, cli_shard_state_name(move->phase), (double)move->bytes_done / 1e6);
-        }
-    }
-}
-
 int cli_status(struct cli *cli, int argc, char **argv)
 {
     struct survey survey;
@@ -134,15 +111,14 @@ int cli_status(struct cli *cli, int argc, char **argv)
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
-    survey_make(cli, cli->timeout_ms < STATUS_TIMEOUT_MS ? cli->timeout_ms : STATUS_TIMEOUT_MS,
-                &survey);
+    look_at_all(cli, &survey);
     if (cli->json) {
         print_status_json(&survey);
     } else {
         print_nodes(&survey);
         if (survey.config != NULL) {
             print_groups(&survey);
-            print_moves(&survey);
+            moves_print(stdout, &survey);
         } else {
             printf("\nno configuration: the controllers don't answer\n");
         }
@@ -151,26 +127,122 @@ int cli_status(struct cli *cli, int argc, char **argv)
     return CLI_DONE;
 }
 
+/* ---- Moves ---- */
+
+static int list_moves(struct cli *cli)
+{
+    struct survey survey;
+    int code = CLI_DONE;
+
+    look_at_all(cli, &survey);
+    if (survey.config == NULL) {
+        fprintf(stderr, "shardkv-cli: moves: the controllers don't answer; try again\n");
+        code = CLI_REFUSED;
+    } else if (cli->json) {
+        cli_print_json(json_pack("{s:b,s:o}", "moves_paused", (int)survey.config->moves_paused,
+                                 "moves", moves_json(&survey)));
+    } else {
+        if (survey.config->moves_paused) {
+            printf("moves are paused\n");
+        }
+        moves_print(stdout, &survey);
+    }
+    survey_fini(&survey);
+    return code;
+}
+
+int cli_moves(struct cli *cli, int argc, char **argv)
+{
+    struct shardkv_result *result = NULL;
+    bool pause = argc == 1 && strcmp(argv[0], "pause") == 0;
+
+    if (argc > 1 || (argc == 1 && !pause && strcmp(argv[0], "resume") != 0)) {
+        return cli_usage_error("moves", "takes pause, resume or nothing");
+    }
+    if (cli_open(cli) == NULL) {
+        return CLI_USAGE;
+    }
+    if (argc == 0) {
+        return list_moves(cli);
+    }
+    shardkv_pause_moves(cli->kv, pause, cli->timeout_ms, &result);
+    return cli_end_change(cli, "moves", argv[0], result);
+}
+
 /* ---- Wait ---- */
 
-/* Says what is still missing, on a terminal, over and over on one line. */
-static void show_waiting(bool lead, uint32_t left)
+struct waiting {
+    bool shards; /* wait for shards too, not for leaders alone */
+    bool shown;  /* on a terminal: what is still missing, over and over on one line */
+    bool lead, settled, paused;
+    struct progress progress;
+};
+
+#define CLEAR_LINE "\r\033[K"
+
+static void look(struct cli *cli, uint32_t timeout_ms, struct waiting *waiting)
 {
-    if (!isatty(STDERR_FILENO)) {
+    struct survey survey;
+    struct survey_left left;
+
+    survey_make(cli, timeout_ms, &survey);
+    waiting->lead = survey_all_lead(&survey);
+    waiting->settled = survey_all_settled(&survey, &left);
+    waiting->paused = survey.config != NULL && survey.config->moves_paused;
+    if (waiting->lead) {
+        progress_update(&waiting->progress, cli_now_ms(), left.shards, left.bytes);
+    }
+    survey_fini(&survey);
+}
+
+static void show(const struct waiting *waiting)
+{
+    char line[160];
+
+    if (!waiting->shown) {
         return;
     }
-    if (!lead) {
-        fprintf(stderr, "\rwaiting for leaders ...                ");
+    if (!waiting->lead) {
+        fputs(CLEAR_LINE "waiting for leaders ...", stderr);
     } else {
-        fprintf(stderr, "\rwaiting for %u shards to arrive ...     ", left);
+        progress_line(&waiting->progress, waiting->paused, line, sizeof(line));
+        fprintf(stderr, CLEAR_LINE "%s", line);
+    }
+}
+
+static int give_up(const struct waiting *waiting)
+{
+    fprintf(stderr, "shardkv-cli: wait: timed out: %s; see shardkv-cli status\n",
+            !waiting->lead    ? "a group has no leader that serves"
+            : waiting->paused ? "shards are still to move, and moves are paused"
+                              : "shards are still moving");
+    return CLI_REFUSED;
+}
+
+static int wait_until(struct cli *cli, uint64_t end_ms, struct waiting *waiting)
+{
+    for (;;) {
+        uint64_t now = cli_now_ms();
+        uint64_t remaining = end_ms > now ? end_ms - now : 1;
+
+        look(cli, remaining < STATUS_TIMEOUT_MS ? (uint32_t)remaining : STATUS_TIMEOUT_MS, waiting);
+        if (waiting->lead && (!waiting->shards || waiting->settled)) {
+            return CLI_DONE;
+        }
+        if (cli_now_ms() + WAIT_PAUSE_MS >= end_ms) {
+            return CLI_REFUSED;
+        }
+        show(waiting);
+        usleep(WAIT_PAUSE_MS * 1000);
     }
 }
 
 int cli_wait(struct cli *cli, int argc, char **argv)
 {
-    bool shards = cli_take_flag(&argc, argv, "--shards"), lead = false, settled = false;
+    struct waiting waiting = {.shards = cli_take_flag(&argc, argv, "--shards"),
+                              .shown = !cli->json && isatty(STDERR_FILENO)};
     uint64_t end_ms = cli_now_ms() + (cli->timeout_given ? cli->timeout_ms : 30000);
-    uint32_t left = 0;
+    int code;
 
     if (argc > 0) {
         return cli_usage_error("wait", "takes only --shards and --timeout MS");
@@ -178,29 +250,12 @@ int cli_wait(struct cli *cli, int argc, char **argv)
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
-    for (;;) {
-        struct survey survey;
-        uint64_t now = cli_now_ms();
-        uint64_t remaining = end_ms > now ? end_ms - now : 1;
-
-        survey_make(cli, remaining < STATUS_TIMEOUT_MS ? (uint32_t)remaining : STATUS_TIMEOUT_MS,
-                    &survey);
-        lead = survey_all_lead(&survey);
-        settled = survey_all_settled(&survey, &left);
-        survey_fini(&survey);
-        if (lead && (!shards || settled)) {
-            break;
-        }
-        if (cli_now_ms() + WAIT_PAUSE_MS >= end_ms) {
-            fprintf(stderr, "shardkv-cli: wait: timed out: %s; see shardkv-cli status\n",
-                    !lead ? "a group has no leader that serves" : "shards are still moving");
-            return CLI_REFUSED;
-        }
-        show_waiting(lead, left);
-        usleep(WAIT_PAUSE_MS * 1000);
+    code = wait_until(cli, end_ms, &waiting);
+    if (waiting.shown) {
+        fputs(CLEAR_LINE, stderr);
     }
-    if (isatty(STDERR_FILENO)) {
-        fprintf(stderr, "\r                                        \r");
+    if (code != CLI_DONE) {
+        return give_up(&waiting);
     }
     if (cli->json) {
         cli_print_json(json_pack("{s:b}", "ready", 1));

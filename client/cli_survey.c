@@ -196,25 +196,134 @@ const struct shardkv_shard_status *survey_shard(const struct survey *survey, uin
     return owner;
 }
 
-bool survey_all_settled(const struct survey *survey, uint32_t *left)
+/* ---- Moves ---- */
+
+/* The size of what moves, where the taker does not know it: what its source has. */
+static void complete_move(const struct survey *survey, struct shardkv_move_status *move)
+{
+    const struct shardkv_shard_status *source =
+        row_of(survey_leader(survey, move->from), move->shard);
+
+    if (move->bytes_total == 0 && source != NULL) {
+        move->bytes_total = source->bytes;
+    }
+    if (move->keys_total == 0 && source != NULL) {
+        move->keys_total = source->keys;
+    }
+    /* Estimates: less than what has come already they can't be. */
+    if (move->bytes_total != 0 && move->bytes_total < move->bytes_done) {
+        move->bytes_total = move->bytes_done;
+    }
+    if (move->keys_total != 0 && move->keys_total < move->keys_done) {
+        move->keys_total = move->keys_done;
+    }
+}
+
+struct shardkv_move_status *survey_moves(const struct survey *survey, size_t *n)
+{
+    const struct shardkv_config *config = survey->config;
+    struct shardkv_move_status *moves = NULL;
+
+    *n = 0;
+    for (size_t g = 0; config != NULL && g < config->n_groups; g++) {
+        const struct shardkv_node *leader = survey_leader(survey, config->groups[g].gid);
+
+        if (leader == NULL || leader->n_moves == 0) {
+            continue;
+        }
+        moves = realloc(moves, (*n + leader->n_moves) * sizeof(moves[0]));
+        if (moves == NULL) {
+            abort();
+        }
+        memcpy(moves + *n, leader->moves, leader->n_moves * sizeof(moves[0]));
+        *n += leader->n_moves;
+    }
+    for (size_t i = 0; i < *n; i++) {
+        complete_move(survey, &moves[i]);
+    }
+    return moves;
+}
+
+/* Whether the shard is on its way: later its new owner serves. */
+static bool is_under_way(const struct shardkv_move_status *move)
+{
+    return move->phase < SHARDKV_MOVE_LETTING_GO;
+}
+
+static bool is_quiet(const struct shardkv_node *leader, uint64_t config)
+{
+    for (size_t i = 0; i < leader->n_moves; i++) {
+        if (is_under_way(&leader->moves[i])) {
+            return false;
+        }
+    }
+    return leader->config >= config;
+}
+
+/* What is still to come of each shard that is under way, by shard. */
+static uint64_t *bytes_to_come(const struct survey *survey, bool *is_known)
+{
+    uint32_t n_shards = survey->config->n_shards;
+    uint64_t *bytes = calloc(n_shards, sizeof(bytes[0]));
+    size_t n;
+    struct shardkv_move_status *moves = survey_moves(survey, &n);
+
+    if (bytes == NULL) {
+        abort();
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (moves[i].shard < n_shards && is_under_way(&moves[i])) {
+            bytes[moves[i].shard] = moves[i].bytes_total > moves[i].bytes_done
+                                        ? moves[i].bytes_total - moves[i].bytes_done
+                                        : 0;
+            is_known[moves[i].shard] = true;
+        }
+    }
+    free(moves);
+    return bytes;
+}
+
+/* The shards that are not served by their owners, and their bytes: as far as their moves tell, else
+ * all that whoever holds them has, for the taker has not heard of its configuration yet. */
+static void count_left(const struct survey *survey, struct survey_left *left)
+{
+    const struct shardkv_config *config = survey->config;
+    bool *is_known = calloc(config->n_shards, sizeof(is_known[0]));
+    uint64_t *bytes;
+
+    if (is_known == NULL) {
+        abort();
+    }
+    bytes = bytes_to_come(survey, is_known);
+    for (uint32_t s = 0; s < config->n_shards; s++) {
+        uint32_t gid;
+        const struct shardkv_shard_status *row = survey_shard(survey, s, &gid);
+
+        if (config->shards[s] == 0 ||
+            (row != NULL && gid == config->shards[s] && row->state == SHARDKV_SHARD_SERVING)) {
+            continue;
+        }
+        left->shards++;
+        left->bytes += is_known[s] ? bytes[s] : row != NULL ? row->bytes : 0;
+    }
+    free(bytes);
+    free(is_known);
+}
+
+bool survey_all_settled(const struct survey *survey, struct survey_left *left)
 {
     const struct shardkv_config *config = survey->config;
     bool quiet = true;
 
-    *left = 0;
+    *left = (struct survey_left){0};
     if (config == NULL) {
         return false;
     }
-    for (uint32_t s = 0; s < config->n_shards; s++) {
-        uint32_t gid;
-        const struct shardkv_shard_status *row = survey_shard(survey, s, &gid);
-        *left += config->shards[s] != 0 &&
-                 (row == NULL || gid != config->shards[s] || row->state != SHARDKV_SHARD_SERVING);
-    }
+    count_left(survey, left);
     for (size_t g = 0; g < config->n_groups; g++) {
         const struct shardkv_node *leader = survey_leader(survey, config->groups[g].gid);
-        quiet &= leader == NULL ? !config->groups[g].member
-                                : leader->n_moves == 0 && leader->config >= config->num;
+
+        quiet &= leader == NULL ? !config->groups[g].member : is_quiet(leader, config->num);
     }
-    return *left == 0 && quiet;
+    return left->shards == 0 && quiet;
 }

@@ -26,9 +26,17 @@ void survey_fini(struct survey *survey);
 const struct shardkv_node *survey_leader(const struct survey *survey, uint32_t gid);
 /* Whether every group of the configuration, and the controllers, have a leader that serves. */
 bool survey_all_lead(const struct survey *survey);
-/* Whether every shard is served by its owner and nothing moves. *left: shards that are not there.
- */
-bool survey_all_settled(const struct survey *survey, uint32_t *left);
+/* What is not there yet: shards, and about how many bytes of them are still to come. */
+struct survey_left {
+    uint32_t shards;
+    uint64_t bytes;
+};
+/* Whether every shard is served by its owner and nothing is on its way. That an old owner still
+ * deletes what it handed over does not count. */
+bool survey_all_settled(const struct survey *survey, struct survey_left *left);
+/* All moves that the leaders tell of, with totals from their sources where the takers don't know
+ * them; release it with free. */
+struct shardkv_move_status *survey_moves(const struct survey *survey, size_t *n);
 /* The status row of a shard: its owner's, else that of whoever holds it; NULL if nobody told. *gid:
  * whose. */
 const struct shardkv_shard_status *survey_shard(const struct survey *survey, uint32_t shard,

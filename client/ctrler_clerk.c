@@ -9,6 +9,7 @@
 #include "raft/util/mem.h"
 
 #define MAX_REISSUES 16 /* a server that goes on like this is broken */
+#define TEXT_SIZE    256
 
 struct ctrler_clerk {
     struct caller *caller;
@@ -30,6 +31,7 @@ struct ctrler_operation {
     uint32_t reissues;
     ctrler_clerk_config config_done;
     ctrler_clerk_changed changed;
+    ctrler_clerk_planned planned;
     void *context;
 };
 
@@ -126,11 +128,16 @@ static uint64_t acked_seq(const struct ctrler_clerk *clerk)
 
 static void operation_done(void *context, const struct caller_end *end);
 
+static bool is_read(const struct proto_request *request)
+{
+    return request->op == PROTO_CONFIG || request->dry_run;
+}
+
 static void start_call(struct ctrler_operation *operation, uint64_t now_ms)
 {
     operation->call = caller_start(operation->clerk->caller, &operation->clerk->target,
-                                   &operation->request, operation->request.op == PROTO_CONFIG,
-                                   now_ms, operation->deadline_ms, operation_done, operation);
+                                   &operation->request, is_read(&operation->request), now_ms,
+                                   operation->deadline_ms, operation_done, operation);
 }
 
 /* Gives the change its identity and sends it. */
@@ -202,18 +209,47 @@ static void end_query(struct ctrler_operation *operation, const struct caller_en
     }
 }
 
+/* What a refusal says, as a string; empty with ST_OK. */
+static void copy_text(const struct caller_end *end, char text[TEXT_SIZE])
+{
+    size_t len = end->status == ST_OK ? 0 : end->response->text.len;
+
+    len = len < TEXT_SIZE ? len : TEXT_SIZE - 1;
+    memcpy(text, len > 0 ? (const char *)end->response->text.data : "", len);
+    text[len] = '\0';
+}
+
+static void end_plan(struct ctrler_operation *operation, const struct caller_end *end)
+{
+    enum status status = end->status;
+    struct shard_config config;
+    struct reader reader;
+    char text[TEXT_SIZE];
+
+    ASSERT(!end->maybe_applied);
+    if (status == ST_OK) {
+        reader = reader_of(end->response->admin.planned);
+        status = shard_config_decode(&reader, &config) ? ST_OK : ST_MALFORMED;
+    }
+    if (end->response != NULL) {
+        copy_text(end, text);
+    }
+    operation->planned(operation->context, status, status == ST_OK ? &config : NULL,
+                       end->response != NULL ? text : end->reason);
+    if (status == ST_OK) {
+        shard_config_fini(&config);
+    }
+}
+
 static void end_change(struct ctrler_operation *operation, const struct caller_end *end)
 {
     enum status status = final_status(end);
     bool answered = end->response != NULL && status == end->status;
-    char text[256];
-    size_t len = 0;
+    char text[TEXT_SIZE];
 
-    if (answered && status != ST_OK) {
-        len = end->response->text.len < sizeof(text) ? end->response->text.len : sizeof(text) - 1;
-        memcpy(text, len > 0 ? (const char *)end->response->text.data : "", len);
+    if (answered) {
+        copy_text(end, text);
     }
-    text[len] = '\0';
     operation->changed(operation->context, status,
                        status == ST_OK && operation->session != NULL ? end->response->admin.num : 0,
                        answered ? text : end->reason);
@@ -252,6 +288,8 @@ static void operation_done(void *context, const struct caller_end *end)
     clerk->reason = end->reason;
     if (operation->config_done != NULL) {
         end_query(operation, end);
+    } else if (operation->planned != NULL) {
+        end_plan(operation, end);
     } else {
         end_change(operation, end);
     }
@@ -325,6 +363,40 @@ void ctrler_clerk_move(struct ctrler_clerk *clerk, shard_id shard, uint32_t gid,
     operation->request.move.shard = shard;
     operation->request.move.gid = gid;
     start_change(operation, &operation->request.move.session, now_ms);
+}
+
+void ctrler_clerk_pause(struct ctrler_clerk *clerk, bool paused, uint64_t now_ms,
+                        uint64_t deadline_ms, ctrler_clerk_changed done, void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, PROTO_PAUSE, deadline_ms, context);
+
+    operation->changed = done;
+    operation->request.pause.paused = paused;
+    start_change(operation, &operation->request.pause.session, now_ms);
+}
+
+void ctrler_clerk_plan(struct ctrler_clerk *clerk, const struct proto_request *change,
+                       uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_planned done,
+                       void *context)
+{
+    struct ctrler_operation *operation = operation_create(clerk, change->op, deadline_ms, context);
+    struct proto_request *request = &operation->request;
+
+    operation->planned = done;
+    request->dry_run = true;
+    if (change->op == PROTO_JOIN) {
+        request->join.n = change->join.n;
+        request->join.groups =
+            mem_copy(change->join.groups, change->join.n * sizeof(change->join.groups[0]));
+    } else if (change->op == PROTO_LEAVE) {
+        request->leave.n = change->leave.n;
+        request->leave.gids =
+            mem_copy(change->leave.gids, change->leave.n * sizeof(change->leave.gids[0]));
+    } else {
+        ASSERT(change->op == PROTO_MOVE);
+        request->move = change->move;
+    }
+    start_call(operation, now_ms);
 }
 
 void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,

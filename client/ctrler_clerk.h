@@ -1,6 +1,6 @@
-/* ctrler_clerk: the controller's verbs for programs: query, join, leave, move, confirm, bind. Pure,
- * on top of caller. The changing verbs carry a session, so a retry is never taken for a second
- * change. */
+/* ctrler_clerk: the controller's verbs for programs: query, join, leave, move, pause, plan,
+ * confirm, bind. Pure, on top of caller. The changing verbs carry a session, so a retry is never
+ * taken for a second change. */
 #ifndef CLIENT_CTRLER_CLERK_H
 #define CLIENT_CTRLER_CLERK_H
 
@@ -39,6 +39,21 @@ void ctrler_clerk_leave(struct ctrler_clerk *clerk, const uint32_t *gids, uint32
                         void *context);
 void ctrler_clerk_move(struct ctrler_clerk *clerk, shard_id shard, uint32_t gid, uint64_t now_ms,
                        uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
+/* Stops the copies of shards that move (paused), or lets them go on. */
+void ctrler_clerk_pause(struct ctrler_clerk *clerk, bool paused, uint64_t now_ms,
+                        uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
+
+/* The end of a dry run: ST_OK with the configuration that the change would make (the present one if
+ * it would make none), which belongs to the clerk and holds during the call; or what the change
+ * itself would be refused with. */
+typedef void (*ctrler_clerk_planned)(void *context, enum status status,
+                                     const struct shard_config *config, const char *text);
+/* change: a JOIN, LEAVE or MOVE without a session, whose arrays are copied. A linearizable read:
+ * nothing is changed, and it never ends as ST_UNKNOWN. */
+void ctrler_clerk_plan(struct ctrler_clerk *clerk, const struct proto_request *change,
+                       uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_planned done,
+                       void *context);
+
 /* Idempotent by themselves: no session. */
 void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
                           const struct proto_confirm *shards, uint32_t n, uint64_t now_ms,

@@ -129,6 +129,7 @@ struct shardkv_config {
     const uint32_t *from;   /* the last owner before it; 0: there was none */
     size_t n_groups;
     const struct shardkv_group *groups; /* ascending by gid */
+    bool moves_paused;                  /* no shard is copied until they are resumed */
 };
 
 enum shardkv_shard_state {
@@ -155,12 +156,26 @@ struct shardkv_shard_status {
     uint64_t keys, bytes; /* estimates */
 };
 
+enum shardkv_move_phase {
+    SHARDKV_MOVE_WAITING = 0,
+    SHARDKV_MOVE_COPYING = 1,      /* the old owner serves */
+    SHARDKV_MOVE_CATCHING_UP = 2,  /* what changed meanwhile follows; the old owner serves */
+    SHARDKV_MOVE_HANDING_OVER = 3, /* the pause */
+    SHARDKV_MOVE_LETTING_GO = 4,   /* the new owner serves, the old one deletes its copy */
+    SHARDKV_MOVE_DONE = 5          /* shown for a while after it is over */
+};
+
+#define SHARDKV_NOT_KNOWN UINT64_MAX
+
 struct shardkv_move_status {
     uint32_t shard;
     uint32_t from, to; /* gids */
-    uint32_t phase;    /* enum shardkv_shard_state of the taker */
+    uint32_t phase;    /* enum shardkv_move_phase */
     uint64_t config;
-    uint64_t bytes_done, bytes_total, keys_done, keys_total;
+    uint64_t bytes_done, bytes_total, keys_done, keys_total; /* totals: estimates, or 0 */
+    uint64_t rate_bytes_per_s; /* of late; 0: not known, or nothing arrives */
+    uint64_t seconds_left;     /* until the new owner serves, or SHARDKV_NOT_KNOWN */
+    uint64_t pause_us;         /* how long nobody served; SHARDKV_NOT_KNOWN until it is over */
 };
 
 /* What one replica says of itself. */
@@ -194,8 +209,8 @@ struct shardkv_result {
     size_t n_records;           /* scan */
     const struct shardkv_record *records; /* in bytewise order of the keys */
     bool more;                            /* scan: there are further keys after the last one */
-    uint64_t config_num;                  /* join, leave, move: the configuration made */
-    const struct shardkv_config *config;  /* config; else NULL */
+    uint64_t config_num;                  /* join, leave, move, pause: the configuration made */
+    const struct shardkv_config *config;  /* config, plans; else NULL */
     const struct shardkv_node *node;      /* status; else NULL */
 };
 
@@ -362,6 +377,33 @@ SHARDKV_API int shardkv_move(struct shardkv *handle, uint32_t shard, uint32_t gi
 SHARDKV_API int shardkv_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid,
                                    uint32_t timeout_ms, shardkv_callback callback, void *context,
                                    uint64_t *id);
+
+/* Stops the copies of shards that move, or lets them go on: a change of the configuration like the
+ * others, which every group learns of and which stands until it is undone. Pausing what is paused
+ * is SHARDKV_OK and makes no new configuration. */
+SHARDKV_API int shardkv_pause_moves(struct shardkv *handle, bool paused, uint32_t timeout_ms,
+                                    struct shardkv_result **result);
+SHARDKV_API int shardkv_pause_moves_async(struct shardkv *handle, bool paused, uint32_t timeout_ms,
+                                          shardkv_callback callback, void *context, uint64_t *id);
+
+/* Dry runs: what the change would make of the latest configuration, in config and config_num, or
+ * what it would be refused with. A change that would make none gives the latest itself.
+ * Linearizable; nothing is changed, and they never end as SHARDKV_UNKNOWN. */
+SHARDKV_API int shardkv_plan_join(struct shardkv *handle, const struct shardkv_join *groups,
+                                  size_t n, uint32_t timeout_ms, struct shardkv_result **result);
+SHARDKV_API int shardkv_plan_join_async(struct shardkv *handle, const struct shardkv_join *groups,
+                                        size_t n, uint32_t timeout_ms, shardkv_callback callback,
+                                        void *context, uint64_t *id);
+SHARDKV_API int shardkv_plan_leave(struct shardkv *handle, const uint32_t *gids, size_t n,
+                                   uint32_t timeout_ms, struct shardkv_result **result);
+SHARDKV_API int shardkv_plan_leave_async(struct shardkv *handle, const uint32_t *gids, size_t n,
+                                         uint32_t timeout_ms, shardkv_callback callback,
+                                         void *context, uint64_t *id);
+SHARDKV_API int shardkv_plan_move(struct shardkv *handle, uint32_t shard, uint32_t gid,
+                                  uint32_t timeout_ms, struct shardkv_result **result);
+SHARDKV_API int shardkv_plan_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid,
+                                        uint32_t timeout_ms, shardkv_callback callback,
+                                        void *context, uint64_t *id);
 
 /* What the replica at that URL says of itself, without a quorum. One that is down shows as
  * SHARDKV_UNAVAILABLE, soon; one that is silent as SHARDKV_TIMEOUT. */

@@ -150,6 +150,97 @@ int shardkv_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid, uin
     return kv_submit_async(request, early, callback, context, id);
 }
 
+/* ---- pause ---- */
+
+static struct kv_request *make_pause(struct shardkv *handle, bool paused, uint32_t timeout_ms)
+{
+    struct kv_request *request =
+        kv_request_create(handle, KV_REQUEST_PAUSE, timeout_ms, NULL, NULL);
+
+    request->paused = paused;
+    return request;
+}
+
+int shardkv_pause_moves(struct shardkv *handle, bool paused, uint32_t timeout_ms,
+                        struct shardkv_result **result)
+{
+    return kv_wait(handle, make_pause(handle, paused, timeout_ms), SHARDKV_OK, "", result);
+}
+
+int shardkv_pause_moves_async(struct shardkv *handle, bool paused, uint32_t timeout_ms,
+                              shardkv_callback callback, void *context, uint64_t *id)
+{
+    return kv_submit_async(make_pause(handle, paused, timeout_ms), 0, callback, context, id);
+}
+
+/* ---- Dry runs of join, leave, move ---- */
+
+/* Makes a plan of what was made for a change; passes on whether that went well. */
+static int as_plan(int early, struct kv_request **request)
+{
+    if (early == SHARDKV_OK) {
+        (*request)->is_plan = true;
+    }
+    return early;
+}
+
+int shardkv_plan_join(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
+                      uint32_t timeout_ms, struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = as_plan(make_join(handle, groups, n, timeout_ms, &request), &request);
+
+    return kv_wait(handle, request, early, join_rule, result);
+}
+
+int shardkv_plan_join_async(struct shardkv *handle, const struct shardkv_join *groups, size_t n,
+                            uint32_t timeout_ms, shardkv_callback callback, void *context,
+                            uint64_t *id)
+{
+    struct kv_request *request;
+    int early = as_plan(make_join(handle, groups, n, timeout_ms, &request), &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+int shardkv_plan_leave(struct shardkv *handle, const uint32_t *gids, size_t n, uint32_t timeout_ms,
+                       struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = as_plan(make_leave(handle, gids, n, timeout_ms, &request), &request);
+
+    return kv_wait(handle, request, early, gid_rule, result);
+}
+
+int shardkv_plan_leave_async(struct shardkv *handle, const uint32_t *gids, size_t n,
+                             uint32_t timeout_ms, shardkv_callback callback, void *context,
+                             uint64_t *id)
+{
+    struct kv_request *request;
+    int early = as_plan(make_leave(handle, gids, n, timeout_ms, &request), &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
+int shardkv_plan_move(struct shardkv *handle, uint32_t shard, uint32_t gid, uint32_t timeout_ms,
+                      struct shardkv_result **result)
+{
+    struct kv_request *request;
+    int early = as_plan(make_move(handle, shard, gid, timeout_ms, &request), &request);
+
+    return kv_wait(handle, request, early, move_rule, result);
+}
+
+int shardkv_plan_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid,
+                            uint32_t timeout_ms, shardkv_callback callback, void *context,
+                            uint64_t *id)
+{
+    struct kv_request *request;
+    int early = as_plan(make_move(handle, shard, gid, timeout_ms, &request), &request);
+
+    return kv_submit_async(request, early, callback, context, id);
+}
+
 /* ---- status, transfer ---- */
 
 static int make_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,

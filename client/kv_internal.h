@@ -26,6 +26,7 @@ enum kv_request_kind {
     KV_REQUEST_JOIN,
     KV_REQUEST_LEAVE,
     KV_REQUEST_MOVE,
+    KV_REQUEST_PAUSE,
     KV_REQUEST_STATUS,
     KV_REQUEST_TRANSFER,
     KV_REQUEST_CANCEL /* of another one; has no callback */
@@ -49,6 +50,8 @@ struct kv_request {
     uint32_t *gids;
     uint32_t n;
     uint32_t gid, shard, to;
+    bool paused;
+    bool is_plan; /* JOIN, LEAVE, MOVE: a dry run */
     uint64_t num;
     char url[SPEC_MAX_URL + 1];
     uint64_t target; /* CANCEL: the id */

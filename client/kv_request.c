@@ -65,6 +65,38 @@ static void on_changed(void *context, enum status status, config_num num, const 
     finish(context, result);
 }
 
+static void on_planned(void *context, enum status status, const struct shard_config *config,
+                       const char *text)
+{
+    struct shardkv_result *result = kv_result_create(status, text);
+
+    if (status == ST_OK) {
+        kv_result_set_config(result, config);
+    }
+    finish(context, result);
+}
+
+static void start_plan(struct kv_request *request, uint64_t now_ms)
+{
+    struct proto_request change = {.op = request->kind == KV_REQUEST_JOIN    ? PROTO_JOIN
+                                         : request->kind == KV_REQUEST_LEAVE ? PROTO_LEAVE
+                                                                             : PROTO_MOVE};
+
+    if (change.op == PROTO_JOIN) {
+        change.join.groups = request->groups;
+        change.join.n = request->n;
+    } else if (change.op == PROTO_LEAVE) {
+        change.leave.gids = request->gids;
+        change.leave.n = request->n;
+    } else {
+        ASSERT(request->kind == KV_REQUEST_MOVE);
+        change.move.shard = request->shard;
+        change.move.gid = request->gid;
+    }
+    ctrler_clerk_plan(request->handle->admin, &change, now_ms, request->deadline_ms, on_planned,
+                      request);
+}
+
 static void on_node_answer(void *context, const struct caller_end *end)
 {
     struct kv_request *request = context;
@@ -122,6 +154,10 @@ static void start_admin(struct kv_request *request, uint64_t now_ms)
     struct ctrler_clerk *admin = request->handle->admin;
     uint64_t deadline_ms = request->deadline_ms;
 
+    if (request->is_plan) {
+        start_plan(request, now_ms);
+        return;
+    }
     switch (request->kind) {
     case KV_REQUEST_CONFIG:
         ctrler_clerk_query(admin, request->num, 0, 0, now_ms, deadline_ms, on_config, request);
@@ -137,6 +173,9 @@ static void start_admin(struct kv_request *request, uint64_t now_ms)
     case KV_REQUEST_MOVE:
         ctrler_clerk_move(admin, request->shard, request->gid, now_ms, deadline_ms, on_changed,
                           request);
+        break;
+    case KV_REQUEST_PAUSE:
+        ctrler_clerk_pause(admin, request->paused, now_ms, deadline_ms, on_changed, request);
         break;
     case KV_REQUEST_STATUS:
         start_status(request, now_ms);
@@ -180,8 +219,9 @@ void kv_request_start(struct kv_request *request, uint64_t now_ms)
 void kv_request_cancel(struct kv_request *request, uint64_t now_ms)
 {
     struct shardkv *handle = request->handle;
-    bool is_change = request->kind == KV_REQUEST_JOIN || request->kind == KV_REQUEST_LEAVE ||
-                     request->kind == KV_REQUEST_MOVE;
+    bool is_change = !request->is_plan &&
+                     (request->kind == KV_REQUEST_JOIN || request->kind == KV_REQUEST_LEAVE ||
+                      request->kind == KV_REQUEST_MOVE || request->kind == KV_REQUEST_PAUSE);
 
     if (request->kind <= KV_REQUEST_SCAN) {
         clerk_cancel(handle->clerk, request->operation, now_ms);

@@ -159,6 +159,7 @@ void kv_result_set_config(struct shardkv_result *result, const struct shard_conf
     to->n_shards = config->n_shards;
     to->shards = shards;
     to->from = from;
+    to->moves_paused = config->moves_paused;
     set_groups(result, to, config);
     result->config = to;
     result->config_num = config->num;
@@ -189,7 +190,10 @@ static void set_rows(struct shardkv_result *result, struct shardkv_node *to,
                                                 .bytes_done = row->bytes_done,
                                                 .bytes_total = row->bytes_total,
                                                 .keys_done = row->keys_done,
-                                                .keys_total = row->keys_total};
+                                                .keys_total = row->keys_total,
+                                                .rate_bytes_per_s = row->rate,
+                                                .seconds_left = row->seconds_left,
+                                                .pause_us = row->pause_us};
     }
     to->n_shards = node->n_shards;
     to->shards = shards;
@@ -230,6 +234,8 @@ void kv_result_set_node(struct shardkv_result *result, const struct proto_node_s
 
 /* ---- Codes ---- */
 
+_Static_assert(SHARDKV_NOT_KNOWN == PROTO_UNKNOWN, "numbers go through as they are");
+_Static_assert((int)SHARDKV_MOVE_DONE == (int)PROTO_MOVE_DONE, "phases are the protocol's");
 _Static_assert((int)SHARDKV_NOT_FOUND == (int)ST_NOT_FOUND, "codes are status numbers");
 _Static_assert((int)SHARDKV_UNKNOWN == (int)ST_UNKNOWN, "codes are status numbers");
 _Static_assert((int)SHARDKV_SHUTDOWN == (int)ST_SHUTDOWN, "codes are status numbers");

@@ -2,10 +2,11 @@
  * structs and as bytes. Little-endian, versioned, bounded; decoders copy nothing and point into the
  * message.
  *
- * A request's header: u8 version = 1, u8 op, u16 flags, u64 request_id, u32 deadline_ms, u64
- * trace_id. A response's header: u8 version = 1, u8 op, u16 status, u64 request_id, u32 leader
- * hint, u32 gid hint, u64 config, u64 cluster_time. What follows depends on op, and for a response
- * is there only if the status is OK, NOT_FOUND or MISMATCH (a refusal may carry a text instead).
+ * A request's header: u8 version = 1, u8 op, u16 flags (1: dry run), u64 request_id, u32
+ * deadline_ms, u64 trace_id. A response's header: u8 version = 1, u8 op, u16 status, u64
+ * request_id, u32 leader hint, u32 gid hint, u64 config, u64 cluster_time. What follows depends on
+ * op, and for a response is there only if the status is OK, NOT_FOUND or MISMATCH (a refusal may
+ * carry a text instead).
  */
 #ifndef CLIENT_PROTO_H
 #define CLIENT_PROTO_H
@@ -43,6 +44,7 @@ enum proto_op {
     PROTO_MOVE = 23,
     PROTO_CONFIRM = 24, /* a group reports that it owns shards now */
     PROTO_BIND = 25,    /* a group shows its incarnation */
+    PROTO_PAUSE = 26,   /* stops the copies of shards that move, or lets them go on */
     /* shardkv, from the group that takes a shard over */
     PROTO_SHARD_PULL = 40,    /* the next piece of a shard */
     PROTO_SHARD_RELEASE = 41, /* the taker has it for good */
@@ -111,6 +113,7 @@ struct proto_request {
     uint64_t request_id;  /* the caller's; comes back */
     uint32_t deadline_ms; /* from receipt: after it nobody waits for the answer. 0: none */
     uint64_t trace_id;
+    bool dry_run; /* JOIN, LEAVE, MOVE: change nothing, tell what it would make */
     union {
         struct {
             shard_id shard;
@@ -146,6 +149,10 @@ struct proto_request {
             shard_id shard;
             uint32_t gid;
         } move;
+        struct {
+            struct proto_session session;
+            bool paused;
+        } pause;
         struct {
             uint32_t gid;
             uint64_t incarnation;
@@ -213,8 +220,21 @@ struct proto_move_status {
     shard_id shard;
     uint32_t from, to;
     config_num num;
-    uint8_t phase; /* enum proto_shard_state of the taker */
-    uint64_t bytes_done, bytes_total, keys_done, keys_total;
+    uint8_t phase;                                           /* enum proto_move_phase */
+    uint64_t bytes_done, bytes_total, keys_done, keys_total; /* totals: estimates, 0: not known */
+    uint64_t rate;         /* bytes a second, of late; 0: not known, or nothing arrives */
+    uint64_t seconds_left; /* until the shard is handed over; PROTO_UNKNOWN */
+    uint64_t pause_us;     /* how long nobody served the shard; PROTO_UNKNOWN until it is over */
+};
+#define PROTO_UNKNOWN UINT64_MAX
+/* A shard that is DONE is served by the taker; it may be listed for a while, with its pause. */
+enum proto_move_phase {
+    PROTO_MOVE_WAITING = 0,      /* not begun: its source is not ready, or others come first */
+    PROTO_MOVE_COPYING = 1,      /* the base goes over, the source serves */
+    PROTO_MOVE_CATCHING_UP = 2,  /* what changed meanwhile goes over, the source serves */
+    PROTO_MOVE_HANDING_OVER = 3, /* frozen: the last changes go over, nobody serves */
+    PROTO_MOVE_LETTING_GO = 4,   /* the taker serves, the source deletes its copy */
+    PROTO_MOVE_DONE = 5
 };
 struct proto_node_status {
     uint32_t gid, id;
@@ -272,8 +292,9 @@ struct proto_response {
             struct slice encoded; /* a shard_config; decode it with shard_config_decode */
         } config_reply;           /* CONFIG */
         struct {
-            config_num num;
-        } admin; /* JOIN, LEAVE, MOVE: the number of the configuration made */
+            config_num num;       /* of the configuration made, or the present one */
+            struct slice planned; /* a dry run: the encoded shard_config; else empty */
+        } admin;                  /* JOIN, LEAVE, MOVE, PAUSE */
         struct {
             uint64_t piece;
             uint8_t kind;

@@ -3,7 +3,7 @@
  * uptime_s, config, incarnation, group_incarnation, 16 bytes cluster id, u8 ready, version as
  * bytes, u32 n_shards, n x (u16 shard, u8 state, u64 epoch, u64 keys, u64 bytes), u32 n_moves, n x
  * (u16 shard, u32 from, u32 to, u64 num, u8 phase, u64 bytes_done, bytes_total, keys_done,
- * keys_total).
+ * keys_total, rate, seconds_left, pause_us).
  */
 #include "client/proto_private.h"
 
@@ -11,7 +11,7 @@
 #include "raft/util/mem.h"
 
 #define SHARD_ROW_BYTES 27
-#define MOVE_ROW_BYTES  51
+#define MOVE_ROW_BYTES  75
 
 bool proto_read_bool(struct reader *reader)
 {
@@ -54,6 +54,9 @@ static void encode_moves(const struct proto_node_status *node, struct buf *out)
         buf_put_u64(out, move->bytes_total);
         buf_put_u64(out, move->keys_done);
         buf_put_u64(out, move->keys_total);
+        buf_put_u64(out, move->rate);
+        buf_put_u64(out, move->seconds_left);
+        buf_put_u64(out, move->pause_us);
     }
 }
 
@@ -125,6 +128,9 @@ static bool decode_moves(struct reader *reader, struct proto_node_status *node)
         move->bytes_total = reader_u64(reader);
         move->keys_done = reader_u64(reader);
         move->keys_total = reader_u64(reader);
+        move->rate = reader_u64(reader);
+        move->seconds_left = reader_u64(reader);
+        move->pause_us = reader_u64(reader);
     }
     return reader_ok(reader);
 }

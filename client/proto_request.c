@@ -9,6 +9,7 @@
  *   JOIN           session, u16 n, n x (u32 gid, u64 incarnation, SPEC)
  *   LEAVE          session, u16 n, n x u32 gid
  *   MOVE           session, u16 shard, u32 gid
+ *   PAUSE          session, u8 paused
  *   CONFIRM        u32 gid, u64 incarnation, u32 n, n x (u16 shard, u64 epoch)
  *   BIND           u32 gid, u64 incarnation
  *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes
@@ -22,6 +23,7 @@
 #include "raft/util/mem.h"
 
 #define CONFIRM_ROW_BYTES 10
+#define FLAG_DRY_RUN      1u
 
 bool proto_op_is_valid(uint8_t op)
 {
@@ -38,6 +40,7 @@ bool proto_op_is_valid(uint8_t op)
     case PROTO_MOVE:
     case PROTO_CONFIRM:
     case PROTO_BIND:
+    case PROTO_PAUSE:
     case PROTO_SHARD_PULL:
     case PROTO_SHARD_RELEASE:
     case PROTO_SHARD_WHERE:
@@ -111,6 +114,10 @@ static void encode_client_body(const struct proto_request *request, struct buf *
         buf_put_u16(out, (uint16_t)request->move.shard);
         buf_put_u32(out, request->move.gid);
         break;
+    case PROTO_PAUSE:
+        proto_session_encode(&request->pause.session, out);
+        buf_put_u8(out, request->pause.paused);
+        break;
     default: /* STATUS, PING: nothing */
         break;
     }
@@ -140,12 +147,19 @@ static void encode_shard_body(const struct proto_request *request, struct buf *o
     }
 }
 
+/* Only what changes the configuration can be tried dry. */
+static bool may_be_dry(enum proto_op op)
+{
+    return op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE;
+}
+
 void proto_request_encode(const struct proto_request *request, struct buf *out)
 {
     ASSERT(proto_op_is_valid((uint8_t)request->op));
+    ASSERT(!request->dry_run || may_be_dry(request->op));
     buf_put_u8(out, PROTO_VERSION);
     buf_put_u8(out, (uint8_t)request->op);
-    buf_put_u16(out, 0);
+    buf_put_u16(out, request->dry_run ? FLAG_DRY_RUN : 0);
     buf_put_u64(out, request->request_id);
     buf_put_u32(out, request->deadline_ms);
     buf_put_u64(out, request->trace_id);
@@ -282,6 +296,12 @@ static bool decode_client_body(struct reader *reader, struct proto_request *requ
         request->move.shard = proto_read_shard(reader);
         request->move.gid = reader_u32(reader);
         return reader_ok(reader);
+    case PROTO_PAUSE:
+        if (!proto_session_decode(reader, &request->pause.session)) {
+            return false;
+        }
+        request->pause.paused = proto_read_bool(reader);
+        return reader_ok(reader);
     default: /* STATUS, PING: nothing */
         return true;
     }
@@ -343,11 +363,13 @@ bool proto_request_decode(struct slice message, struct proto_request *request)
     request->request_id = reader_u64(&reader);
     request->deadline_ms = reader_u32(&reader);
     request->trace_id = reader_u64(&reader);
-    /* Later versions may set flags; what they mean is not known here, so they are refused. */
-    if (!reader_ok(&reader) || version != PROTO_VERSION || flags != 0 || !proto_op_is_valid(op)) {
+    /* Later versions may set more flags; what they mean is not known here, so they are refused. */
+    if (!reader_ok(&reader) || version != PROTO_VERSION || flags > FLAG_DRY_RUN ||
+        !proto_op_is_valid(op) || (flags != 0 && !may_be_dry((enum proto_op)op))) {
         return false;
     }
     request->op = (enum proto_op)op;
+    request->dry_run = flags == FLAG_DRY_RUN;
     if (decode_body(&reader, request) && reader_done(&reader)) {
         return true;
     }

@@ -5,7 +5,8 @@
  *   SCAN                      u8 more, u32 n, n x (key, value)
  *   STATUS                    a node status (proto_node.c)
  *   CONFIG                    an encoded shard_config
- *   JOIN, LEAVE, MOVE         u64 num
+ *   JOIN, LEAVE, MOVE         u64 num, and of a dry run an encoded shard_config
+ *   PAUSE                     u64 num
  *   SHARD_PULL                u64 piece, u8 kind, body, cursor
  *   SHARD_WHERE               u8 held, u64 epoch
  *   the others                nothing
@@ -57,7 +58,11 @@ static void encode_body(const struct proto_response *response, struct buf *out)
     case PROTO_JOIN:
     case PROTO_LEAVE:
     case PROTO_MOVE:
+    case PROTO_PAUSE:
         buf_put_u64(out, response->admin.num);
+        if (response->admin.planned.len > 0) {
+            buf_put_bytes(out, response->admin.planned);
+        }
         break;
     case PROTO_SHARD_PULL:
         buf_put_u64(out, response->shard_pull.piece);
@@ -136,6 +141,17 @@ static bool decode_pull(struct reader *reader, struct proto_response *response)
            response->shard_pull.kind <= PROTO_PIECE_VOID;
 }
 
+/* What a dry run is answered with stands at the end, and is never empty. */
+static bool decode_admin(struct reader *reader, struct proto_response *response)
+{
+    response->admin.num = reader_u64(reader);
+    if (response->op == PROTO_PAUSE || !reader_ok(reader) || reader_left(reader) == 0) {
+        return reader_ok(reader);
+    }
+    response->admin.planned = reader_bytes(reader, PROTO_MAX_CONFIG);
+    return reader_ok(reader) && response->admin.planned.len > 0;
+}
+
 static bool decode_body(struct reader *reader, struct proto_response *response)
 {
     switch (response->op) {
@@ -156,8 +172,8 @@ static bool decode_body(struct reader *reader, struct proto_response *response)
     case PROTO_JOIN:
     case PROTO_LEAVE:
     case PROTO_MOVE:
-        response->admin.num = reader_u64(reader);
-        break;
+    case PROTO_PAUSE:
+        return decode_admin(reader, response);
     case PROTO_SHARD_PULL:
         return decode_pull(reader, response);
     case PROTO_SHARD_WHERE:

@@ -1,15 +1,18 @@
 /* The shard configuration as a value: copy, search, bytes; and the shard of a key.
  *
- * Format: u8 format = 1, u64 num, 16 bytes cluster id, u32 n_shards, u16 n_groups, then the groups
+ * Format: u8 format = 2, u64 num, 16 bytes cluster id, u32 n_shards, u16 n_groups, then the groups
  * in ascending order of gid, each u32 gid, u8 member, u64 joined_at, u64 incarnation and its SPEC
- * (raft/util/spec.h); then u32 n_runs and the runs, each u32 length, u32 shards, u32 from. A run is
- * as long as it can be, so that a configuration has one encoding only. */
+ * (raft/util/spec.h); then u32 n_runs and the runs, each u32 length, u32 shards, u32 from; then u8
+ * moves_paused. A run is as long as it can be, so that a configuration has one encoding only.
+ *
+ * Format 1 is the same without moves_paused; it is read, not written. */
 #include "client/shard_config.h"
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define FORMAT 1
+#define FORMAT          2
+#define FORMAT_NO_PAUSE 1
 /* Groups that have left but may still hold shards stand beside the members. */
 #define MAX_GROUPS_IN_ALL (4 * CONFIG_MAX_GROUPS)
 
@@ -114,6 +117,7 @@ void shard_config_encode(const struct shard_config *config, struct buf *out)
         spec_encode(&group->replicas, out);
     }
     encode_runs(config, out);
+    buf_put_u8(out, config->moves_paused ? 1 : 0);
 }
 
 static bool decode_group(struct reader *reader, struct config_group *group, uint32_t above)
@@ -185,13 +189,22 @@ static bool decode_runs(struct reader *reader, struct shard_config *config)
     return reader_ok(reader) && shard == config->n_shards;
 }
 
+static bool decode_pause(struct reader *reader, uint8_t format, struct shard_config *config)
+{
+    uint8_t paused = format == FORMAT_NO_PAUSE ? 0 : reader_u8(reader);
+
+    config->moves_paused = paused == 1;
+    return reader_ok(reader) && paused <= 1;
+}
+
 static bool decode_content(struct reader *reader, struct shard_config *config)
 {
+    uint8_t format = reader_u8(reader);
     config_num num;
     struct slice cluster_id;
     uint32_t n_shards;
 
-    if (reader_u8(reader) != FORMAT) {
+    if (format != FORMAT && format != FORMAT_NO_PAUSE) {
         return false;
     }
     num = reader_u64(reader);
@@ -203,7 +216,8 @@ static bool decode_content(struct reader *reader, struct shard_config *config)
     shard_config_init(config, n_shards);
     config->num = num;
     memcpy(config->cluster_id, cluster_id.data, sizeof(config->cluster_id));
-    return decode_groups(reader, config) && decode_runs(reader, config);
+    return decode_groups(reader, config) && decode_runs(reader, config) &&
+           decode_pause(reader, format, config);
 }
 
 bool shard_config_decode(struct reader *reader, struct shard_config *config)

@@ -31,12 +31,12 @@ struct config_group {
 struct shard_config {
     config_num num;
     uint8_t cluster_id[16];
-    bool moves_paused;
     uint32_t n_shards; /* a power of two */
     uint32_t *shards;
     uint32_t *from;
     size_t n_groups;
     struct config_group *groups; /* ascending by gid */
+    bool moves_paused; /* no shard is copied while this stands; what moves, waits where it is */
 };
 
 /* {0} is an empty configuration; fini releases and zeroes it. */

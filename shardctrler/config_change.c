@@ -268,7 +268,7 @@ static bool change_join(struct change *change)
     return finish_next(change);
 }
 
-/* ---- Leave and move ---- */
+/* ---- Leave, move and pause ---- */
 
 static bool check_leave(struct change *change)
 {
@@ -327,6 +327,20 @@ static bool change_move(struct change *change)
     return finish_next(change);
 }
 
+/* Owners stay; that `from` now names the present ones says that no shard moves at this number. */
+static bool change_pause(struct change *change)
+{
+    const struct shard_config *latest = change->latest;
+
+    if (latest->moves_paused == change->command->paused) {
+        *change->result = (struct ctrler_result){.status = ST_OK, .num = latest->num};
+        return false;
+    }
+    begin_next(change);
+    change->next->moves_paused = change->command->paused;
+    return finish_next(change);
+}
+
 bool config_change(const struct shard_config *latest, const struct shard_owners *owners,
                    const struct ctrler_command *command, struct shard_config *next,
                    struct ctrler_result *result)
@@ -347,6 +361,9 @@ bool config_change(const struct shard_config *latest, const struct shard_owners 
         break;
     case CTRLER_MOVE:
         made = change_move(&change);
+        break;
+    case CTRLER_PAUSE:
+        made = change_pause(&change);
         break;
     default:
         UNREACHABLE("no other command makes a configuration");

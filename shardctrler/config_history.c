@@ -5,9 +5,10 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define RECORD_FORMAT     1
-#define RECORD_WHOLE      1
-#define RECORD_DIFFERENCE 2
+#define RECORD_FORMAT          2
+#define RECORD_FORMAT_NO_PAUSE 1
+#define RECORD_WHOLE           1
+#define RECORD_DIFFERENCE      2
 
 #define RUN_BYTES       (2 + 2 + 4)
 #define GROUP_MIN_BYTES (4 + 1 + 8 + 8 + 1)
@@ -112,6 +113,7 @@ void config_difference_encode(const struct shard_config *previous, const struct 
     encode_runs(previous, next, out);
     encode_gone(previous, next, out);
     encode_changed(previous, next, out);
+    buf_put_u8(out, next->moves_paused ? 1 : 0);
 }
 
 /* ---- Applying one ---- */
@@ -212,7 +214,16 @@ static bool apply_changed(struct reader *reader, struct shard_config *config)
     return config->n_groups <= CONFIG_MAX_GROUPS;
 }
 
-bool config_difference_apply(struct reader *reader, struct shard_config *config)
+static bool apply_pause(struct reader *reader, struct shard_config *config)
+{
+    uint8_t paused = reader_u8(reader);
+
+    config->moves_paused = paused == 1;
+    return reader_ok(reader) && paused <= 1;
+}
+
+/* What all formats of a difference have. */
+static bool apply_common(struct reader *reader, struct shard_config *config)
 {
     uint32_t *present = mem_alloc(config->n_shards * sizeof(*present));
 
@@ -222,6 +233,11 @@ bool config_difference_apply(struct reader *reader, struct shard_config *config)
     config->num++;
     return apply_runs(reader, config) && apply_gone(reader, config) &&
            apply_changed(reader, config) && reader_ok(reader);
+}
+
+bool config_difference_apply(struct reader *reader, struct shard_config *config)
+{
+    return apply_common(reader, config) && apply_pause(reader, config);
 }
 
 /* ---- The history ---- */
@@ -266,14 +282,15 @@ static enum status apply_record(struct slice record, config_num num, struct shar
     uint8_t format = reader_u8(&reader);
     uint8_t type = reader_u8(&reader);
 
-    if (reader_ok(&reader) && format != RECORD_FORMAT) {
+    if (reader_ok(&reader) && format != RECORD_FORMAT && format != RECORD_FORMAT_NO_PAUSE) {
         return ST_VERSION;
     }
     if (type != (is_whole(num) ? RECORD_WHOLE : RECORD_DIFFERENCE)) {
         return ST_CORRUPT;
     }
-    if (type == RECORD_WHOLE ? !shard_config_decode(&reader, config)
-                             : !config_difference_apply(&reader, config)) {
+    if (type == RECORD_WHOLE               ? !shard_config_decode(&reader, config)
+        : format == RECORD_FORMAT_NO_PAUSE ? !apply_common(&reader, config)
+                                           : !config_difference_apply(&reader, config)) {
         return ST_CORRUPT;
     }
     return reader_done(&reader) && config->num == num ? ST_OK : ST_CORRUPT;

@@ -4,13 +4,16 @@
  * every CONFIG_FULL_EVERY-th (0 included) the whole. So a change costs space by what it changed,
  * and reading any number costs one whole configuration and a bounded number of differences.
  *
- * A record: u8 format = 1, u8 type (1 whole, 2 difference), then the encoded shard_config, or
+ * A record: u8 format = 2, u8 type (1 whole, 2 difference), then the encoded shard_config, or
  *
  *   u32 n, n x (u16 first shard, u16 count - 1, u32 gid)       runs of shards with a new group
  *   u32 n, n x u32 gid                                         groups gone, ascending
  *   u32 n, n x (u32 gid, u8 member, u64 joined_at, u64 incarnation, SPEC)   new or changed groups
  *
- * `from` needs no bytes: it follows from the configuration before.
+ *   u8 moves_paused
+ *
+ * `from` needs no bytes: it follows from the configuration before. A difference of format 1 ends
+ * without moves_paused, which stays as it was; such records are read, not written.
  */
 #ifndef SHARDCTRLER_CONFIG_HISTORY_H
 #define SHARDCTRLER_CONFIG_HISTORY_H

@@ -17,7 +17,8 @@ _Static_assert(RESULT_BYTES <= SESSION_MAX_RESULT, "a result must fit where resu
 
 bool ctrler_command_has_session(enum ctrler_command_kind kind)
 {
-    return kind == CTRLER_JOIN || kind == CTRLER_LEAVE || kind == CTRLER_MOVE;
+    return kind == CTRLER_JOIN || kind == CTRLER_LEAVE || kind == CTRLER_MOVE ||
+           kind == CTRLER_PAUSE;
 }
 
 /* ---- Encoding ---- */
@@ -81,6 +82,9 @@ void ctrler_command_encode(const struct ctrler_command *command, struct buf *out
         if (command->kind == CTRLER_CONFIRM) {
             encode_confirms(command, out);
         }
+        return;
+    case CTRLER_PAUSE:
+        buf_put_u8(out, command->paused ? 1 : 0);
         return;
     }
     UNREACHABLE("the kinds are listed above");
@@ -149,6 +153,14 @@ static bool decode_init(struct reader *reader, struct ctrler_command *command)
     return reader_ok(reader);
 }
 
+static bool decode_pause(struct reader *reader, struct ctrler_command *command)
+{
+    uint8_t paused = reader_u8(reader);
+
+    command->paused = paused == 1;
+    return reader_ok(reader) && paused <= 1;
+}
+
 static bool decode_body(struct reader *reader, struct ctrler_command *command)
 {
     switch (command->kind) {
@@ -167,6 +179,8 @@ static bool decode_body(struct reader *reader, struct ctrler_command *command)
         command->gid = reader_u32(reader);
         command->incarnation = reader_u64(reader);
         return command->kind == CTRLER_BIND || decode_confirms(reader, command);
+    case CTRLER_PAUSE:
+        return decode_pause(reader, command);
     }
     UNREACHABLE("the caller checked the kind");
 }
@@ -182,7 +196,7 @@ enum status ctrler_command_decode(struct slice bytes, struct ctrler_command *com
         return ST_CORRUPT;
     }
     /* An unknown command is never skipped: a replica that can't apply it must stop. */
-    if (format != COMMAND_FORMAT || kind < CTRLER_INIT || kind > CTRLER_BIND) {
+    if (format != COMMAND_FORMAT || kind < CTRLER_INIT || kind > CTRLER_PAUSE) {
         return ST_VERSION;
     }
     command->kind = (enum ctrler_command_kind)kind;

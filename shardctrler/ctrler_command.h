@@ -9,6 +9,7 @@
  *   MOVE     session key, u32 shard, u32 gid
  *   CONFIRM  u32 gid, u64 incarnation, u32 n, n x (u32 shard, u64 epoch)
  *   BIND     u32 gid, u64 incarnation
+ *   PAUSE    session key, u8 paused
  *
  * A result (21 bytes; kept for retries, so at most SESSION_MAX_RESULT): u8 format = 1, u16 status,
  * u64 configuration number, u16 reason, u32 a, u32 b. The reason and its
@@ -26,15 +27,17 @@ enum ctrler_command_kind {
     CTRLER_LEAVE = 3,
     CTRLER_MOVE = 4,
     CTRLER_CONFIRM = 5, /* a group has installed shards */
-    CTRLER_BIND = 6     /* a group showed its incarnation for the first time */
+    CTRLER_BIND = 6,    /* a group showed its incarnation for the first time */
+    CTRLER_PAUSE = 7    /* stops the copies of shards that move, or lets them go on */
 };
 
 struct ctrler_command {
     enum ctrler_command_kind kind;
-    struct session_key session;      /* JOIN, LEAVE, MOVE */
+    struct session_key session;      /* JOIN, LEAVE, MOVE, PAUSE */
     uint32_t gid;                    /* MOVE, CONFIRM, BIND */
     uint64_t incarnation;            /* CONFIRM, BIND */
     shard_id shard;                  /* MOVE */
+    bool paused;                     /* PAUSE */
     uint8_t cluster_id[16];          /* INIT */
     uint32_t n_shards;               /* INIT */
     uint32_t n;                      /* of one of these, owned once decoded: ctrler_command_fini */

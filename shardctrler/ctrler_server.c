@@ -15,6 +15,7 @@
 #include "client/serve.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "shardctrler/ctrler_request.h"
 #include "shardctrler/ctrler_sm.h"
 
 #define DEFAULT_MAX_PENDING 4096
@@ -27,6 +28,7 @@ struct pending {
     config_num num;       /* CONFIG: which one is asked for */
     uint32_t gid;         /* CONFIG, BIND: the group that asks; 0: a client */
     uint64_t incarnation; /* of it */
+    struct buf plan;      /* a dry run: its command, encoded; else empty */
 };
 TAILQ_HEAD(pending_list, pending);
 
@@ -62,6 +64,7 @@ static void pending_close(struct pending *pending)
 {
     ASSERT(pending->server != NULL);
     TAILQ_REMOVE(&pending->server->open, pending, entry);
+    buf_fini(&pending->plan);
     mem_free(pending);
 }
 
@@ -85,7 +88,7 @@ static void finish_result(struct pending *pending, const struct ctrler_result *r
     struct proto_response response = {.status = result->status};
     struct buf text = {0};
 
-    ASSERT(pending->proposed);
+    ASSERT(pending->proposed || pending->plan.len > 0);
     ASSERT(result->status != ST_OK || pending->ticket.op != PROTO_CONFIG);
     if (result->status == ST_OK) {
         response.admin.num = result->num;
@@ -98,7 +101,7 @@ static void finish_result(struct pending *pending, const struct ctrler_result *r
     pending_close(pending);
 }
 
-/* ---- Configurations ---- */
+/* ---- Configurations, as they are and as they would be ---- */
 
 static void on_halt(void *context, enum status status, const char *reason)
 {
@@ -130,6 +133,34 @@ static void finish_config(struct pending *pending)
     }
 }
 
+/* Answers with what the change would make of the configuration as it is now, or as the change
+ * itself would be refused. Nothing is proposed, and no session hears of it. */
+static void finish_plan(struct pending *pending)
+{
+    struct ctrler_server *server = pending->server;
+    struct proto_response response = {0};
+    struct ctrler_command command;
+    struct shard_config next;
+    struct ctrler_result result;
+    struct buf bytes = {0};
+
+    ctrler_command_decode(buf_slice(&pending->plan), &command);
+    ASSERT(ctrler_command_has_session(command.kind)); /* take_plan encoded it */
+    result = ctrler_sm_plan(server->sm, &command, &next);
+    ctrler_command_fini(&command);
+    if (result.status != ST_OK) {
+        finish_result(pending, &result);
+        return;
+    }
+    shard_config_encode(&next, &bytes);
+    shard_config_fini(&next);
+    response.admin.num = result.num;
+    response.admin.planned = buf_slice(&bytes);
+    serve_respond(server->serve, &pending->ticket, &response);
+    buf_fini(&bytes);
+    pending_close(pending);
+}
+
 /* A majority confirmed that this state is current. A group that shows its incarnation for the first
  * time is bound to it before it is answered: from its first configuration on, no other may take its
  * gid. */
@@ -144,6 +175,10 @@ static void on_read(void *context, enum status status)
     ASSERT(!pending->proposed);
     if (status != ST_OK) {
         finish_refused(pending, status, NULL);
+        return;
+    }
+    if (pending->plan.len > 0) {
+        finish_plan(pending);
         return;
     }
     if (pending->gid == 0 || pending->incarnation == 0) {
@@ -178,6 +213,15 @@ static void ask_config(struct ctrler_server *server, const struct serve_ticket *
     group_read(server->group, on_read, pending);
 }
 
+static void take_plan(struct ctrler_server *server, const struct serve_ticket *ticket,
+                      const struct ctrler_command *command)
+{
+    struct pending *pending = pending_open(server, ticket);
+
+    ctrler_command_encode(command, &pending->plan);
+    group_read(server->group, on_read, pending);
+}
+
 /* ---- Proposals ---- */
 
 static bool decode_result(struct slice bytes, struct ctrler_result *result)
@@ -188,7 +232,7 @@ static bool decode_result(struct slice bytes, struct ctrler_result *result)
     return good;
 }
 
-/* The end of JOIN, LEAVE, MOVE, CONFIRM and BIND. */
+/* The end of JOIN, LEAVE, MOVE, PAUSE, CONFIRM and BIND. */
 static void on_applied(void *context, enum status status, struct slice bytes)
 {
     struct pending *pending = context;
@@ -292,51 +336,6 @@ static void propose_init(struct ctrler_server *server)
 
 /* ---- Requests ---- */
 
-static struct session_key session_of(const struct proto_session *session)
-{
-    struct session_key key = {
-        .seq = session->seq, .acked_seq = session->acked_seq, .issued_at = session->issued_at};
-
-    memcpy(key.client.bytes, session->client, sizeof(key.client.bytes));
-    return key;
-}
-
-/* The command that a request asks for; its arrays are the request's. False: none. */
-static bool command_of(const struct proto_request *request, struct ctrler_command *command)
-{
-    memset(command, 0, sizeof(*command));
-    switch (request->op) {
-    case PROTO_JOIN:
-        command->kind = CTRLER_JOIN;
-        command->session = session_of(&request->join.session);
-        command->n = request->join.n;
-        command->groups = request->join.groups;
-        return true;
-    case PROTO_LEAVE:
-        command->kind = CTRLER_LEAVE;
-        command->session = session_of(&request->leave.session);
-        command->n = request->leave.n;
-        command->gids = request->leave.gids;
-        return true;
-    case PROTO_MOVE:
-        command->kind = CTRLER_MOVE;
-        command->session = session_of(&request->move.session);
-        command->shard = request->move.shard;
-        command->gid = request->move.gid;
-        return true;
-    case PROTO_CONFIRM:
-    case PROTO_BIND:
-        command->kind = request->op == PROTO_BIND ? CTRLER_BIND : CTRLER_CONFIRM;
-        command->gid = request->confirm.gid;
-        command->incarnation = request->confirm.incarnation;
-        command->n = request->confirm.n;
-        command->confirms = request->confirm.shards;
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* What must not even be proposed. True: it was refused. */
 static bool refuse_command(struct ctrler_server *server, const struct serve_ticket *ticket,
                            const struct ctrler_command *command)
@@ -386,8 +385,12 @@ static void take_request(struct ctrler_server *server, const struct serve_ticket
         ask_config(server, ticket, request);
         return;
     }
-    if (!command_of(request, &command)) {
+    if (!ctrler_request_command(request, &command)) {
         serve_refuse(server->serve, ticket, ST_INVALID, "this is a controller: ask a group");
+        return;
+    }
+    if (request->dry_run) {
+        take_plan(server, ticket, &command);
         return;
     }
     if (refuse_command(server, ticket, &command)) {

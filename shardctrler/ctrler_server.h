@@ -3,11 +3,11 @@
  * the client protocol (client/serve).
  *
  * Requests and their ends:
- *   CONFIG               linearizable: a read round of the group, then answered from the state. A
- *                        group that shows its incarnation for the first time is bound to it before.
- *   JOIN LEAVE MOVE      a proposal each; answered with the result of applying it
- *   CONFIRM BIND         likewise
- *   others               ST_INVALID: this is the controller
+ *   CONFIG                  linearizable: a read round of the group, then answered from the state.
+ * A group that shows its incarnation for the first time is bound to it before. JOIN LEAVE MOVE, dry
+ * the same read round, then what the change would make of the state JOIN LEAVE MOVE PAUSE   a
+ * proposal each; answered with the result of applying it CONFIRM BIND            likewise others
+ * ST_INVALID: this is the controller
  */
 #ifndef SHARDCTRLER_CTRLER_SERVER_H
 #define SHARDCTRLER_CTRLER_SERVER_H

@@ -109,8 +109,9 @@ static void install_config(struct ctrler_sm *sm, struct shard_config *next)
     *next = (struct shard_config){0};
     buf_clear(&sm->latest_bytes);
     ctrler_sm_write_cluster(sm);
-    trace_info(sm->trace, "new configuration num=%llu groups=%zu moves=%u",
-               (unsigned long long)sm->latest.num, sm->latest.n_groups, moved);
+    trace_info(sm->trace, "new configuration num=%llu groups=%zu moves=%u paused=%d",
+               (unsigned long long)sm->latest.num, sm->latest.n_groups, moved,
+               sm->latest.moves_paused);
 }
 
 static struct ctrler_result apply_change(struct ctrler_sm *sm, const struct ctrler_command *command)
@@ -122,6 +123,23 @@ static struct ctrler_result apply_change(struct ctrler_sm *sm, const struct ctrl
         install_config(sm, &next);
     }
     ASSERT(result.num == sm->latest.num);
+    return result;
+}
+
+struct ctrler_result ctrler_sm_plan(const struct ctrler_sm *sm,
+                                    const struct ctrler_command *command, struct shard_config *next)
+{
+    struct ctrler_result result;
+
+    *next = (struct shard_config){0};
+    if (!ctrler_sm_is_initialized(sm)) {
+        return refusal(sm, ST_NOT_READY, CTRLER_REASON_NOT_INITIALIZED, 0, 0);
+    }
+    if (!config_change(&sm->latest, &sm->owners, command, next, &result) &&
+        result.status == ST_OK) {
+        shard_config_copy(next, &sm->latest);
+    }
+    ASSERT((result.status == ST_OK) == (next->shards != NULL));
     return result;
 }
 

@@ -36,6 +36,13 @@ enum status ctrler_sm_config(struct ctrler_sm *sm, config_num num, struct shard_
  * of any function of the machine. */
 enum status ctrler_sm_config_bytes(struct ctrler_sm *sm, config_num num, struct slice *encoded);
 
+/* What a JOIN, LEAVE, MOVE or PAUSE would come to now; nothing is changed. ST_OK: *next is the
+ * configuration that it would make, or a copy of the latest if it would make none. Else *next is
+ * {0}. *next is the caller's. */
+struct ctrler_result ctrler_sm_plan(const struct ctrler_sm *sm,
+                                    const struct ctrler_command *command,
+                                    struct shard_config *next);
+
 /* What a group that shows (gid, incarnation) is to the cluster. */
 enum ctrler_identity {
     CTRLER_IDENTITY_STRANGER, /* the gid is not listed */

@@ -4,6 +4,8 @@
 #include "raft/util/mem.h"
 #include "shardkv/kv_server_internal.h"
 
+#define SHOW_DONE_MS 60000
+
 config_num kv_server_config(void *context)
 {
     const struct kv_server *server = context;
@@ -44,19 +46,82 @@ static void fill_shard(const struct kv_server *server, shard_id id, struct proto
     }
 }
 
-static void fill_move(const struct kv_server *server, shard_id id, struct proto_move_status *row)
+static uint8_t shown_phase(enum migrate_phase phase)
+{
+    switch (phase) {
+    case MIGRATE_WAITING:
+        return PROTO_MOVE_WAITING;
+    case MIGRATE_COPYING:
+        return PROTO_MOVE_COPYING;
+    case MIGRATE_CATCHING_UP:
+        return PROTO_MOVE_CATCHING_UP;
+    case MIGRATE_HANDING_OVER:
+        return PROTO_MOVE_HANDING_OVER;
+    }
+    UNREACHABLE("that is all of them");
+}
+
+/* A shard on its way here. */
+static void fill_arriving(const struct kv_server *server, shard_id id,
+                          struct proto_move_status *row)
 {
     const struct shard *shard = kv_sm_shard(server->sm, id);
-    const struct shard_transition *head = shard_head(shard);
+    struct migrate_progress progress;
 
-    ASSERT(head != NULL && head->kind == SHARD_RECEIVE);
-    row->shard = id;
-    row->from = head->gid;
-    row->to = kv_sm_gid(server->sm);
-    row->num = head->num;
-    row->phase = (uint8_t)shown_state(shard);
-    row->keys_done = shard->copy.records.count;
-    row->bytes_done = shard->copy.records.bytes;
+    migrate_progress(server->migrate, id, &progress);
+    *row = (struct proto_move_status){.shard = id,
+                                      .from = progress.from,
+                                      .to = kv_sm_gid(server->sm),
+                                      .num = shard_head(shard)->num,
+                                      .phase = shown_phase(progress.phase),
+                                      .keys_done = shard->copy.records.count,
+                                      .bytes_done = shard->copy.records.bytes,
+                                      .keys_total = progress.keys_total,
+                                      .bytes_total = progress.bytes_total,
+                                      .rate = progress.bytes_per_s,
+                                      .seconds_left = PROTO_UNKNOWN,
+                                      .pause_us = PROTO_UNKNOWN};
+    if (row->bytes_total > 0 && row->rate > 0) {
+        row->seconds_left = row->bytes_total > row->bytes_done
+                                ? (row->bytes_total - row->bytes_done) / row->rate
+                                : 0;
+    }
+}
+
+static bool waits_for_release(const struct shard *shard, config_num num)
+{
+    for (size_t i = 0; i < shard->n_releases; i++) {
+        if (shard->releases[i].num == num) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Shards that this leader took over within the last minute. */
+static void fill_done(const struct kv_server *server, struct proto_node_status *status)
+{
+    struct migrate_done done[MIGRATE_MAX_DONE];
+    size_t n = migrate_last_done(server->migrate, done, MIGRATE_MAX_DONE);
+
+    for (size_t i = 0; i < n && status->n_moves < SHARD_MAX_COUNT &&
+                       server->context.now_ms - done[i].done_ms < SHOW_DONE_MS;
+         i++) {
+        const struct shard *shard = kv_sm_shard(server->sm, done[i].shard);
+
+        status->moves[status->n_moves++] = (struct proto_move_status){
+            .shard = done[i].shard,
+            .from = done[i].from,
+            .to = kv_sm_gid(server->sm),
+            .num = done[i].num,
+            .phase =
+                waits_for_release(shard, done[i].num) ? PROTO_MOVE_LETTING_GO : PROTO_MOVE_DONE,
+            .keys_done = done[i].keys,
+            .bytes_done = done[i].bytes,
+            .keys_total = done[i].keys,
+            .bytes_total = done[i].bytes,
+            .pause_us = done[i].pause_ms * 1000ull};
+    }
 }
 
 static bool is_arriving(const struct shard *shard)
@@ -79,7 +144,7 @@ void kv_server_status(void *context, struct proto_node_status *status)
         return; /* one replica speaks for the group */
     }
     status->shards = mem_zalloc(meta->n_shards * sizeof(status->shards[0]));
-    status->moves = mem_zalloc(meta->n_shards * sizeof(status->moves[0]));
+    status->moves = mem_zalloc((meta->n_shards + MIGRATE_MAX_DONE) * sizeof(status->moves[0]));
     for (shard_id id = 0; id < meta->n_shards; id++) {
         const struct shard *shard = kv_sm_shard(server->sm, id);
 
@@ -87,9 +152,10 @@ void kv_server_status(void *context, struct proto_node_status *status)
             fill_shard(server, id, &status->shards[status->n_shards++]);
         }
         if (is_arriving(shard)) {
-            fill_move(server, id, &status->moves[status->n_moves++]);
+            fill_arriving(server, id, &status->moves[status->n_moves++]);
         }
     }
+    fill_done(server, status);
 }
 
 static void put_counter(struct buf *text, const char *name, const char *help, uint64_t value)
@@ -133,6 +199,8 @@ void kv_server_metrics(struct kv_server *server, struct buf *text)
     put_counter(text, "pieces_received_total", "pieces of shards received", migrated->pieces);
     put_counter(text, "piece_bytes_received_total", "their bytes", migrated->bytes);
     put_counter(text, "shards_installed_total", "shards taken over", migrated->installed);
+    put_counter(text, "moves_called_off_total", "moves to here that were called off",
+                migrated->called_off);
     put_counter(text, "copies_broken_total", "copies that were not what was sent",
                 migrated->broken);
 }

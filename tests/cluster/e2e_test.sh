@@ -133,6 +133,50 @@ grep -v '"ok": *true' "$work/moving" && die "a write failed while shards moved"
 write_all 2
 check_all 2 "the moves"
 
+step "a dry run tells the plan and changes nothing"
+cli --json config >"$work/before"
+first=$(sed 's/.*"shards": *\[\([0-9]*\).*/\1/' "$work/before")
+expect 0 cli move 0 $((3 - first)) --dry-run
+grep -q "from group $first to group $((3 - first)): shard 0, about" "$work/out" || die "move --dry-run printed $(cat "$work/out")"
+expect 0 cli move 0 "$first" --dry-run
+grep -q "nothing would change" "$work/out" || die "an empty move's dry run printed $(cat "$work/out")"
+expect 0 cli --json leave --dry-run "$first"
+grep -q '"dry_run":true.*"changes":true.*"sums":\[{"shards":[0-9]*,"from":'"$first" "$work/out" || die "leave --dry-run printed $(cat "$work/out")"
+expect 0 cli join --dry-run 3 1=tcp://127.0.0.1:1
+expect 3 cli join 1 "$spec_g1" --dry-run
+expect 3 cli leave --dry-run 77
+expect 3 cli move --dry-run 9999 1
+expect 2 cli move --dry-run 0
+expect 2 cli join --dry-run 3 nonsense
+expect 3 cli --ctrlers tcp://127.0.0.1:1 --timeout 300 leave --dry-run 1
+cli --json config | cmp - "$work/before" || die "a dry run changed the configuration"
+
+step "moves pause and resume"
+expect 0 cli moves pause
+grep -q configuration "$work/out" || die "moves pause printed $(cat "$work/out")"
+expect 0 cli --json config
+cp "$work/out" "$work/paused"
+grep -q '"moves_paused":true' "$work/paused" || die "config printed $(cat "$work/paused")"
+expect 0 cli moves pause
+cli --json config | cmp - "$work/paused" || die "pausing twice made a configuration"
+expect 0 cli status
+grep -q "moves are paused" "$work/out" || die "status printed $(cat "$work/out")"
+expect 0 cli --json status
+grep -q '"moves_paused":true' "$work/out" || die "status --json printed $(cat "$work/out")"
+expect 0 cli moves
+grep -q "moves are paused" "$work/out" || die "moves printed $(cat "$work/out")"
+expect 2 cli moves stop
+id=$(leader_of 0)
+cluster kill "ctrl-$id"
+printf '%s\n' '{"id":1,"op":"moves"}' '{"id":2,"op":"moves","paused":false}' | cli pipe >"$work/got"
+grep -q '"id":1,"ok":false' "$work/got" || die "pipe answered $(cat "$work/got")"
+grep -q '"id":2,"ok":true,"out":[0-9]' "$work/got" || die "pipe answered $(cat "$work/got")"
+cluster restart "ctrl-$id"
+expect 0 cli --json moves
+grep -q '"moves_paused":false,"moves":\[' "$work/out" || die "moves --json printed $(cat "$work/out")"
+expect 0 cli wait --shards --timeout 30000
+[ ! -s "$work/err" ] || die "wait printed $(cat "$work/err")"
+
 step "kill -9 each group's leader"
 for gid in 0 1 2; do
     id=$(leader_of "$gid")

@@ -1,3 +1,4 @@
+/* check: see check.h. */
 #include "tests/sim/check.h"
 
 #include <stdarg.h>

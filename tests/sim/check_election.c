@@ -88,6 +88,14 @@ static bool acknowledged_is_there(const struct check_replica *replica, const str
             raft_term_at(raft, replica->acked_index) == replica->acked_term);
 }
 
+/* It begins with a snapshot of a leader later than the one that it acknowledged entries to: what it
+ * had above is not that leader's. A replica may end with the step that installs the snapshot; then
+ * this is seen first when it starts again. */
+static bool snapshot_overtook(const struct check_replica *replica, const struct raft *raft)
+{
+    return raft_term_at(raft, raft_first_index(raft) - 1) > replica->acked_in_term;
+}
+
 /* Entries were removed: allowed only where they conflict with those of a later leader. */
 static void check_removal(struct check_replica *replica, const struct raft *raft,
                           const struct check_change *change)
@@ -131,7 +139,10 @@ void check_election_started(struct check_replica *replica, const struct raft *ra
         check_raft_fail(replica, "term monotonic", "it starts in term %llu after it was in %llu",
                         (unsigned long long)term, (unsigned long long)replica->said_term);
     }
-    if (!acknowledged_is_there(replica, raft)) {
+    if (!acknowledged_is_there(replica, raft) && snapshot_overtook(replica, raft)) {
+        replica->acked_index = raft_first_index(raft) - 1;
+        replica->acked_term = raft_term_at(raft, replica->acked_index);
+    } else if (!acknowledged_is_there(replica, raft)) {
         check_raft_fail(
             replica, "acknowledged entries",
             "in term %llu it acknowledged up to %llu (of term %llu), it starts with a "

@@ -1,3 +1,4 @@
+/* ctrler_machine: see ctrler_machine.h. */
 #include "tests/sim/ctrler_machine.h"
 
 #include <stdio.h>
@@ -124,6 +125,14 @@ struct ctrler_result ctrler_machine_move(struct ctrler_machine *machine, shard_i
                                          uint32_t gid)
 {
     struct ctrler_command command = {.kind = CTRLER_MOVE, .shard = shard, .gid = gid};
+
+    command.session = ctrler_machine_session(1, ++machine->seq);
+    return ctrler_machine_apply(machine, &command);
+}
+
+struct ctrler_result ctrler_machine_pause(struct ctrler_machine *machine, bool paused)
+{
+    struct ctrler_command command = {.kind = CTRLER_PAUSE, .paused = paused};
 
     command.session = ctrler_machine_session(1, ++machine->seq);
     return ctrler_machine_apply(machine, &command);

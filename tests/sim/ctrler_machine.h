@@ -43,6 +43,7 @@ struct ctrler_result ctrler_machine_join_one(struct ctrler_machine *machine, uin
 struct ctrler_result ctrler_machine_leave_one(struct ctrler_machine *machine, uint32_t gid);
 struct ctrler_result ctrler_machine_move(struct ctrler_machine *machine, shard_id shard,
                                          uint32_t gid);
+struct ctrler_result ctrler_machine_pause(struct ctrler_machine *machine, bool paused);
 struct ctrler_result ctrler_machine_bind(struct ctrler_machine *machine, uint32_t gid,
                                          uint64_t incarnation);
 struct ctrler_result ctrler_machine_confirm(struct ctrler_machine *machine, uint32_t gid,

@@ -1,3 +1,4 @@
+/* faulty_files: see faulty_files.h. */
 #include "tests/sim/faulty_files.h"
 
 #include <errno.h>

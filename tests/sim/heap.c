@@ -1,3 +1,4 @@
+/* heap: see heap.h. */
 #include "tests/sim/heap.h"
 
 #include <malloc.h>

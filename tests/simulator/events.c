@@ -1,3 +1,4 @@
+/* events: see events.h. */
 #include "tests/simulator/events.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* finish: see finish.h. */
 #include "tests/simulator/finish.h"
 
 #include "raft/util/assert.h"
@@ -52,7 +53,8 @@ static void await_moves(struct run *run)
     }
 }
 
-/* The latest configuration, in which somebody owns the shards: else nobody could read them. */
+/* The latest configuration, in which somebody owns the shards, else nobody could read them, and
+ * moves are not paused, else they would not end. */
 static const struct shard_config *last_config(struct run *run, uint64_t end_ms)
 {
     while (world_now_ms(run->world) < end_ms) {
@@ -61,10 +63,13 @@ static const struct shard_config *last_config(struct run *run, uint64_t end_ms)
         moves_ask(run->moves);
         await_moves(run);
         config = moves_config(run->moves);
-        if (config != NULL && config->shards[0] != 0) {
+        if (config != NULL && config->shards[0] != 0 && !config->moves_paused) {
             return config;
         }
-        if (config != NULL) {
+        if (config != NULL && config->moves_paused) {
+            moves_resume(run->moves);
+            await_moves(run);
+        } else if (config != NULL) {
             moves_join_first(run->moves);
             await_moves(run);
         }

@@ -1,3 +1,4 @@
+/* moves: see moves.h. */
 #include "tests/simulator/moves.h"
 
 #include <stdio.h>
@@ -9,15 +10,16 @@
 #define CHANGE_MIN_MS 200 /* an impatient administrator does not know what became of it */
 #define CHANGE_MAX_MS 4000
 
-enum change_kind { CHANGE_JOIN, CHANGE_LEAVE, CHANGE_MOVE };
+enum change_kind { CHANGE_JOIN, CHANGE_LEAVE, CHANGE_MOVE, CHANGE_PAUSE, CHANGE_RESUME };
 
 struct moves {
     struct run *run;
-    struct rng moments, choices;
+    struct rng moments, choices, pauses;
     struct kv_client *client;
     bool joined[PLAN_MAX_GROUPS]; /* as far as is known */
     bool is_uncertain;            /* the end of some change is not known: a refusal may be right */
     bool began, busy;
+    bool paused; /* what was asked for last */
 
     enum change_kind kind; /* under way */
     size_t groups[PLAN_MAX_GROUPS];
@@ -34,6 +36,7 @@ struct moves *moves_create(struct run *run)
     moves->run = run;
     moves->moments = plan_stream(run->plan.seed, "moments of changes");
     moves->choices = plan_stream(run->plan.seed, "changes");
+    moves->pauses = plan_stream(run->plan.seed, "pauses");
     moves->client = kv_client_create(run->cluster);
     return moves;
 }
@@ -46,16 +49,26 @@ void moves_destroy(struct moves **moves)
     *moves = NULL;
 }
 
-static const char *const kind_names[] = {"join", "leave", "move"};
+static const char *const kind_names[] = {"join", "leave", "move", "pause", "resume"};
+
+static bool is_about_groups(enum change_kind kind)
+{
+    return kind == CHANGE_JOIN || kind == CHANGE_LEAVE;
+}
 
 static void on_changed(void *context, enum status status, config_num num, const char *text)
 {
     struct moves *moves = context;
     struct run_report *report = &moves->run->report;
 
-    events_note(&moves->run->events, "%s of group %zu ended %s, configuration %llu",
-                kind_names[moves->kind], moves->groups[0], status_name(status),
-                (unsigned long long)num);
+    if (moves->kind < CHANGE_PAUSE) {
+        events_note(&moves->run->events, "%s of group %zu ended %s, configuration %llu",
+                    kind_names[moves->kind], moves->groups[0], status_name(status),
+                    (unsigned long long)num);
+    } else {
+        events_note(&moves->run->events, "%s ended %s, configuration %llu", kind_names[moves->kind],
+                    status_name(status), (unsigned long long)num);
+    }
     moves->busy = false;
     switch (status) {
     case ST_OK:
@@ -64,7 +77,7 @@ static void on_changed(void *context, enum status status, config_num num, const 
         break;
     case ST_UNKNOWN:
         report->changes_unknown++;
-        moves->is_uncertain = true;
+        moves->is_uncertain |= moves->kind < CHANGE_PAUSE;
         break;
     case ST_TIMEOUT:
     case ST_UNAVAILABLE:
@@ -80,7 +93,7 @@ static void on_changed(void *context, enum status status, config_num num, const 
         }
         break;
     }
-    for (uint32_t i = 0; i < moves->n_groups && moves->kind != CHANGE_MOVE; i++) {
+    for (uint32_t i = 0; i < moves->n_groups && is_about_groups(moves->kind); i++) {
         bool is_done =
             status == ST_OK || status == ST_UNKNOWN || status == ST_EXISTS || status == ST_NO_GROUP;
 
@@ -164,6 +177,33 @@ static void leave(struct moves *moves, uint64_t now_ms, uint64_t ms)
                        on_changed, moves);
 }
 
+static void pause_or_resume(struct moves *moves, bool paused, uint64_t ms)
+{
+    uint64_t now_ms = world_now_ms(moves->run->world);
+
+    ASSERT(moves->busy);
+    moves->kind = paused ? CHANGE_PAUSE : CHANGE_RESUME;
+    moves->paused = paused;
+    events_note(&moves->run->events, "%s begins", kind_names[moves->kind]);
+    ctrler_clerk_pause(kv_client_admin(moves->client), paused, now_ms, now_ms + ms, on_changed,
+                       moves);
+    world_reschedule(moves->run->world, kv_client_number(moves->client));
+}
+
+/* Now and then moves are paused instead of a change, for some of the changes that follow. */
+static bool begin_pause(struct moves *moves)
+{
+    uint64_t draw = rng_below(&moves->pauses, 12);
+    uint64_t ms = rng_between(&moves->pauses, CHANGE_MIN_MS, CHANGE_MAX_MS);
+
+    if (moves->paused ? draw >= 4 : draw != 0) {
+        return false;
+    }
+    moves->busy = true;
+    pause_or_resume(moves, !moves->paused, ms);
+    return true;
+}
+
 void moves_begin(struct moves *moves)
 {
     const struct plan *plan = &moves->run->plan;
@@ -172,7 +212,8 @@ void moves_begin(struct moves *moves)
     shard_id shard;
     uint64_t ms;
 
-    if (moves->busy || (!is_time && moves->began) || !choose(moves)) {
+    if (moves->busy || (!is_time && moves->began) || (moves->began && begin_pause(moves)) ||
+        !choose(moves)) {
         return;
     }
     moves->began = moves->busy = true;
@@ -230,6 +271,13 @@ void moves_join_first(struct moves *moves)
     moves->n_groups = 1;
     join(moves, world_now_ms(moves->run->world), CHANGE_MAX_MS);
     world_reschedule(moves->run->world, kv_client_number(moves->client));
+}
+
+void moves_resume(struct moves *moves)
+{
+    ASSERT(!moves->busy);
+    moves->busy = true;
+    pause_or_resume(moves, false, CHANGE_MAX_MS);
 }
 
 const struct shard_config *moves_config(const struct moves *moves)

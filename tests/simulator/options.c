@@ -1,3 +1,4 @@
+/* options: see options.h. */
 #include "tests/simulator/options.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* plan: see plan.h. */
 #include "tests/simulator/plan.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* report: see report.h. */
 #include "tests/simulator/report.h"
 
 #include <stdio.h>

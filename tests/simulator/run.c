@@ -1,3 +1,4 @@
+/* run: see run.h. */
 #include "tests/simulator/run.h"
 
 #include "raft/util/assert.h"

@@ -1,3 +1,4 @@
+/* workload: see workload.h. */
 #include "tests/simulator/workload_internal.h"
 
 #include <stdio.h>

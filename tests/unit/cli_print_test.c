@@ -149,22 +149,26 @@ static void other_json_is_no_bytes(void **state)
 
 /* ---- Documents ---- */
 
-static void a_configuration_shows_members_only(void **state)
+static void a_configuration_shows_members_only_and_whether_moves_are_paused(void **state)
 {
     const struct shardkv_replica replicas[] = {{1, "tcp://a:1"}, {2, "tcp://b:2"}};
     const struct shardkv_group groups[] = {
         {.gid = 5, .member = true, .n_replicas = 2, .replicas = replicas},
         {.gid = 6, .member = false, .n_replicas = 1, .replicas = replicas}};
     const uint32_t shards[] = {5, 5, 0};
-    const struct shardkv_config config = {
-        .num = 9, .n_shards = 3, .shards = shards, .n_groups = 2, .groups = groups};
+    const struct shardkv_config config = {.num = 9,
+                                          .n_shards = 3,
+                                          .shards = shards,
+                                          .n_groups = 2,
+                                          .groups = groups,
+                                          .moves_paused = true};
     json_t *json = cli_config_json(&config);
     char *text = json_dumps(json, JSON_COMPACT);
 
     (void)state;
     assert_string_equal(text,
                         "{\"num\":9,\"shards\":[5,5,0],\"groups\":{\"5\":{\"1\":\"tcp://a:1\","
-                        "\"2\":\"tcp://b:2\"}}}");
+                        "\"2\":\"tcp://b:2\"}},\"moves_paused\":true}");
     free(text);
     json_decref(json);
 }
@@ -194,7 +198,7 @@ int main(void)
         cmocka_unit_test(utf8_is_a_string_and_the_rest_base64),
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(other_json_is_no_bytes),
-        cmocka_unit_test(a_configuration_shows_members_only),
+        cmocka_unit_test(a_configuration_shows_members_only_and_whether_moves_are_paused),
         cmocka_unit_test(a_replica_that_is_down_has_a_row),
     };
 

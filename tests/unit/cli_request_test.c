@@ -6,6 +6,8 @@
 #include "raft/util/rng.h"
 #include "tests/cmocka.h"
 
+#define PAUSE "{\"id\":1,\"op\":\"moves\",\"paused\":true}"
+
 /* ---- Parsing ---- */
 
 static struct request must_parse(const char *line)
@@ -67,6 +69,14 @@ static void each_operation_is_read_with_its_fields(void **state)
     request = must_parse(" {\"op\" : \"move\", \"shard\":0, \"gid\":2147483647} \r");
     assert_int_equal(request.shard, 0);
     assert_int_equal(request.gid, 2147483647);
+    request_fini(&request);
+
+    request = must_parse(PAUSE);
+    assert_int_equal(request.op, REQUEST_PAUSE);
+    assert_true(request.paused);
+    request_fini(&request);
+    request = must_parse("{\"op\":\"moves\",\"paused\":false}");
+    assert_false(request.paused);
     request_fini(&request);
 }
 
@@ -135,6 +145,8 @@ static void what_is_no_request_is_refused_with_its_id(void **state)
                    "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"get\",\"key\":\"\"}",
                    "{\"id\":1,\"ok\":false,\"err\":\"a key has 1 to 4096 bytes\"}");
+    expect_refused("{\"id\":1,\"op\":\"moves\"}", "{\"id\":1,\"ok\":false,\"err\":\"\\\"paused");
+    expect_refused("{\"id\":1,\"op\":\"moves\",\"paused\":1}", "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":0}", "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":2147483648}", "{\"id\":1,\"ok\":false");
     expect_refused("{\"id\":1,\"op\":\"leave\",\"gid\":-1}", "{\"id\":1,\"ok\":false");
@@ -225,6 +237,7 @@ static void what_ran_is_answered_with_its_output(void **state)
     expect_reply(DELETE, &not_there, "{\"id\":1,\"ok\":true,\"out\":0}");
     expect_reply(CAS, &done, "{\"id\":1,\"ok\":true,\"out\":1}");
     expect_reply(CAS, &mismatch, "{\"id\":1,\"ok\":true,\"out\":0}");
+    expect_reply(PAUSE, &changed, "{\"id\":1,\"ok\":true,\"out\":4}");
     expect_reply(JOIN, &changed, "{\"id\":1,\"ok\":true,\"out\":4}");
 }
 
@@ -235,6 +248,8 @@ static void an_unknown_end_is_told_from_a_certain_one(void **state)
 
     (void)state;
     expect_reply(PUT, &unknown,
+                 "{\"id\":1,\"ok\":\"unknown\",\"err\":\"lost\",\"code\":\"UNKNOWN\"}");
+    expect_reply(PAUSE, &unknown,
                  "{\"id\":1,\"ok\":\"unknown\",\"err\":\"lost\",\"code\":\"UNKNOWN\"}");
     expect_reply(JOIN, &unknown,
                  "{\"id\":1,\"ok\":\"unknown\",\"err\":\"lost\",\"code\":\"UNKNOWN\"}");

@@ -25,7 +25,8 @@ struct story {
     /* Instead of the fake servers' answers, in order; the last one goes on. */
     enum status script[8];
     size_t n_script, at;
-    bool break_first; /* the first change is lost with its connection */
+    bool break_first;   /* the first change is lost with its connection */
+    struct buf planned; /* what dry runs are answered with */
 };
 
 static void note_config(void *context, enum status status, const struct shard_config *config)
@@ -49,6 +50,14 @@ static void note_change(void *context, enum status status, config_num num, const
     snprintf(story->ended.text, sizeof(story->ended.text), "%s", text);
 }
 
+static void note_plan(void *context, enum status status, const struct shard_config *config,
+                      const char *text)
+{
+    note_config(context, status, config);
+    note_change(context, status, config != NULL ? config->num : 0, text);
+    ((struct story *)context)->ended.times--;
+}
+
 static void answer(struct story *story, const char *url, const struct proto_request *request)
 {
     struct fake_server *server = fake_server_of_url(&story->world, url);
@@ -61,6 +70,9 @@ static void answer(struct story *story, const char *url, const struct proto_requ
     }
     response.status = story->script[story->at];
     response.admin.num = 9;
+    if (request->dry_run) {
+        response.admin.planned = buf_slice(&story->planned);
+    }
     response.text =
         response.status == ST_CONFLICT ? slice_text("the last group") : slice_of(NULL, 0);
     story->at += story->at + 1 < story->n_script;
@@ -76,6 +88,8 @@ static const struct proto_session *session_of(const struct proto_request *reques
         return &request->leave.session;
     case PROTO_MOVE:
         return &request->move.session;
+    case PROTO_PAUSE:
+        return &request->pause.session;
     default:
         return NULL;
     }
@@ -128,6 +142,7 @@ static int story_end(void **state)
         ctrler_clerk_destroy(&story->clerk);
     }
     caller_destroy(&story->caller);
+    buf_fini(&story->planned);
     fake_fini(&story->world);
     mem_free(story);
     return 0;
@@ -225,6 +240,85 @@ static void a_refusal_comes_with_the_servers_words(void **state)
     assert_int_equal(story->ended.times, 1);
     assert_int_equal(story->ended.status, ST_CONFLICT);
     assert_string_equal(story->ended.text, "the last group");
+}
+
+static void a_pause_is_a_change_with_a_session(void **state)
+{
+    struct story *story = *state;
+
+    story->break_first = true;
+    script(story, ST_OK, ST_OK);
+    ctrler_clerk_pause(story->clerk, true, story->world.now, story->world.now + 1000, note_change,
+                       story);
+    run(story, 1000);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_true(story->ended.num == 9);
+    assert_int_equal(story->n_sent, 2);
+    assert_true(story->sent[0].seq == 1);
+    assert_memory_equal(&story->sent[0], &story->sent[1], sizeof(story->sent[0]));
+}
+
+/* Plans a move, after the configuration that the fake servers know. */
+static void plan(struct story *story, uint64_t timeout_ms, bool broken)
+{
+    struct proto_request change = {.op = PROTO_MOVE, .move = {.shard = 3, .gid = 2}};
+    struct shard_config config;
+
+    shard_config_init(&config, 16);
+    config.num = 9;
+    buf_clear(&story->planned);
+    shard_config_encode(&config, &story->planned);
+    shard_config_fini(&config);
+    story->planned.data[0] = broken ? 77 : story->planned.data[0];
+    memset(&story->ended, 0, sizeof(story->ended));
+    ctrler_clerk_plan(story->clerk, &change, story->world.now, story->world.now + timeout_ms,
+                      note_plan, story);
+}
+
+static void a_dry_run_is_a_read_without_a_session(void **state)
+{
+    struct story *story = *state;
+
+    story->break_first = true; /* a read is simply tried again */
+    script(story, ST_OK, ST_OK);
+    plan(story, 1000, false);
+    run(story, 1000);
+    assert_int_equal(story->ended.times, 1);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_true(story->ended.num == 9);
+    assert_int_equal(story->ended.n_shards, 16);
+    assert_int_equal(story->n_sent, 2);
+    assert_true(story->sent[0].seq == 0);
+    move(story, 1000);
+    run(story, 1000);
+    assert_true(story->sent[2].seq == 1); /* no number was used up */
+}
+
+static void a_dry_run_is_refused_or_unavailable_but_never_unknown(void **state)
+{
+    struct story *story = *state;
+
+    script(story, ST_CONFLICT, ST_CONFLICT);
+    plan(story, 1000, false);
+    run(story, 1000);
+    assert_int_equal(story->ended.status, ST_CONFLICT);
+    assert_string_equal(story->ended.text, "the last group");
+    story->break_first = true;
+    script(story, ST_BUSY, ST_BUSY);
+    plan(story, 500, false);
+    run(story, 500);
+    assert_int_equal(story->ended.times, 1);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+}
+
+static void a_plan_that_is_no_configuration_is_malformed(void **state)
+{
+    struct story *story = *state;
+
+    script(story, ST_OK, ST_OK);
+    plan(story, 1000, true);
+    run(story, 1000);
+    assert_int_equal(story->ended.status, ST_MALFORMED);
 }
 
 static void a_retry_is_the_same_change(void **state)
@@ -361,6 +455,10 @@ int main(void)
         STORY(a_query_that_nobody_answers_ends_in_time_with_a_reason),
         STORY(a_change_tells_the_number_of_its_configuration),
         STORY(a_refusal_comes_with_the_servers_words),
+        STORY(a_pause_is_a_change_with_a_session),
+        STORY(a_dry_run_is_a_read_without_a_session),
+        STORY(a_dry_run_is_refused_or_unavailable_but_never_unknown),
+        STORY(a_plan_that_is_no_configuration_is_malformed),
         STORY(a_retry_is_the_same_change),
         STORY(what_the_session_keeps_stands_after_a_lost_try),
         STORY(a_change_lost_to_the_end_is_unknown),

@@ -17,12 +17,14 @@ static struct session_key some_session(void)
     return key;
 }
 
+#define N_SAMPLES 7
+
 /* One command of each kind, its arrays static to the caller. */
 struct samples {
     struct proto_join_group groups[3];
     uint32_t gids[4];
     struct proto_confirm confirms[2];
-    struct ctrler_command commands[6];
+    struct ctrler_command commands[N_SAMPLES];
 };
 
 static void make_samples(struct samples *s)
@@ -43,8 +45,11 @@ static void make_samples(struct samples *s)
     s->commands[4] = (struct ctrler_command){
         .kind = CTRLER_CONFIRM, .gid = 9, .incarnation = 8, .n = 2, .confirms = s->confirms};
     s->commands[5] = (struct ctrler_command){.kind = CTRLER_BIND, .gid = 9, .incarnation = 8};
-    for (int i = 1; i <= 3; i++) {
-        s->commands[i].session = some_session();
+    s->commands[6] = (struct ctrler_command){.kind = CTRLER_PAUSE, .paused = true};
+    for (int i = 0; i < N_SAMPLES; i++) {
+        if (ctrler_command_has_session(s->commands[i].kind)) {
+            s->commands[i].session = some_session();
+        }
     }
 }
 
@@ -54,7 +59,7 @@ static void commands_survive_a_round_trip(void **state)
 
     (void)state;
     make_samples(&samples);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < N_SAMPLES; i++) {
         struct ctrler_command decoded;
         struct buf once = {0}, twice = {0};
 
@@ -76,6 +81,8 @@ static void the_format_of_a_command_is_for_good(void **state)
     const uint8_t expected[] = {1, 6, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0};
     struct ctrler_command bind = {.kind = CTRLER_BIND, .gid = 9, .incarnation = 8};
     struct ctrler_command move = {.kind = CTRLER_MOVE, .shard = 77, .gid = 5};
+    struct ctrler_command pause = {.kind = CTRLER_PAUSE, .paused = true};
+    struct ctrler_command decoded;
     struct buf bytes = {0};
 
     (void)state;
@@ -87,6 +94,13 @@ static void the_format_of_a_command_is_for_good(void **state)
     assert_int_equal(bytes.len, 2 + SESSION_KEY_BYTES + 8);
     assert_int_equal(bytes.data[1], 4);
     assert_int_equal(bytes.data[2 + SESSION_KEY_BYTES], 77);
+    buf_clear(&bytes);
+    ctrler_command_encode(&pause, &bytes);
+    assert_int_equal(bytes.len, 2 + SESSION_KEY_BYTES + 1);
+    assert_int_equal(bytes.data[1], 7);
+    assert_int_equal(bytes.data[2 + SESSION_KEY_BYTES], 1);
+    bytes.data[2 + SESSION_KEY_BYTES] = 2; /* neither on nor off */
+    assert_int_equal(ctrler_command_decode(buf_slice(&bytes), &decoded), ST_CORRUPT);
     buf_fini(&bytes);
 }
 
@@ -96,7 +110,7 @@ static void a_truncated_command_is_corrupt_at_every_length(void **state)
 
     (void)state;
     make_samples(&samples);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < N_SAMPLES; i++) {
         struct ctrler_command decoded;
         struct buf bytes = {0};
 
@@ -128,7 +142,7 @@ static void flipped_bits_never_do_harm(void **state)
         struct ctrler_result result;
         enum status status;
 
-        ctrler_command_encode(&samples.commands[round % 6], &bytes);
+        ctrler_command_encode(&samples.commands[round % N_SAMPLES], &bytes);
         for (uint64_t flips = 1 + rng_below(&rng, 3); flips > 0; flips--) {
             bytes.data[rng_below(&rng, bytes.len)] ^= (uint8_t)(1u << rng_below(&rng, 8));
         }
@@ -286,6 +300,7 @@ static void make_pair(struct shard_config *six, struct shard_config *seven)
     shard_config_init(seven, 16);
     six->num = 6;
     seven->num = 7;
+    seven->moves_paused = true;
     add_group(six, 1, 2);
     add_group(six, 2, 3);
     add_group(seven, 2, 3);
@@ -320,6 +335,43 @@ static void a_difference_turns_one_configuration_into_the_next(void **state)
     buf_fini(&got);
     shard_config_fini(&six);
     shard_config_fini(&seven);
+}
+
+/* Records written before there was a pause: format 1, and a difference without its last byte. */
+static void a_history_from_before_pauses_is_read(void **state)
+{
+    struct mem_state *disk = mem_state_create(0);
+    struct io_state *io = mem_state_io(disk);
+    struct config_history history = {.state = io, .kind = 2};
+    struct shard_config zero, one, read;
+    struct buf record = {0};
+    uint8_t bytes[8] = {0};
+    struct io_key key = {.kind = 2, .key = slice_of(bytes, 8)};
+
+    (void)state;
+    shard_config_init(&zero, 16);
+    shard_config_copy(&one, &zero);
+    one.num = 1;
+    config_history_put(&history, NULL, &zero);
+    config_history_put(&history, &zero, &one);
+    for (bytes[7] = 0; bytes[7] < 2; bytes[7]++) {
+        assert_int_equal(io->ops->get(io, key, &record), ST_OK);
+        assert_int_equal(record.data[0], 2);
+        record.data[0] = 1;
+        if (bytes[7] == 0) {
+            record.data[2] = 1; /* the whole configuration's own format */
+        }
+        io->ops->put(io, key, slice_of(record.data, record.len - 1));
+        buf_clear(&record);
+    }
+    assert_int_equal(config_history_get(&history, 1, &read), ST_OK);
+    assert_int_equal(read.num, 1);
+    assert_false(read.moves_paused);
+    shard_config_fini(&read);
+    shard_config_fini(&zero);
+    shard_config_fini(&one);
+    buf_fini(&record);
+    mem_state_destroy(&disk);
 }
 
 static void damaged_differences_are_refused_or_harmless(void **state)
@@ -366,6 +418,7 @@ int main(void)
         cmocka_unit_test(owners_records_survive_truncation_and_flips),
         cmocka_unit_test(repeated_claims_stay_bounded),
         cmocka_unit_test(a_difference_turns_one_configuration_into_the_next),
+        cmocka_unit_test(a_history_from_before_pauses_is_read),
         cmocka_unit_test(damaged_differences_are_refused_or_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,12 +89,15 @@ static void historical_queries(void **state)
         uint32_t gid = 1 + (uint32_t)rng_below(&rng, 12);
         struct ctrler_result result;
 
-        switch (rng_below(&rng, 3)) {
+        switch (rng_below(&rng, 4)) {
         case 0:
             result = ctrler_machine_join_one(&machine, gid, 0);
             break;
         case 1:
             result = ctrler_machine_leave_one(&machine, gid);
+            break;
+        case 2:
+            result = ctrler_machine_pause(&machine, gid % 2 == 0);
             break;
         default:
             result = ctrler_machine_move(&machine, (shard_id)rng_below(&rng, 64), gid);

@@ -124,6 +124,21 @@ static inline void do_scan(struct server *server, const struct proto_request *re
     }
 }
 
+/* Number 6 for every change; a dry run gets the present configuration under that number. */
+static inline void answer_admin(const struct server *server, const struct proto_request *request,
+                                struct proto_response *response, struct buf *scratch)
+{
+    response->admin.num = 6;
+    if (request->dry_run) {
+        struct shard_config planned = server->config;
+
+        planned.num = 6;
+        planned.moves_paused = true;
+        shard_config_encode(&planned, scratch);
+        response->admin.planned = buf_slice(scratch);
+    }
+}
+
 static inline void serve(struct server *server, const struct proto_request *request,
                          struct proto_response *response, struct proto_record *records,
                          struct buf *scratch)
@@ -156,11 +171,11 @@ static inline void serve(struct server *server, const struct proto_request *requ
         break;
     case PROTO_MOVE:
         response->status = request->move.gid == 1 ? ST_OK : ST_NO_GROUP;
-        response->admin.num = 6;
+        answer_admin(server, request, response, scratch);
         response->text = slice_text("group 2 is no member");
         break;
     default:
-        response->admin.num = 6;
+        answer_admin(server, request, response, scratch);
         break;
     }
 }

@@ -208,6 +208,46 @@ static void changes_tell_the_new_number_or_why_not(void **state)
     assert_int_equal(shardkv_transfer(story->handle, 9, 1, 0, NULL), SHARDKV_NO_GROUP);
 }
 
+static void moves_are_paused_like_any_change(void **state)
+{
+    struct story *story = *state;
+    struct shardkv_result *result;
+
+    assert_int_equal(shardkv_pause_moves(story->handle, true, 0, &result), SHARDKV_OK);
+    assert_true(result->config_num == 6);
+    assert_null(result->config);
+    shardkv_result_free(result);
+    set_silent(&story->server, true);
+    assert_int_equal(shardkv_pause_moves(story->handle, false, 200, NULL), SHARDKV_UNKNOWN);
+}
+
+static void a_plan_is_a_configuration_and_never_unknown(void **state)
+{
+    struct story *story = *state;
+    struct shardkv_join join = {.gid = 2, .replicas = "1=tcp://127.0.0.1:1"}, bad = {.gid = 2};
+    uint32_t gid = 2;
+    struct shardkv_result *result;
+
+    assert_int_equal(shardkv_plan_join(story->handle, &join, 1, 0, &result), SHARDKV_OK);
+    assert_true(result->config_num == 6 && result->config->num == 6);
+    assert_int_equal(result->config->n_shards, SHARDS);
+    assert_true(result->config->moves_paused);
+    shardkv_result_free(result);
+    assert_int_equal(shardkv_plan_leave(story->handle, &gid, 1, 0, NULL), SHARDKV_OK);
+    assert_int_equal(shardkv_plan_move(story->handle, 3, 1, 0, NULL), SHARDKV_OK);
+    assert_int_equal(shardkv_plan_move(story->handle, 3, 2, 0, &result), SHARDKV_NO_GROUP);
+    assert_non_null(strstr(result->message, "group 2 is no member"));
+    assert_null(result->config);
+    shardkv_result_free(result);
+    bad.replicas = "nonsense";
+    assert_int_equal(shardkv_plan_join(story->handle, &bad, 1, 0, NULL), SHARDKV_INVALID);
+    assert_int_equal(shardkv_plan_leave(story->handle, &gid, 0, 0, NULL), SHARDKV_INVALID);
+    assert_int_equal(shardkv_plan_move(story->handle, 99999, 1, 0, NULL), SHARDKV_INVALID);
+    set_silent(&story->server, true);
+    assert_int_equal(shardkv_plan_move(story->handle, 3, 1, 200, &result), SHARDKV_TIMEOUT);
+    shardkv_result_free(result);
+}
+
 /* ---- Trouble ---- */
 
 static void a_server_that_is_down_is_told_from_one_that_is_silent(void **state)
@@ -391,6 +431,35 @@ static void too_many_outstanding_operations_are_refused(void **state)
     shardkv_close(&story->handle); /* the tally ends with this function */
 }
 
+static void the_asynchronous_calls_of_plans_and_pauses_end_too(void **state)
+{
+    struct story *story = *state;
+    struct shardkv_join join = {.gid = 2, .replicas = "1=tcp://127.0.0.1:1"};
+    struct tally tally;
+    uint32_t gid = 2;
+
+    tally_init(&tally, story->handle);
+    assert_int_equal(shardkv_plan_join_async(story->handle, &join, 1, 0, note_end, &tally, NULL),
+                     SHARDKV_OK);
+    assert_int_equal(shardkv_plan_leave_async(story->handle, &gid, 1, 0, note_end, &tally, NULL),
+                     SHARDKV_OK);
+    assert_int_equal(shardkv_plan_move_async(story->handle, 3, 1, 0, note_end, &tally, NULL),
+                     SHARDKV_OK);
+    assert_int_equal(shardkv_pause_moves_async(story->handle, true, 0, note_end, &tally, NULL),
+                     SHARDKV_OK);
+    wait_for(&tally, 4);
+    assert_int_equal(tally.ok, 4);
+    /* Cut short, a plan is certainly nothing; a pause may have been sent. */
+    set_silent(&story->server, true);
+    shardkv_plan_move_async(story->handle, 3, 1, 0, note_end, &tally, NULL);
+    shardkv_pause_moves_async(story->handle, false, 0, note_end, &tally, NULL);
+    usleep(50000); /* so that both are sent; if not, the second ends as cancelled below */
+    shardkv_close(&story->handle);
+    assert_int_equal(tally.ended, 6);
+    assert_int_equal(tally.cancelled, 1);
+    assert_int_equal(tally.unknown, 1);
+}
+
 static void closing_ends_what_is_outstanding(void **state)
 {
     struct story *story = *state;
@@ -478,11 +547,14 @@ int main(void)
         STORY(a_scan_is_in_order),
         STORY(the_configuration_and_status_are_handed_out),
         STORY(changes_tell_the_new_number_or_why_not),
+        STORY(moves_are_paused_like_any_change),
+        STORY(a_plan_is_a_configuration_and_never_unknown),
         STORY(a_server_that_is_down_is_told_from_one_that_is_silent),
         STORY(a_handle_opens_without_any_server),
         cmocka_unit_test(bad_options_are_refused_with_a_line),
         STORY(many_threads_share_one_handle),
         STORY(too_many_outstanding_operations_are_refused),
+        STORY(the_asynchronous_calls_of_plans_and_pauses_end_too),
         STORY(closing_ends_what_is_outstanding),
         STORY(a_callback_may_start_operations_but_not_wait),
         cmocka_unit_test(codes_have_names_texts_and_classes),

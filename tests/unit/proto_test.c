@@ -28,9 +28,10 @@ static void make_write(struct kv_write *write)
 }
 
 static const enum proto_op all_ops[] = {
-    PROTO_GET,     PROTO_WRITE,  PROTO_SCAN,       PROTO_STATUS,        PROTO_TRANSFER,
-    PROTO_PING,    PROTO_CONFIG, PROTO_JOIN,       PROTO_LEAVE,         PROTO_MOVE,
-    PROTO_CONFIRM, PROTO_BIND,   PROTO_SHARD_PULL, PROTO_SHARD_RELEASE, PROTO_SHARD_WHERE};
+    PROTO_GET,      PROTO_WRITE,      PROTO_SCAN,          PROTO_STATUS,
+    PROTO_TRANSFER, PROTO_PING,       PROTO_CONFIG,        PROTO_JOIN,
+    PROTO_LEAVE,    PROTO_MOVE,       PROTO_CONFIRM,       PROTO_BIND,
+    PROTO_PAUSE,    PROTO_SHARD_PULL, PROTO_SHARD_RELEASE, PROTO_SHARD_WHERE};
 #define N_OPS (sizeof(all_ops) / sizeof(all_ops[0]))
 
 /* A request of that kind with something in every field. */
@@ -59,6 +60,10 @@ static void make_admin_request(struct proto_request *request)
         request->move.session = session;
         request->move.shard = 12;
         request->move.gid = 3;
+        break;
+    case PROTO_PAUSE:
+        request->pause.session = session;
+        request->pause.paused = true;
         break;
     case PROTO_CONFIRM:
         request->confirm.n = 2;
@@ -114,7 +119,8 @@ static void make_request(enum proto_op op, struct proto_request *request)
 static struct proto_record records[2];
 static struct proto_shard_status shard_rows[2] = {{1, PROTO_SHARD_SERVING, 4, 10, 1000},
                                                   {2, PROTO_SHARD_PULLING, 5, 0, 0}};
-static struct proto_move_status move_rows[1] = {{2, 1, 9, 5, PROTO_SHARD_PULLING, 1, 2, 3, 4}};
+static struct proto_move_status move_rows[1] = {
+    {2, 1, 9, 5, PROTO_MOVE_CATCHING_UP, 1, 2, 3, 4, 5, 6, PROTO_UNKNOWN}};
 
 static void make_node(struct proto_node_status *node)
 {
@@ -168,7 +174,7 @@ static void make_response(enum proto_op op, struct proto_response *response)
         make_node(&response->node);
     } else if (op == PROTO_CONFIG) {
         response->config_reply.encoded = slice_text("opaque here");
-    } else if (op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE) {
+    } else if (op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE || op == PROTO_PAUSE) {
         response->admin.num = 8;
     } else if (op == PROTO_SHARD_PULL) {
         response->shard_pull.piece = 3;
@@ -264,6 +270,100 @@ static void every_response_survives_bytes_and_hostile_bytes_do_no_harm(void **st
         torture(&bytes, check_response, i);
         buf_fini(&bytes);
     }
+}
+
+/* A dry run differs from the change itself by a flag that only changes may carry. */
+static void a_dry_run_is_marked_in_the_header(void **state)
+{
+    static const enum proto_op changes[] = {PROTO_JOIN, PROTO_LEAVE, PROTO_MOVE};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct proto_request request;
+        struct buf bytes = {0}, wet = {0};
+
+        make_request(changes[i], &request);
+        proto_request_encode(&request, &wet);
+        request.dry_run = true;
+        proto_request_encode(&request, &bytes);
+        assert_int_equal(bytes.len, wet.len);
+        assert_int_equal(bytes.data[2], 1);
+        assert_int_equal(wet.data[2], 0);
+        assert_true(proto_request_decode(buf_slice(&bytes), &request));
+        assert_true(request.dry_run);
+        proto_request_fini(&request);
+        assert_true(proto_request_decode(buf_slice(&wet), &request));
+        assert_false(request.dry_run);
+        proto_request_fini(&request);
+        torture(&bytes, check_request, 100 + i);
+        buf_fini(&bytes);
+        buf_fini(&wet);
+    }
+}
+
+static void nothing_else_can_be_run_dry(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_OPS; i++) {
+        enum proto_op op = all_ops[i];
+        struct proto_request request;
+        struct buf bytes = {0};
+
+        make_request(op, &request);
+        proto_request_encode(&request, &bytes);
+        bytes.data[2] = 1;
+        assert_int_equal(check_request(buf_slice(&bytes)),
+                         op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE);
+        bytes.data[2] = 2; /* not known here */
+        assert_false(check_request(buf_slice(&bytes)));
+        buf_fini(&bytes);
+    }
+}
+
+static void a_dry_run_is_answered_with_a_configuration(void **state)
+{
+    struct proto_response response;
+    struct buf bytes = {0}, wet = {0};
+
+    (void)state;
+    make_response(PROTO_LEAVE, &response);
+    proto_response_encode(&response, &wet);
+    response.admin.planned = slice_text("opaque here");
+    proto_response_encode(&response, &bytes);
+    assert_true(check_response(buf_slice(&bytes)));
+    assert_true(proto_response_decode(buf_slice(&bytes), &response));
+    assert_true(response.admin.num == 8);
+    assert_true(slice_equal(response.admin.planned, slice_text("opaque here")));
+    proto_response_fini(&response);
+    /* Cut where the answer to the change itself would end, it means that; anywhere else, nothing.
+     */
+    for (size_t len = 0; len < bytes.len; len++) {
+        assert_int_equal(check_response(slice_of(bytes.data, len)), len == wet.len);
+    }
+    buf_put_u32(&wet, 0); /* an empty one is none */
+    assert_false(check_response(buf_slice(&wet)));
+    buf_fini(&bytes);
+    buf_fini(&wet);
+}
+
+static void a_row_of_a_move_means_the_same_after_the_wire(void **state)
+{
+    struct proto_response response;
+    const struct proto_move_status *move;
+    struct buf bytes = {0};
+
+    (void)state;
+    make_response(PROTO_STATUS, &response);
+    proto_response_encode(&response, &bytes);
+    assert_true(proto_response_decode(buf_slice(&bytes), &response));
+    assert_int_equal(response.node.n_moves, 1);
+    move = &response.node.moves[0];
+    assert_int_equal(move->shard, 2);
+    assert_int_equal(move->phase, PROTO_MOVE_CATCHING_UP);
+    assert_true(move->keys_total == 4 && move->rate == 5 && move->seconds_left == 6);
+    assert_true(move->pause_us == PROTO_UNKNOWN);
+    proto_response_fini(&response);
+    buf_fini(&bytes);
 }
 
 static void a_write_means_the_same_after_the_wire(void **state)
@@ -459,6 +559,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_request_survives_bytes_and_hostile_bytes_do_no_harm),
         cmocka_unit_test(every_response_survives_bytes_and_hostile_bytes_do_no_harm),
+        cmocka_unit_test(a_dry_run_is_marked_in_the_header),
+        cmocka_unit_test(nothing_else_can_be_run_dry),
+        cmocka_unit_test(a_dry_run_is_answered_with_a_configuration),
+        cmocka_unit_test(a_row_of_a_move_means_the_same_after_the_wire),
         cmocka_unit_test(a_write_means_the_same_after_the_wire),
         cmocka_unit_test(writes_past_the_limits_are_refused),
         cmocka_unit_test(a_kept_result_fits_into_64_bytes),

@@ -62,6 +62,7 @@ static void make_config(struct shard_config *config)
 
     shard_config_init(config, 64);
     config->num = 6;
+    config->moves_paused = true;
     memcpy(config->cluster_id, "0123456789abcdef", 16);
     config->groups = mem_copy(groups, sizeof(groups));
     config->n_groups = 3;
@@ -77,6 +78,7 @@ static void make_config(struct shard_config *config)
 static void assert_same_config(const struct shard_config *a, const struct shard_config *b)
 {
     assert_true(a->num == b->num);
+    assert_int_equal(a->moves_paused, b->moves_paused);
     assert_memory_equal(a->cluster_id, b->cluster_id, 16);
     assert_int_equal(a->n_shards, b->n_shards);
     assert_memory_equal(a->shards, b->shards, a->n_shards * sizeof(a->shards[0]));
@@ -170,6 +172,42 @@ static void a_configuration_that_contradicts_itself_is_refused(void **state)
     shard_config_fini(&config);
 }
 
+/* Disks and servers from before the flag: the same bytes under format 1, without the last one. */
+static void a_configuration_from_before_pauses_is_not_paused(void **state)
+{
+    struct shard_config config, again;
+    struct buf bytes = {0};
+
+    (void)state;
+    make_config(&config);
+    config.moves_paused = false;
+    shard_config_encode(&config, &bytes);
+    assert_int_equal(bytes.data[0], 2);
+    bytes.data[0] = 1;
+    assert_true(decode(slice_of(bytes.data, bytes.len - 1), &again));
+    assert_same_config(&config, &again);
+    shard_config_fini(&again);
+    shard_config_fini(&config);
+    buf_fini(&bytes);
+}
+
+static void a_pause_is_there_or_not_and_nothing_else(void **state)
+{
+    struct shard_config config, again;
+    struct buf bytes = {0};
+
+    (void)state;
+    make_config(&config);
+    shard_config_encode(&config, &bytes);
+    assert_int_equal(bytes.data[bytes.len - 1], 1);
+    for (int value = 2; value < 256; value++) {
+        bytes.data[bytes.len - 1] = (uint8_t)value;
+        assert_false(decode(buf_slice(&bytes), &again));
+    }
+    shard_config_fini(&config);
+    buf_fini(&bytes);
+}
+
 static void cut_and_flipped_bytes_are_refused_or_mean_themselves(void **state)
 {
     struct shard_config config, again;
@@ -215,6 +253,8 @@ int main(void)
         cmocka_unit_test(a_configuration_survives_bytes_and_copies),
         cmocka_unit_test(the_first_configuration_is_small_on_the_wire),
         cmocka_unit_test(a_configuration_that_contradicts_itself_is_refused),
+        cmocka_unit_test(a_configuration_from_before_pauses_is_not_paused),
+        cmocka_unit_test(a_pause_is_there_or_not_and_nothing_else),
         cmocka_unit_test(cut_and_flipped_bytes_are_refused_or_mean_themselves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

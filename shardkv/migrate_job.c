@@ -218,6 +218,8 @@ static void use_refusal(struct job *job, const struct caller_end *end)
 
         attempt->hint = hint != kv_sm_gid(job->migrate->context->sm) ? hint : 0;
         backoff_shorten(&attempt->backoff, now_ms);
+    } else {
+        attempt->hint = 0;
     }
 }
 

@@ -134,6 +134,7 @@ static void encode_shard_body(const struct proto_request *request, struct buf *o
         buf_put_u64(out, request->shard_pull.piece);
         buf_put_bytes(out, request->shard_pull.cursor);
         buf_put_u32(out, request->shard_pull.max_bytes);
+        buf_put_u8(out, request->shard_pull.anew);
         break;
     case PROTO_SHARD_RELEASE:
         buf_put_u16(out, (uint16_t)request->shard_release.shard);
@@ -318,6 +319,7 @@ static bool decode_shard_body(struct reader *reader, struct proto_request *reque
         request->shard_pull.piece = reader_u64(reader);
         request->shard_pull.cursor = reader_bytes(reader, PROTO_MAX_CURSOR);
         request->shard_pull.max_bytes = reader_u32(reader);
+        request->shard_pull.anew = reader_u8(reader) != 0;
         return reader_ok(reader);
     case PROTO_SHARD_RELEASE:
         request->shard_release.shard = proto_read_shard(reader);

@@ -90,8 +90,10 @@ static void on_applied(void *context, enum status status, struct slice result)
     if (status == ST_OK) {
         migrate_attempt(job)->backoff = (struct backoff){0};
         migrate_attempt(job)->in_vain = 0;
+        migrate_attempt(job)->was_broken = false;
     } else {
         migrate->stats.broken += status == ST_CORRUPT;
+        migrate_attempt(job)->was_broken |= status == ST_CORRUPT;
         job_fail(job);
     }
 }
@@ -266,6 +268,7 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.copy_id = job->copy_id;
     request.shard_pull.piece = job->piece;
     request.shard_pull.cursor = buf_slice(&job->cursor);
+    request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
     request.shard_pull.max_bytes = job->migrate->options.piece_bytes;
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;

@@ -1,6 +1,6 @@
-/* Keys and their contents. The value of a key in a generation follows from both: a mark, the key, the
- * generation, then bytes that don't compress; so each value read tells whether it is right, and how
- * old it is. */
+/* Keys and their contents. The value of a key in a generation follows from both: a mark, the key,
+ * the generation, then bytes that don't compress; so each value read tells whether it is right, and
+ * how old it is. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,8 +54,8 @@ void keys_write_value(const struct key_table *table, uint32_t key, uint32_t gene
                       uint8_t *value)
 {
     char name[LOAD_MAX_KEY], head[LOAD_MAX_KEY + 32];
-    uint64_t state = ((uint64_t)key << 32 | generation) * UINT64_C(0xd6e8feb86659fd93) +
-                     (uint64_t)table->letter;
+    uint64_t state =
+        ((uint64_t)key << 32 | generation) * UINT64_C(0xd6e8feb86659fd93) + (uint64_t)table->letter;
     size_t at;
 
     keys_write_key(table, key, name);
@@ -113,16 +113,15 @@ void keys_end_get(struct key_table *table, uint32_t key, uint32_t floor,
                   const struct shardkv_result *result)
 {
     uint32_t generation = 0;
-    bool right = result->code == SHARDKV_OK &&
-                 keys_read_value(table, key, result->value, &generation);
+    bool right =
+        result->code == SHARDKV_OK && keys_read_value(table, key, result->value, &generation);
 
     pthread_mutex_lock(&table->mutex);
     if (result->code == SHARDKV_NOT_FOUND) {
         table->missing_reads++;
     } else if (result->code == SHARDKV_OK) {
         table->wrong_reads += !right || generation > table->states[key].issued;
-        table->stale_reads +=
-            right && generation < floor && table->states[key].first_unknown == 0;
+        table->stale_reads += right && generation < floor && table->states[key].first_unknown == 0;
     }
     pthread_mutex_unlock(&table->mutex);
 }

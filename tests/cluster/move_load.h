@@ -1,15 +1,16 @@
-/* What the parts of move_load share: a program that loads a cluster while shards move, records every
- * operation as a client sees it, and knows in the end what must be there. scripts/migration-test.sh
- * starts the processes and tells it, by lines on its standard input, what to do when.
+/* What the parts of move_load share: a program that loads a cluster while shards move, records
+ * every operation as a client sees it, and knows in the end what must be there.
+ * scripts/migration-test.sh starts the processes and tells it, by lines on its standard input, what
+ * to do when.
  *
- * Reading order: move_load.c (the commands), move_keys.c (what is written, and how it is known again),
- * move_traffic.c (filling, the closed and the open loop, reading everything back), move_tokens.c,
- * move_records.c (what is recorded, and the figures made of it), move_watch.c (changes of the
- * configuration, memory of the servers), move_report.c (JSON and table).
+ * Reading order: move_load.c (the commands), move_keys.c (what is written, and how it is known
+ * again), move_traffic.c (filling, the closed and the open loop, reading everything back),
+ * move_tokens.c, move_records.c (what is recorded, and the figures made of it), move_watch.c
+ * (changes of the configuration, memory of the servers), move_report.c (JSON and table).
  *
  * Threads: the main thread runs the commands; each library handle calls back on its own; one thread
- * starts the operations of the open loop when they are due; each client of tokens is one; one watches a
- * change, one the memory. What is shared says which mutex guards it.
+ * starts the operations of the open loop when they are due; each client of tokens is one; one
+ * watches a change, one the memory. What is shared says which mutex guards it.
  */
 #ifndef TESTS_CLUSTER_MOVE_LOAD_H
 #define TESTS_CLUSTER_MOVE_LOAD_H
@@ -54,8 +55,8 @@ struct records {
 struct tally {
     uint64_t ops, ok, errors, unknown;
     double p50_ms, p99_ms, p999_ms, max_ms; /* of all, however they ended */
-    /* The longest time between the ends of two successive successes, of which a part lies in the span:
-     * of any, of reads, of writes. */
+    /* The longest time between the ends of two successive successes, of which a part lies in the
+     * span: of any, of reads, of writes. */
     double pause_ms, pause_reads_ms, pause_writes_ms;
 };
 
@@ -154,7 +155,7 @@ struct token_client;
 
 struct phase {
     char name[48];
-    bool faults;               /* processes were killed in it: failures are reported, not held against */
+    bool faults; /* processes were killed in it: failures are reported, not held against */
     uint64_t start_ns, end_ns; /* end 0: it goes on */
     uint64_t pacer_late_ns;    /* by how much the open loop itself was late at most */
 };
@@ -165,12 +166,12 @@ struct phase {
 /* A join, leave or move. */
 struct change {
     char name[48], verb[16];
-    uint32_t from, to;  /* of the big shard; equal if it stayed */
-    bool faults, load;  /* whether there was load */
+    uint32_t from, to; /* of the big shard; equal if it stayed */
+    bool faults, load; /* whether there was load */
     bool done, failed;
     uint64_t config_num;
-    /* start: before the change was asked for; acked: the controller answered; served: the big shard is
-     * seen to be served where it belongs; settled: so are all, and nothing moves. */
+    /* start: before the change was asked for; acked: the controller answered; served: the big shard
+     * is seen to be served where it belongs; settled: so are all, and nothing moves. */
     uint64_t start_ns, acked_ns, served_ns, settled_ns;
     uint32_t shards_moved;
     size_t phase; /* its number; the one before it is the comparison */
@@ -246,6 +247,7 @@ void traffic_check(struct load *load);
 void tokens_start(struct load *load);
 void tokens_stop(struct load *load);
 void tokens_check(struct load *load);
+void tokens_fini(struct load *load);
 
 /* ---- Watching (move_watch.c) ---- */
 
@@ -261,8 +263,8 @@ void memory_rest(struct load *load);
 
 /* ---- Report (move_report.c) ---- */
 
-/* Writes the document to the file (NULL: nowhere) and the table to `out`. *speed: whether all aims of
- * speed were reached. Returns whether nothing was lost, doubled or refused. */
+/* Writes the document to the file (NULL: nowhere) and the table to `out`. *speed: whether all aims
+ * of speed were reached. Returns whether nothing was lost, doubled or refused. */
 bool report_write(struct load *load, const char *file, FILE *out, bool *speed);
 /* One line for the script about a change. */
 void report_change(struct load *load, const struct change *change, char *line, size_t size);

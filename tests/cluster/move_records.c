@@ -56,7 +56,7 @@ void failures_add(struct failures *failures, uint64_t start_ns, enum load_class 
         struct failure *failure = &failures->items[failures->n++];
 
         *failure = (struct failure){
-            .start_ns = start_ns, .class = (uint8_t)class, .kind = (uint8_t)kind, .code = code};
+            .start_ns = start_ns, .class = (uint8_t) class, .kind = (uint8_t)kind, .code = code};
         snprintf(failure->message, sizeof(failure->message), "%s",
                  result != NULL && result->message[0] != '\0' ? result->message
                                                               : shardkv_strerror(code));

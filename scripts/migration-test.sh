@@ -285,6 +285,7 @@ leave_group() {
     left=$owner
     ask phase "before $1"
     rest_of_phase
+    held_bytes=$(bytes_in_databases "$left")
     change "$1" leave "$left"
     began=$SECONDS
     members=$(tr ' ' '\n' <<<"$members" | grep -vx "$left" | xargs)
@@ -292,7 +293,9 @@ leave_group() {
     rest_of_phase
     while [ $((SECONDS - began)) -lt "$residue_seconds" ]; do sleep 0.2; done
     left_bytes=$(bytes_in_databases "$left")
-    say "             $left_bytes bytes $((SECONDS - began)) s later"
+    say "             $left_bytes bytes $((SECONDS - began)) s later; $held_bytes before it"
+    # A value is in the Raft log in any case: if it can't be found there, looking is broken.
+    grep -rqaoF 'mvload|' "$dir/g$left"-* || die "no value is to be found in any file of group $left"
 }
 # join_group NAME GID
 join_group() {
@@ -335,7 +338,7 @@ change_and_kill() {
 with_kills() {
     local delay target
     ask phase "kills"
-    delay=$(awk -v s="$idle_seconds" 'BEGIN { d = s / 3; print d < 0.05 ? 0.05 : d > 20 ? 20 : d }')
+    delay=$(awk -v s="$idle_seconds" 'BEGIN { d = s / 3; print (d < 0.05 ? 0.05 : (d > 20 ? 20 : d)) }')
     look && target=$(other_group)
     step "move, the leader of the source is killed"
     change_and_kill kill-source "$owner" "$delay" move "$target"
@@ -370,6 +373,7 @@ run_one() {
     move_back_and_forth
     if [ "$leave_join" = 1 ]; then
         leave_group leave
+        ask note held_before_leave_bytes "$held_bytes"
         ask note left_bytes "$left_bytes"
         ask note left_after_seconds "$residue_seconds"
         join_group join 3

@@ -14,6 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* After a change, until its pause is told: the first success afterwards must be on record. */
+#define SETTLE_NS UINT64_C(300000000)
+
 /* ---- Small things ---- */
 
 void load_die(const char *format, ...)
@@ -119,8 +122,8 @@ static void run_start(struct load *load, char *arguments)
 static void run_stop(struct load *load, char *arguments)
 {
     (void)arguments;
-    phase_begin(load, "end", cli_now_ns());
     traffic_stop(load);
+    phase_begin(load, "end", load->load_end_ns);
     tokens_stop(load);
     reply("ok");
 }
@@ -187,6 +190,9 @@ static void run_await(struct load *load, char *arguments)
     if (change->failed) {
         reply("failed %s is not over in time", change->name);
         return;
+    }
+    if (load->pacing) {
+        load_sleep_until(cli_now_ns() + SETTLE_NS);
     }
     report_change(load, change, line, sizeof(line));
     reply("ok %s", line);

@@ -55,8 +55,8 @@ struct records {
 struct tally {
     uint64_t ops, ok, errors, unknown;
     double p50_ms, p99_ms, p999_ms, max_ms; /* of all, however they ended */
-    /* The longest time between the ends of two successive successes, of which a part lies in the
-     * span: of any, of reads, of writes. */
+    /* The longest time between the ends of two successive successes, with its middle in the span:
+     * of any, of reads, of writes. */
     double pause_ms, pause_reads_ms, pause_writes_ms;
 };
 

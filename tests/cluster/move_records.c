@@ -71,27 +71,36 @@ static uint64_t end_of(const struct record *record)
     return record->start_ns + (uint64_t)record->latency_us * 1000;
 }
 
-/* The longest time between successes that reaches into the span. kind -1: of any kind. */
+/* A span of time without a success belongs to the phase that has its middle, and to all that lie
+ * within it. */
+static bool belongs(uint64_t last_ns, uint64_t end_ns, uint64_t from_ns, uint64_t to_ns)
+{
+    uint64_t middle_ns = last_ns + (end_ns - last_ns) / 2;
+
+    return (middle_ns >= from_ns && middle_ns < to_ns) || (last_ns <= from_ns && end_ns >= to_ns);
+}
+
+/* The longest time between successes of the phase. kind -1: of any kind. */
 static double longest_pause_ms(const struct records *records, int kind, uint64_t begin_ns,
                                uint64_t from_ns, uint64_t to_ns)
 {
     uint64_t last_ns = begin_ns, longest_ns = 0;
-    bool open = true; /* no success after the span yet */
 
-    for (size_t i = 0; i < records->n && open; i++) {
+    for (size_t i = 0; i < records->n && last_ns < to_ns; i++) {
         const struct record *record = &records->items[i];
         uint64_t end_ns = end_of(record);
 
-        if (record->end != LOAD_OK || end_ns <= begin_ns || (kind >= 0 && record->kind != kind)) {
+        if (record->end != LOAD_OK || end_ns <= last_ns || (kind >= 0 && record->kind != kind)) {
             continue;
         }
-        if (end_ns > from_ns && end_ns > last_ns && end_ns - last_ns > longest_ns) {
+        if (end_ns - last_ns > longest_ns && belongs(last_ns, end_ns, from_ns, to_ns)) {
             longest_ns = end_ns - last_ns;
         }
-        last_ns = end_ns > last_ns ? end_ns : last_ns;
-        open = end_ns < to_ns;
+        last_ns = end_ns;
     }
-    if (open && to_ns > last_ns && to_ns - last_ns > longest_ns) {
+    /* No success since then: it goes on. */
+    if (last_ns < to_ns && to_ns - last_ns > longest_ns &&
+        belongs(last_ns, to_ns, from_ns, to_ns)) {
         longest_ns = to_ns - last_ns;
     }
     return (double)longest_ns / 1e6;

@@ -124,7 +124,7 @@ cleanup() {
     trap - EXIT INT TERM HUP
     if [ "$code" -ne 0 ] && ls "$dir"/*.log >/dev/null 2>&1; then
         mkdir -p "$work.traces"
-        cp "$dir"/*.log "$work"/*.err "$work.traces" 2>/dev/null || true
+        cp "$dir"/*.log "$dir"/*.out "$work"/*.err "$work.traces" 2>/dev/null || true
         say "the servers' traces are in $work.traces" >&2
     fi
     stop_all
@@ -312,7 +312,7 @@ join_group() {
 # ---- With kill -9
 
 # Kills the leaders of the groups one after the other while a change is under way, each DELAY seconds after
-# the last, and starts it again a second later; then waits for the end.
+# the last, and starts them again a second later; then waits for the end.
 # change_and_kill NAME "GID..." DELAY VERB ARGS...
 change_and_kill() {
     local name=$1 victims=$2 delay=$3 gid node nodes=
@@ -326,9 +326,9 @@ change_and_kill() {
         sleep "$delay"
         cluster kill "$node"
         say "             killed $node"
-        sleep 1
-        cluster restart "$node"
     done
+    sleep 1
+    for node in $nodes; do cluster restart "$node"; done
     ask await 1800
     say "             $name: $reply"
     rest_of_phase

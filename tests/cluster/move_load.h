@@ -30,6 +30,8 @@ enum load_class { LOAD_MOVING, LOAD_OTHERS, LOAD_TOKENS, LOAD_CLASSES };
 enum load_kind { LOAD_GET, LOAD_PUT };
 enum load_end { LOAD_OK, LOAD_UNKNOWN, LOAD_ERROR };
 
+/* ---- Small things (move_util.c) ---- */
+
 /* A line on stderr, exit 2. */
 void load_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void *load_allocate(size_t n, size_t size);

@@ -205,23 +205,24 @@ static json_t *changes_json(struct report *report)
     struct load *load = report->load;
     json_t *rows = json_array();
 
-    fprintf(report->out, "\n%-24s %-8s %6s %9s %9s %8s %9s\n", "change", "from-to", "shards",
-            "served s", "settled s", "MB/s", "pause ms");
+    fprintf(report->out, "\n%-24s %-8s %6s %9s %9s %8s %9s %9s\n", "change", "from-to", "shards",
+            "served s", "settled s", "MB/s", "before ms", "pause ms");
     for (size_t i = 0; i < load->n_changes; i++) {
         const struct change *change = &load->changes[i];
         double served =
             change->served_ns == 0 ? -1 : (double)(change->served_ns - change->start_ns) / 1e9;
         double settled = !change->done ? -1 : (double)(change->settled_ns - change->start_ns) / 1e9;
-        struct tally tally;
+        struct tally tally, before;
         char way[32];
         json_t *row;
 
         tally_phase(load, &load->phases[change->phase], LOAD_MOVING, &tally);
+        tally_phase(load, &load->phases[change->phase - 1], LOAD_MOVING, &before);
         snprintf(way, sizeof(way), "%u-%u", (unsigned)change->from, (unsigned)change->to);
         fprintf(report->out, "%-24s %-8s %6u %9.2f %9.2f %8.1f ", change->name, way,
                 (unsigned)change->shards_moved, served, settled, copy_rate(load, change));
         if (change->load) {
-            fprintf(report->out, "%9.1f", tally.pause_ms);
+            fprintf(report->out, "%9.1f %9.1f", before.pause_ms, tally.pause_ms);
         }
         fprintf(report->out, "%s\n", change->failed ? "  NOT OVER IN TIME" : "");
         row = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b,s:b,s:b,s:o,s:o,s:o,s:o}", "name", change->name,
@@ -231,6 +232,8 @@ static json_t *changes_json(struct report *report)
                         real((double)(change->acked_ns - change->start_ns) / 1e9), "served_s",
                         real(served), "settled_s", real(settled), "copy_mb_per_s",
                         real(copy_rate(load, change)));
+        json_object_set_new(row, "pause_before_ms",
+                            change->load ? real(before.pause_ms) : json_null());
         json_object_set_new(row, "pause_ms", change->load ? real(tally.pause_ms) : json_null());
         json_array_append_new(rows, row);
     }

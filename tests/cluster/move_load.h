@@ -184,6 +184,7 @@ struct change {
 struct process {
     char name[32];
     uint64_t rest_rss, rest_anon, max_rss, max_anon, high_water; /* KiB */
+    uint64_t fill_anon;                                          /* the most before `rest` */
     long pid;
 };
 

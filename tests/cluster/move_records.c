@@ -48,6 +48,18 @@ enum load_end load_end_of(int code)
     return code == SHARDKV_UNKNOWN ? LOAD_UNKNOWN : LOAD_ERROR;
 }
 
+/* Which replica it was does not matter, and would make many reasons of one. */
+static void leave_out_url(char *message)
+{
+    char *from = strstr(message, "tcp://"), *to = from == NULL ? NULL : strchr(from + 6, ':');
+
+    to = to == NULL ? NULL : strchr(to + 1, ':'); /* behind the port */
+    if (to != NULL) {
+        memmove(from, "URL", 3);
+        memmove(from + 3, to, strlen(to) + 1);
+    }
+}
+
 void failures_add(struct failures *failures, uint64_t start_ns, enum load_class class,
                   enum load_kind kind, const struct shardkv_result *result, int code)
 {
@@ -60,6 +72,7 @@ void failures_add(struct failures *failures, uint64_t start_ns, enum load_class 
         snprintf(failure->message, sizeof(failure->message), "%s",
                  result != NULL && result->message[0] != '\0' ? result->message
                                                               : shardkv_strerror(code));
+        leave_out_url(failure->message);
     }
     pthread_mutex_unlock(&failures->mutex);
 }

@@ -245,21 +245,22 @@ static json_t *memory_json(struct report *report)
     struct load *load = report->load;
     json_t *rows = json_array();
 
-    fprintf(report->out, "\n%-10s %10s %10s %10s %10s %10s\n", "MiB", "RSS rest", "RSS max", "HWM",
-            "anon rest", "anon max");
+    fprintf(report->out, "\n%-10s %10s %10s %10s %10s %10s %10s\n", "MiB", "RSS rest", "RSS max",
+            "HWM", "anon fill", "anon rest", "anon max");
     pthread_mutex_lock(&load->watch_mutex);
     for (size_t i = 0; i < load->n_processes; i++) {
         const struct process *process = &load->processes[i];
 
-        fprintf(report->out, "%-10s %10.1f %10.1f %10.1f %10.1f %10.1f\n", process->name,
+        fprintf(report->out, "%-10s %10.1f %10.1f %10.1f %10.1f %10.1f %10.1f\n", process->name,
                 (double)process->rest_rss / 1024, (double)process->max_rss / 1024,
-                (double)process->high_water / 1024, (double)process->rest_anon / 1024,
-                (double)process->max_anon / 1024);
+                (double)process->high_water / 1024, (double)process->fill_anon / 1024,
+                (double)process->rest_anon / 1024, (double)process->max_anon / 1024);
         json_array_append_new(
-            rows, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "process", process->name, "rss_rest_mib",
-                            real((double)process->rest_rss / 1024), "rss_max_mib",
+            rows, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "process", process->name,
+                            "rss_rest_mib", real((double)process->rest_rss / 1024), "rss_max_mib",
                             real((double)process->max_rss / 1024), "rss_high_water_mib",
-                            real((double)process->high_water / 1024), "anon_rest_mib",
+                            real((double)process->high_water / 1024), "anon_fill_mib",
+                            real((double)process->fill_anon / 1024), "anon_rest_mib",
                             real((double)process->rest_anon / 1024), "anon_max_mib",
                             real((double)process->max_anon / 1024)));
     }

@@ -250,6 +250,9 @@ static void look_at_process(struct load *load, const char *file_name, bool rest)
     rss = status_field(text, "VmRSS:");
     anon = status_field(text, "RssAnon:");
     high = status_field(text, "VmHWM:");
+    if (rest) {
+        process->fill_anon = process->max_anon;
+    }
     if (rest || process->rest_rss == 0) { /* or it has just been started */
         process->rest_rss = process->max_rss = process->high_water = rss;
         process->rest_anon = process->max_anon = anon;

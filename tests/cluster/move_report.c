@@ -290,6 +290,11 @@ static void sort(double *numbers, size_t n)
     qsort(numbers, n, sizeof(*numbers), by_size);
 }
 
+static double median(const double *sorted, size_t n)
+{
+    return n == 0 ? 0 : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
 /* Pauses of single moves, or of leaves and joins that moved the big shard: without faults, loaded.
  */
 static size_t collect_pauses(struct load *load, bool single, double *pauses, double *ratios)
@@ -320,12 +325,12 @@ static void pause_aims(struct report *report)
     double pauses[LOAD_MAX_CHANGES], ratios[LOAD_MAX_CHANGES];
     size_t n = collect_pauses(report->load, true, pauses, ratios);
 
-    add_aim(report, "pause of a move, median, ms", AIM_PAUSE_P50_MS, false,
-            n > 0 ? pauses[n / 2] : 0, n > 0);
+    add_aim(report, "pause of a move, median, ms", AIM_PAUSE_P50_MS, false, median(pauses, n),
+            n > 0);
     add_aim(report, "pause of a move, worst, ms", AIM_PAUSE_WORST_MS, false,
             n > 0 ? pauses[n - 1] : 0, n > 0);
     add_aim(report, "p99 of others, during / before, median", AIM_P99_RATIO, false,
-            n > 0 ? ratios[n / 2] : 0, n > 0);
+            median(ratios, n), n > 0);
     add_aim(report, "p99 of others, during / before, worst", AIM_P99_RATIO, false,
             n > 0 ? ratios[n - 1] : 0, n > 0);
     n = collect_pauses(report->load, false, pauses, ratios);
@@ -352,9 +357,10 @@ static void copy_aim(struct report *report)
 
 static void memory_aims(struct report *report)
 {
-    const struct load *load = report->load;
+    struct load *load = report->load;
     double rss = 0, anon = 0;
 
+    pthread_mutex_lock(&load->watch_mutex);
     for (size_t i = 0; i < load->n_processes; i++) {
         const struct process *process = &load->processes[i];
         double more_rss = ((double)process->high_water - (double)process->rest_rss) / 1024;
@@ -363,6 +369,7 @@ static void memory_aims(struct report *report)
         rss = more_rss > rss ? more_rss : rss;
         anon = more_anon > anon ? more_anon : anon;
     }
+    pthread_mutex_unlock(&load->watch_mutex);
     add_aim(report, "memory over rest, anonymous, MiB", AIM_MEMORY_MIB, false, anon,
             load->n_processes > 0);
     add_aim(report, "memory over rest, resident, MiB", AIM_MEMORY_MIB, false, rss,

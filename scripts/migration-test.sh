@@ -122,7 +122,7 @@ stop_all() {
 cleanup() {
     local code=$?
     trap - EXIT INT TERM HUP
-    if [ "$code" -ne 0 ] && ls "$dir"/*.log >/dev/null 2>&1; then
+    if [ "$code" = 1 ] && ls "$dir"/*.log >/dev/null 2>&1; then
         mkdir -p "$work.traces"
         cp "$dir"/*.log "$dir"/*.out "$work"/*.err "$work.traces" 2>/dev/null || true
         say "the servers' traces are in $work.traces" >&2

@@ -374,7 +374,8 @@ run_one() {
     if [ "$leave_join" = 1 ]; then
         leave_group leave
         ask note held_before_leave_bytes "$held_bytes"
-        ask note left_bytes "$left_bytes"
+        # A small shard may never have got as far as the databases: then nothing was measured.
+        [ $((held_bytes + left_bytes)) -eq 0 ] || ask note left_bytes "$left_bytes"
         ask note left_after_seconds "$residue_seconds"
         join_group join 3
     fi

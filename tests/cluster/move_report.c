@@ -188,6 +188,10 @@ static json_t *failures_json(struct report *report)
                                                   failure->message, "count", 1));
         }
     }
+    if (load->failures.n == LOAD_MAX_FAILURES) {
+        fprintf(report->out, "\nof the failures only the first %d were kept with their reasons:",
+                LOAD_MAX_FAILURES);
+    }
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const char *phase, *class, *kind, *code, *message;
         int count;

@@ -70,7 +70,7 @@ static void *watch_change(void *context)
 
     while (!change->done && !atomic_load(&load->watch_stopping)) {
         struct survey survey;
-        uint32_t left;
+        struct survey_left left;
         uint64_t now_ns;
 
         survey_make(&load->cli, SURVEY_MS, &survey);

@@ -319,8 +319,8 @@ uint64_t group_next_deadline_ms(const struct group *group)
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
-    if (group->checkpoint.retry_ms > group->now_ms && group->checkpoint.retry_ms < deadline) {
-        deadline = group->checkpoint.retry_ms;
+    if (rsm_checkpoint_deadline_ms(group) < deadline) {
+        deadline = rsm_checkpoint_deadline_ms(group);
     }
     return deadline > group->now_ms ? deadline : group->now_ms;
 }

@@ -24,7 +24,7 @@
 #include "raft/util/mem.h"
 
 #define STATE_SWEEP_BYTES   (1u << 20) /* of keys in one piece, at most about */
-#define STATE_SWEEP_COMPACT (8u << 20) /* deleted bytes after which their span is compacted */
+#define STATE_SWEEP_COMPACT (32u << 20)/* deleted bytes after which their span is compacted */
 #define STATE_SWEEP_NOTE    14         /* bytes of the key of a note: "msweep", range */
 
 void state_add_dropped(struct state *state, uint64_t range)
@@ -268,12 +268,12 @@ static bool state_sweep_delete(struct state_worker *worker)
         state_sweep_write_deletes(worker, batch, pins);
         return true;
     }
-    if (sweep->span_bytes >= STATE_SWEEP_COMPACT) {
-        state_sweep_compact(worker, buf_slice(&sweep->position));
-        return true;
-    }
     if (sweep->position.len == 0) {
         state_sweep_end(worker);
+        return true;
+    }
+    if (sweep->span_bytes >= STATE_SWEEP_COMPACT) {
+        state_sweep_compact(worker, buf_slice(&sweep->position));
         return true;
     }
     batch = leveldb_writebatch_create();

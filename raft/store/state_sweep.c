@@ -23,9 +23,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define STATE_SWEEP_BYTES   (1u << 20) /* of keys in one piece, at most about */
-#define STATE_SWEEP_COMPACT (32u << 20)/* deleted bytes after which their span is compacted */
-#define STATE_SWEEP_NOTE    14         /* bytes of the key of a note: "msweep", range */
+#define STATE_SWEEP_BYTES   (1u << 20)  /* of keys in one piece, at most about */
+#define STATE_SWEEP_COMPACT (32u << 20) /* deleted bytes after which their span is compacted */
+#define STATE_SWEEP_NOTE    14          /* bytes of the key of a note: "msweep", range */
 
 void state_add_dropped(struct state *state, uint64_t range)
 {

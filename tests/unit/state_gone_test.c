@@ -1,6 +1,6 @@
-/* After a drop, LevelDB's files hold nothing of the range: neither values nor keys, neither in tables
- * nor in its log file, nor in a file that it needs no more. Whatever was open meanwhile, and whatever
- * else went on. The tests read the files' bytes. */
+/* After a drop, LevelDB's files hold nothing of the range: neither values nor keys, neither in
+ * tables nor in its log file, nor in a file that it needs no more. Whatever was open meanwhile, and
+ * whatever else went on. The tests read the files' bytes. */
 #include <dirent.h>
 
 #include "tests/unit/state_kit.h"

@@ -146,6 +146,8 @@ struct io_state_ops {
     /* Deletes, in the background, what belongs to none of these ranges: after a start or an
      * install. */
     void (*keep_ranges)(struct io_state *state, const uint64_t *ranges, size_t n);
+    /* Ranges wait, to be deleted, for a checkpoint without them. */
+    bool (*drops_wait)(struct io_state *state);
 
     /* Makes everything written so far durable, as one atomic checkpoint, in the background. At most
      * one at a time. IO_EVENT_CHECKPOINT follows. Writing goes on meanwhile. */

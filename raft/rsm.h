@@ -61,9 +61,11 @@ struct group_options {
     uint64_t checkpoint_log_bytes;       /* checkpoint when so much was applied since the last */
     uint64_t checkpoint_dirty_bytes;     /* or so much is dirty in the state */
     uint64_t log_keep_bytes; /* entries kept behind a checkpoint for followers that lag a little */
-    uint64_t max_log_bytes;  /* beyond, proposals get ST_BUSY until a checkpoint frees some */
-    uint32_t max_proposals;  /* waiting for their end; beyond: ST_BUSY */
-    uint32_t max_reads;      /* waiting for confirmation; beyond: ST_BUSY */
+    /* Beyond, proposals get ST_BUSY, and a follower that has committed entries to apply takes no
+     * further ones, until a checkpoint frees some. */
+    uint64_t max_log_bytes;
+    uint32_t max_proposals; /* waiting for their end; beyond: ST_BUSY */
+    uint32_t max_reads;     /* waiting for confirmation; beyond: ST_BUSY */
     uint32_t snapshot_chunk_bytes;
     bool check_invariants; /* raft_check after each step */
     const struct trace *trace;

@@ -5,6 +5,10 @@
  * finished checkpoint: never beyond it, never past a snapshot that a follower is receiving, and
  * some log is kept behind for followers that lag a little.
  *
+ * A dropped range is deleted after a checkpoint without it, and the log still tells of it too. So
+ * a drop has a checkpoint made soon, however little happens, and then the log up to there goes as
+ * soon as the followers have it, or after a while.
+ *
  * The log notes checkpoints and compactions with its next write, so a crash may lose the notes of a
  * checkpoint that is durable. A start finds it in the state, and makes up for them.
  */
@@ -26,6 +30,7 @@ bool rsm_checkpoint_due(const struct group *group)
         return false;
     }
     return checkpoint->wanted || log_is_large(group) ||
+           (checkpoint->drop_ms > 0 && group->now_ms >= checkpoint->drop_ms) ||
            checkpoint->applied_bytes >= group->options.checkpoint_log_bytes ||
            state->ops->dirty_bytes(state) >= group->options.checkpoint_dirty_bytes;
 }
@@ -50,6 +55,9 @@ static void start(struct group *group)
     group->checkpoint.running = true;
     group->checkpoint.wanted = false;
     group->checkpoint.applied_bytes = 0;
+    group->checkpoint.drop_ms = 0;
+    group->checkpoint.begun_index =
+        group->world.state->ops->drops_wait(group->world.state) ? out.index : 0;
     group->world.state->ops->checkpoint(group->world.state, &out);
     mem_free(ranges);
     buf_fini(&bytes);
@@ -57,6 +65,9 @@ static void start(struct group *group)
 
 void rsm_checkpoint_maybe_start(struct group *group)
 {
+    if (group->checkpoint.drop_ms == 0 && group->world.state->ops->drops_wait(group->world.state)) {
+        group->checkpoint.drop_ms = group->now_ms + RSM_DROP_CHECKPOINT_MS;
+    }
     if (group->halted || group->receiver.switching || group->receiver.deferred ||
         !rsm_checkpoint_due(group) || group->apply.index > rsm_persist_durable_index(group)) {
         return;
@@ -64,10 +75,50 @@ void rsm_checkpoint_maybe_start(struct group *group)
     start(group);
 }
 
+/* Up to where every other member has the log; only the leader knows. */
+static raft_index followers_have(struct group *group)
+{
+    struct raft_configuration configuration;
+    raft_index index = group->apply.index;
+
+    if (raft_role(group->raft) != RAFT_LEADER) {
+        return 0;
+    }
+    raft_configuration_at(group->raft, group->apply.index, &configuration);
+    for (size_t i = 0; i < configuration.n; i++) {
+        struct raft_progress_info info;
+
+        if (raft_progress(group->raft, configuration.servers[i].id, &info) &&
+            info.match_index < index) {
+            index = info.match_index;
+        }
+    }
+    return index;
+}
+
+/* Up to here the log is not kept for those that lag: it tells of ranges that are gone. */
+static raft_index let_go_index(struct group *group)
+{
+    struct rsm_checkpoint *checkpoint = &group->checkpoint;
+    raft_index have;
+
+    if (checkpoint->let_go == 0) {
+        return 0;
+    }
+    have = group->now_ms >= checkpoint->let_go_ms ? checkpoint->let_go : followers_have(group);
+    if (have >= checkpoint->let_go) {
+        have = checkpoint->let_go;
+        checkpoint->let_go_ms = 0;
+    }
+    return have;
+}
+
 /* How far the log may go: up to the checkpoint, but log_keep_bytes stay (nothing does when the log
- * is too large), and not past a snapshot in flight. */
+ * is too large, or tells of dropped ranges), and not past a snapshot in flight. */
 static raft_index compaction_index(struct group *group)
 {
+    raft_index let_go = let_go_index(group);
+
     raft_index bound = raft_compaction_bound(group->raft);
     raft_index index = raft_first_index(group->raft) - 1;
     uint64_t keep = log_is_large(group) ? 0 : group->options.log_keep_bytes;
@@ -78,7 +129,7 @@ static raft_index compaction_index(struct group *group)
         const struct raft_entry *entry = raft_entry_at(group->raft, index + 1);
         uint64_t bytes = blob_slice(entry->data).len + RSM_ENTRY_OVERHEAD;
 
-        if (left < keep + bytes && keep > 0) {
+        if (left < keep + bytes && keep > 0 && index >= let_go) {
             break;
         }
         if (index >= bound) {
@@ -129,6 +180,10 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event)
     ASSERT(event->checkpoint.index <= group->apply.index);
     checkpoint->no_space = false;
     checkpoint->last_index = event->checkpoint.index;
+    if (checkpoint->begun_index > 0) {
+        checkpoint->let_go = checkpoint->begun_index;
+        checkpoint->let_go_ms = group->now_ms + RSM_DROP_LOG_MS;
+    }
     group->stats.checkpoints++;
     group->stats.checkpoint_index = event->checkpoint.index;
     group->world.log->ops->checkpoint(group->world.log, group->options.group,
@@ -149,7 +204,23 @@ void rsm_checkpoint_open(struct group *group, uint64_t number, uint64_t noted)
 
 void rsm_checkpoint_tick(struct group *group)
 {
-    if (group->checkpoint.bound_hit) {
+    if (group->checkpoint.bound_hit || group->checkpoint.let_go_ms > 0) {
         compact(group);
     }
+}
+
+uint64_t rsm_checkpoint_deadline_ms(const struct group *group)
+{
+    const struct rsm_checkpoint *checkpoint = &group->checkpoint;
+    const uint64_t wanted[] = {checkpoint->retry_ms, checkpoint->running ? 0 : checkpoint->drop_ms,
+                               checkpoint->let_go_ms};
+    uint64_t deadline = UINT64_MAX;
+
+    /* What is overdue waits for something else, which will be an event. */
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (wanted[i] > group->now_ms && wanted[i] < deadline) {
+            deadline = wanted[i];
+        }
+    }
+    return deadline;
 }

@@ -8,10 +8,12 @@ void group_options_default(struct group_options *options, group_id group, raft_i
 {
     *options = (struct group_options){
         .group = group,
-        .checkpoint_log_bytes = 64u << 20,
-        .checkpoint_dirty_bytes = 64u << 20,
+        /* What a replica holds in memory while a shard arrives at full speed (README.md, Memory).
+         */
+        .checkpoint_log_bytes = 32u << 20,
+        .checkpoint_dirty_bytes = 8u << 20,
         .log_keep_bytes = 16u << 20,
-        .max_log_bytes = 512u << 20,
+        .max_log_bytes = 128u << 20,
         .max_proposals = 65536,
         .max_reads = 65536,
         .snapshot_chunk_bytes = 512u << 10,
@@ -93,6 +95,16 @@ void rsm_halt(struct group *group, enum status status, const char *reason)
 
 /* ---- Events ---- */
 
+/* A follower whose applying lags (its state waits for the disk) takes no more entries than its log
+ * may hold: they are as good as lost on the way, and come again. The leader's heartbeats are heard,
+ * and what is committed goes on being applied, so the log gets shorter. */
+static bool is_too_much(const struct group *group, const struct raft_message *message)
+{
+    return message->type == RAFT_MESSAGE_APPEND && message->append.n_entries > 0 &&
+           raft_log_bytes(group->raft) > group->options.max_log_bytes &&
+           group->apply.index < raft_commit_index(group->raft);
+}
+
 static void on_peer_message(struct group *group, const struct io_event *event)
 {
     struct raft_message message;
@@ -101,6 +113,10 @@ static void on_peer_message(struct group *group, const struct io_event *event)
     group->stats.messages_received++;
     if (!wire_decode_message(event->peer.message, &message)) {
         trace_warn(group->options.trace, "malformed message from=%u", event->peer.id);
+        return;
+    }
+    if (is_too_much(group, &message)) {
+        raft_message_fini(&message);
         return;
     }
     if (message.from != event->peer.id || message.to != group->options.raft.id) {
@@ -319,8 +335,8 @@ uint64_t group_next_deadline_ms(const struct group *group)
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
-    if (group->checkpoint.retry_ms > group->now_ms && group->checkpoint.retry_ms < deadline) {
-        deadline = group->checkpoint.retry_ms;
+    if (rsm_checkpoint_deadline_ms(group) < deadline) {
+        deadline = rsm_checkpoint_deadline_ms(group);
     }
     return deadline > group->now_ms ? deadline : group->now_ms;
 }

@@ -22,6 +22,8 @@
 #define RSM_APPEND_MAX_BYTES      (4u << 20) /* of proposals in one turn */
 #define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
 #define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
+#define RSM_DROP_CHECKPOINT_MS    2000 /* a dropped range waits no longer for a checkpoint */
+#define RSM_DROP_LOG_MS           8000 /* the log of one is kept no longer for those that lag */
 #define RSM_READ_ONLY_TRANSFER_MS 5000 /* between tries to hand leadership over */
 #define RSM_ENTRY_OVERHEAD        64   /* bytes of an entry in memory besides its data */
 
@@ -165,6 +167,10 @@ struct rsm_checkpoint {
     bool no_space;          /* the last one found the disk full */
     bool bound_hit;         /* compaction was kept back for a snapshot in flight */
     uint64_t retry_ms;      /* not before, after one that failed */
+    uint64_t drop_ms;       /* by then, since ranges were dropped; 0: none were */
+    raft_index begun_index; /* of the one that runs, if ranges were dropped before it; else 0 */
+    raft_index let_go;      /* the log is not kept for others up to here: it tells of the dropped */
+    uint64_t let_go_ms;     /* but for those that lag until then */
     uint64_t applied_bytes; /* of entries, since the last one began */
     raft_index last_index;  /* of the last durable one, or of the state at start */
 };
@@ -177,6 +183,8 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event);
  * whose number is `number`; the log knows of those up to `noted`. */
 void rsm_checkpoint_open(struct group *group, uint64_t number, uint64_t noted);
 void rsm_checkpoint_tick(struct group *group);
+/* When it wants a tick; UINT64_MAX: not by itself. */
+uint64_t rsm_checkpoint_deadline_ms(const struct group *group);
 
 /* ---- Sending snapshots (sender.c) ---- */
 

@@ -114,6 +114,7 @@ void state_db_close(struct state_db **db)
     if (self == NULL) {
         return;
     }
+    state_compact_end(self);
     if (self->db != NULL) {
         leveldb_close(self->db);
         if (self->doomed) {

@@ -72,7 +72,7 @@ struct io_iter *state_iter_open(struct io_state *io, struct io_key from)
     iter->disk = leveldb_create_iterator(iter->db->db, iter->db->read);
     leveldb_iter_seek(iter->disk, (const char *)state->key.data, state->key.len);
     state_iter_look(iter);
-    state->open_iters++;
+    atomic_fetch_add(&state->worker->open_iters, 1);
     return iter;
 }
 
@@ -149,8 +149,8 @@ enum status state_iter_close(struct io_iter *iter)
     struct state *state = iter->state;
     enum status status = iter->status;
 
-    ASSERT(state->open_iters > 0);
-    state->open_iters--;
+    ASSERT(atomic_load(&state->worker->open_iters) > 0);
+    atomic_fetch_sub(&state->worker->open_iters, 1);
     leveldb_iter_destroy(iter->disk);
     for (int i = 0; i < STATE_ITER_OVERLAYS; i++) {
         if (iter->overlays[i] != NULL) {

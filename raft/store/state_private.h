@@ -37,8 +37,10 @@ struct state_db {
     leveldb_readoptions_t *sweep;  /* verifies checksums, leaves the cache alone */
     leveldb_writeoptions_t *sync;  /* durable when it returns */
     leveldb_writeoptions_t *loose; /* durable with the next synced write, or not at all */
-    uint32_t references;           /* counted by the loop thread alone */
-    bool doomed;                   /* destroyed when closed: an install replaced it */
+    struct state_compactor
+        *compactor;      /* NULL before the first compaction; the background thread's */
+    uint32_t references; /* counted by the loop thread alone */
+    bool doomed;         /* destroyed when closed: an install replaced it */
 };
 
 /* What LevelDB's error text means; frees it. */
@@ -69,6 +71,12 @@ enum status state_db_iter_status(const struct state_db *db, const leveldb_iterat
                                  char *error);
 /* Syncs the names in the database's directory: LevelDB does not when it begins a new log file. */
 enum status state_db_sync_names(const struct state_db *db, char *error);
+
+/* Compactions on a thread of their own (state_compact.c). Asked for by the background thread, one
+ * at a time; `end` waits for the one in hand. */
+void state_compact_begin(struct state_db *db, struct slice from, struct slice to);
+bool state_compact_busy(const struct state_db *db);
+void state_compact_end(struct state_db *db);
 
 /* A LevelDB snapshot with a count of its users, on the loop thread. */
 struct state_pin {
@@ -185,13 +193,28 @@ struct state_job {
 TAILQ_HEAD(state_job_list, state_job);
 
 /* Deletion of ranges, in pieces (state_sweep.c). */
+enum state_sweep_phase {
+    STATE_SWEEP_BEGIN,  /* of a range: nothing is done for it yet */
+    STATE_SWEEP_DELETE, /* its keys, from `position` on */
+    STATE_SWEEP_END     /* all are deleted, the last span is being compacted */
+};
+
+enum state_sweep_tidiness {
+    STATE_TIDY,
+    STATE_UNTIDY, /* files may be left that LevelDB needs no more */
+    STATE_TIDYING
+};
+
 struct state_sweep {
     uint64_t *ranges; /* to delete, the first one first */
     size_t n_ranges;
     size_t capacity;
-    struct buf position; /* where the first one's deletion goes on; empty: at its beginning */
-    struct buf span;     /* from here on nothing was compacted yet */
-    uint64_t span_bytes; /* deleted since */
+    enum state_sweep_phase phase;
+    struct buf position;         /* where the first one's deletion goes on */
+    struct buf span;             /* from here on nothing was compacted yet */
+    uint64_t span_bytes;         /* deleted since */
+    leveldb_writebatch_t *again; /* deletes to repeat: a snapshot may be older than them */
+    enum state_sweep_tidiness tidy;
 };
 
 struct state_worker {
@@ -203,12 +226,15 @@ struct state_worker {
     pthread_cond_t wake;
     struct state_job_list jobs;
     bool stopping;
+    uint64_t pins_made;  /* LevelDB snapshots: counted before they are taken, */
+    uint32_t pins_alive; /* and until they are released */
 
     /* The loop thread's. */
     struct state *state; /* NULL after state_close: what is still in the mail is dropped */
     /* Both: the state and each job in the mail hold one. */
     _Atomic uint32_t references;
     _Atomic uint64_t disk_bytes; /* of the current database, refreshed in the background */
+    _Atomic uint32_t open_iters; /* on the loop thread */
 
     /* The background thread's. */
     struct state_db *db;    /* the current one; the loop thread holds the reference */
@@ -251,7 +277,6 @@ struct state {
     struct state_snapshot_list snapshots;
     struct state_pin_list pins;
     uint64_t next_snapshot;
-    uint32_t open_iters;
     bool closing;   /* the background thread has ended: what is given back is released at once */
     struct buf key; /* scratch */
 };
@@ -282,9 +307,11 @@ void state_sweep_drop(struct io_state *io, uint64_t range);
 void state_sweep_keep(struct io_state *io, const uint64_t *ranges, size_t n);
 void state_sweep_add(struct state_worker *worker, const uint64_t *ranges, size_t n);
 void state_sweep_reset(struct state_worker *worker);
-/* Whether there is something to delete; deletes one piece of it. */
+/* Whether there is something to delete or to tidy; does one piece of it. */
 bool state_sweep_pending(const struct state_worker *worker);
-void state_sweep_piece(struct state_worker *worker);
+bool state_sweep_piece(struct state_worker *worker); /* false: it has to wait for something */
+/* Ranges wait for a checkpoint without them. */
+bool state_sweep_waits(struct io_state *io);
 /* state_send.c: */
 void state_send_open(struct io_state *io, struct io_snapshot *snapshot);
 void state_send_read(struct io_state *io, uint64_t id, uint64_t offset, size_t max_bytes,

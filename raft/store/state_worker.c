@@ -11,6 +11,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+#define STATE_WORKER_POLL_MS 5 /* between looks whether a compaction is done */
+
 static void state_worker_free_job(struct state_job *job)
 {
     if (job->release != NULL) {
@@ -82,15 +84,16 @@ static void state_worker_finish(void *arg)
     state_worker_unref(worker);
 }
 
-/* Waits for work. NULL: none, but there may be something to delete; or to stop. */
-static struct state_job *state_worker_next(struct state_worker *worker, bool *stop)
+/* Waits for work, so long at most if there is something to delete. NULL: none; or to stop. */
+static struct state_job *state_worker_next(struct state_worker *worker, uint32_t pause_ms,
+                                           bool *stop)
 {
     struct state_job *job;
     struct timespec until;
     bool waited = false;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)worker->options.sweep_pause_ms * 1000000L;
+    until.tv_nsec += (long)pause_ms * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&worker->lock);
@@ -124,17 +127,20 @@ static void *state_worker_main(void *arg)
 {
     struct state_worker *worker = arg;
 
+    uint32_t pause_ms = worker->options.sweep_pause_ms;
+
     state_install_resume(worker);
     atomic_store(&worker->disk_bytes, disk_dir_bytes(worker->db->path));
     for (;;) {
         bool stop;
-        struct state_job *job = state_worker_next(worker, &stop);
+        struct state_job *job = state_worker_next(worker, pause_ms, &stop);
 
         if (stop) {
             return NULL;
         }
         if (job == NULL) {
-            state_sweep_piece(worker);
+            pause_ms =
+                state_sweep_piece(worker) ? worker->options.sweep_pause_ms : STATE_WORKER_POLL_MS;
             continue;
         }
         job->run(worker, job);

@@ -215,6 +215,12 @@ static void op_drop_range(struct io_state *io, uint64_t range)
     remove_range(state, range);
     MEM_GROW(state->dropped, state->dropped_capacity, state->n_dropped + 1);
     state->dropped[state->n_dropped++] = range;
+    state->drops_wait = true;
+}
+
+static bool op_drops_wait(struct io_state *io)
+{
+    return mem_state_of(io)->drops_wait;
 }
 
 static void op_keep_ranges(struct io_state *io, const uint64_t *ranges, size_t n)
@@ -262,6 +268,7 @@ static void op_checkpoint(struct io_state *io, const struct io_checkpoint *check
     buf_put_slice(&work->image.extra, checkpoint->extra);
     work->token = state->dirty;
     state->checkpointing = true;
+    state->drops_wait = false;
     state->dirty = 0;
 }
 
@@ -322,6 +329,7 @@ static const struct io_state_ops mem_state_ops = {
     .iter_close = op_iter_close,
     .drop_range = op_drop_range,
     .keep_ranges = op_keep_ranges,
+    .drops_wait = op_drops_wait,
     .checkpoint = op_checkpoint,
     .dirty_bytes = op_dirty_bytes,
     .disk_bytes = op_disk_bytes,
@@ -413,6 +421,7 @@ bool mem_state_take(struct mem_state *state, struct io_event *event)
         mem_map_fini(&state->live);
         state->live = mem_map_copy(&completion->installed->map);
         state->n_dropped = 0;
+        state->drops_wait = false;
         state->dirty = 0;
     }
     *event = completion->event;
@@ -440,6 +449,7 @@ void mem_state_crash(struct mem_state *state)
     state->live = mem_map_copy(&state->durable.map);
     state->dirty = 0;
     state->n_dropped = 0;
+    state->drops_wait = false;
     state->checkpointing = false;
     state->last_checkpoint = state->durable.checkpoint;
 }

@@ -49,6 +49,7 @@ struct mem_state {
     uint64_t dirty;
     uint64_t *dropped; /* ranges that may not be touched any more */
     size_t n_dropped, dropped_capacity;
+    bool drops_wait; /* since the last checkpoint began */
     struct mem_image durable;
     bool damaged;
     struct staging staging;

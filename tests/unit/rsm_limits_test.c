@@ -173,6 +173,123 @@ static void a_full_log_is_busy_until_a_checkpoint_frees_it(void **state)
     bench_destroy(&bench);
 }
 
+/* Its state waits for its disk while the others go on: what it holds in memory stays bounded, and
+ * once its disk is there again it catches up. */
+static void a_follower_whose_disk_stands_still_takes_no_more_than_a_log_may_hold(void **state)
+{
+    struct bench *bench = bench_create(3, 26);
+    const raft_id slow = 1;
+    struct bench_call call;
+    raft_id leader;
+    uint64_t most = 0;
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 1; /* full from the first write on */
+    bench_options(bench)->raft.max_message_bytes = 4096;
+    bench_start(bench, 2);
+    bench_start(bench, 3);
+    leader = bench_leader(bench);
+    bench_options(bench)->max_log_bytes = 50000;
+    bench_start(bench, slow);
+    bench_converge(bench);
+    bench_replica(bench, slow)->hold_state = true;
+    for (int i = 0; i < 300; i++) {
+        const struct raft *raft = group_raft(bench_replica(bench, slow)->group);
+
+        bench_propose(bench, leader, i % 2 == 0 ? "inc" : "pad 1000", &call);
+        assert_true(bench_run_until_ended(bench, &call, 1000));
+        assert_int_equal(call.status, ST_OK);
+        most = raft_log_bytes(raft) > most ? raft_log_bytes(raft) : most;
+    }
+    assert_true(most > 20000 && most < 60000);
+    assert_true(group_is_leader(bench_replica(bench, leader)->group)); /* it was heard */
+    bench_replica(bench, slow)->hold_state = false;
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
+/* The state as a whole, overlay and log, while the disk does not follow. */
+static void dirty_bytes_are_bounded_whatever_the_disk_does(void **state)
+{
+    struct bench *bench = bench_create(1, 27);
+    struct bench_call calls[400];
+    struct io_state *io;
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 64;
+    bench_start_all(bench);
+    bench_leader(bench);
+    io = group_state(bench_replica(bench, 1)->group);
+    bench_replica(bench, 1)->hold_state = true;
+    for (int i = 0; i < 400; i++) {
+        bench_propose(bench, 1, "inc", &calls[i]);
+        bench_turn(bench);
+        assert_true(io->ops->dirty_bytes(io) < 64 * 2 + 64);
+    }
+    assert_int_equal(calls[399].ended, 0); /* applying waits */
+    bench_replica(bench, 1)->hold_state = false;
+    assert_true(bench_run_until_ended(bench, &calls[399], 1000));
+    assert_int_equal(calls[399].status, ST_OK);
+    bench_destroy(&bench);
+}
+
+/* ---- What was dropped goes soon ---- */
+
+static void drop(struct bench *bench, raft_id id, uint64_t range)
+{
+    struct io_state *io = group_state(bench_replica(bench, id)->group);
+
+    io->ops->drop_range(io, range);
+}
+
+/* In an idle group as well: nobody writes, nothing is due otherwise. */
+static void a_dropped_range_has_a_checkpoint_made_in_seconds(void **state)
+{
+    struct bench *bench = started(3, 28);
+    uint64_t before;
+
+    (void)state;
+    bench_inc(bench);
+    bench_converge(bench);
+    bench_run(bench, 10000);
+    before = stats(bench, 1)->checkpoints;
+    drop(bench, 1, 7);
+    bench_run(bench, 3000);
+    assert_int_equal(stats(bench, 1)->checkpoints, before + 1);
+    assert_int_equal(stats(bench, 2)->checkpoints, before);
+    assert_true(stats(bench, 1)->checkpoint_index ==
+                group_applied_index(bench_replica(bench, 1)->group));
+    bench_run(bench, 10000);
+    assert_int_equal(stats(bench, 1)->checkpoints, before + 1); /* once */
+    bench_destroy(&bench);
+}
+
+/* The log tells of a dropped range too: it is kept only for a follower that lags, and not for long.
+ */
+static void the_log_of_a_dropped_range_goes_too(void **state)
+{
+    struct bench *bench = started(3, 29);
+    raft_id leader = bench_leader(bench), away = bench_other(bench, leader);
+    const struct raft *raft = group_raft(bench_replica(bench, leader)->group);
+
+    (void)state;
+    bench_inc(bench);
+    bench_converge(bench);
+    drop(bench, leader, 7);
+    bench_run(bench, 3000);
+    assert_true(raft_log_bytes(raft) == 0); /* all have it */
+    bench_replica(bench, away)->cut = true;
+    bench_inc(bench);
+    drop(bench, leader, 8);
+    bench_run(bench, 4000);
+    assert_true(raft_log_bytes(raft) > 0); /* one has not */
+    bench_run(bench, 8000);
+    assert_true(raft_log_bytes(raft) == 0);
+    bench_replica(bench, away)->cut = false;
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
 static void what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes(void **state)
 {
     struct bench *bench = bench_create(1, 21);
@@ -264,6 +381,10 @@ int main(void)
         cmocka_unit_test(no_checkpoint_while_what_it_covers_is_being_replaced),
         cmocka_unit_test(more_proposals_or_reads_than_allowed_are_busy),
         cmocka_unit_test(a_full_log_is_busy_until_a_checkpoint_frees_it),
+        cmocka_unit_test(a_follower_whose_disk_stands_still_takes_no_more_than_a_log_may_hold),
+        cmocka_unit_test(dirty_bytes_are_bounded_whatever_the_disk_does),
+        cmocka_unit_test(a_dropped_range_has_a_checkpoint_made_in_seconds),
+        cmocka_unit_test(the_log_of_a_dropped_range_goes_too),
         cmocka_unit_test(what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes),
         cmocka_unit_test(a_command_too_large_for_an_entry_is_refused),
         cmocka_unit_test(foreign_and_malformed_messages_are_dropped),

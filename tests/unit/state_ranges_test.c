@@ -66,6 +66,7 @@ static void wait_until_gone(struct kit *kit, uint64_t range)
 {
     for (int i = 0; range_shows(kit, range); i++) {
         assert_true(i < KIT_PATIENCE_S * 1000);
+        kit_pump(kit, 0); /* the loop goes on: what was closed is given back there */
         usleep(1000);
     }
 }
@@ -164,7 +165,7 @@ static void writes_of_a_dropped_range_are_not_kept(void **state)
     kit_fini(&kit);
 }
 
-/* A snapshot opened before still shows the range; one opened after does not. */
+/* LevelDB would keep what the snapshot shows anyway, and might never tidy it away. */
 static void an_open_snapshot_keeps_the_range(void **state)
 {
     struct kit kit;
@@ -176,12 +177,14 @@ static void an_open_snapshot_keeps_the_range(void **state)
     kit.io->ops->snapshot_open(kit.io, &snapshot);
     kit.io->ops->drop_range(kit.io, 4);
     kit_checkpoint(&kit, 20, NULL, 0);
-    wait_until_gone(&kit, 4);
+    usleep(50000);
+    assert_true(range_shows(&kit, 4));
     event = kit_read_chunk(&kit, snapshot.id, 0, 1u << 20);
     assert_true(event->event.snapshot.done);
     assert_true(event->event.snapshot.data.len > N_KEYS * 30);
     kit_free_event(&event);
     kit.io->ops->snapshot_close(kit.io, snapshot.id);
+    wait_until_gone(&kit, 4);
     kit.io->ops->snapshot_open(kit.io, &snapshot);
     event = kit_read_chunk(&kit, snapshot.id, 0, 1u << 20);
     assert_true(event->event.snapshot.data.len < 200);
@@ -281,7 +284,7 @@ static void space_comes_back(void **state)
     kit_init(&kit);
     kit_open(&kit);
     rng_init(&rng, 1);
-    for (int i = 0; i < 8000; i++) {
+    for (int i = 0; i < 40000; i++) {
         char key[32];
 
         snprintf(key, sizeof(key), "%06d", i);
@@ -291,18 +294,17 @@ static void space_comes_back(void **state)
         value[sizeof(value) - 1] = '\0';
         kit_put(&kit, 4, key, value);
     }
-    assert_true(kit.io->ops->range_bytes(kit.io, 4) > 8000u * 1000);
+    assert_true(kit.io->ops->range_bytes(kit.io, 4) > 40000u * 1000);
     assert_true(kit.io->ops->range_bytes(kit.io, 5) == 0);
     kit_checkpoint(&kit, 10, (uint64_t[]){4}, 1);
     before = kit.io->ops->disk_bytes(kit.io);
-    assert_true(before > 8000u * 1000);
+    assert_true(before > 40000u * 1000);
     kit.io->ops->drop_range(kit.io, 4);
     kit_checkpoint(&kit, 20, NULL, 0);
     wait_until_gone(&kit, 4);
-    /* LevelDB removes a file that an iteration held open only when it next writes a table. */
-    for (raft_index index = 21; kit.io->ops->disk_bytes(kit.io) > before / 4; index++) {
-        assert_true(index < 300);
-        kit_checkpoint(&kit, index, NULL, 0);
+    for (int i = 0; kit.io->ops->disk_bytes(kit.io) > before / 100; i++) {
+        assert_true(i < KIT_PATIENCE_S * 1000);
+        usleep(1000);
     }
     kit_fini(&kit);
 }

@@ -8,9 +8,14 @@
 #include <time.h>
 
 #include "raft/store/state_private.h"
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+#define STATE_WORKER_NICE    10
 #define STATE_WORKER_POLL_MS 5 /* between looks whether a compaction is done */
 
 static void state_worker_free_job(struct state_job *job)
@@ -126,9 +131,11 @@ static void state_worker_flush(struct state_worker *worker)
 static void *state_worker_main(void *arg)
 {
     struct state_worker *worker = arg;
-
     uint32_t pause_ms = worker->options.sweep_pause_ms;
 
+    /* Nobody waits for this thread, nor for LevelDB's, which it begins: the loop and the log go
+     * first. Only this thread's own priority; that it can't be had does no harm. */
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), STATE_WORKER_NICE);
     state_install_resume(worker);
     atomic_store(&worker->disk_bytes, disk_dir_bytes(worker->db->path));
     for (;;) {

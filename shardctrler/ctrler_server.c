@@ -219,7 +219,7 @@ static void take_plan(struct ctrler_server *server, const struct serve_ticket *t
     struct pending *pending = pending_open(server, ticket);
 
     ctrler_command_encode(command, &pending->plan);
-    group_read(server->group, on_read, pending);
+    group_read(pending->server->group, on_read, pending);
 }
 
 /* ---- Proposals ---- */

@@ -211,7 +211,7 @@ static bool apply_changed(struct reader *reader, struct shard_config *config)
         config->groups[at] = group;
         ASSERT(at == 0 || config->groups[at - 1].gid < group.gid);
     }
-    return config->n_groups <= CONFIG_MAX_GROUPS;
+    return config->n_groups <= CONFIG_MAX_LISTED;
 }
 
 static bool apply_pause(struct reader *reader, struct shard_config *config)

@@ -140,7 +140,8 @@ struct io_state_ops {
     enum status (*iter_close)(struct io_iter *iter);
 
     /* A range is no longer part of the state: its keys are deleted in the background, after the
-     * next checkpoint is durable. It is not read or written again. */
+     * next checkpoint is durable, and while no snapshot is open, until the disk holds nothing of
+     * it. It is not read or written again. */
     void (*drop_range)(struct io_state *state, uint64_t range);
 
     /* Deletes, in the background, what belongs to none of these ranges: after a start or an

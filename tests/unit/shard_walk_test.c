@@ -64,6 +64,9 @@ static void give_piece(struct world *world, const struct node *source, struct no
         post->kind = POST_CHUNK;
         post->content = source->live;
         post->brings[post->number] = true;
+        if (!world->is_calm && one_in(world, 40)) { /* damaged on its way */
+            post->content.values[post->number] += 1000000;
+        }
         send_post(world, post);
     } else if (!shard->outgoing.is_swept) {
         propose_at_source(world, source, post, POST_SWEEP);
@@ -303,7 +306,10 @@ static void come_to_rest(struct world *world)
     }
     while (!is_at_rest(world)) {
         WORLD_ASSERT(world, round++ < ROUNDS);
-        world->is_calm = round > 20; /* by then it has begun anew whatever was begun twice */
+        if (round == 20) {
+            world->is_calm = true;
+            world->last_stormy_copy = world->next_copy;
+        }
         calm_round(world);
     }
     check_rest(world);
@@ -339,7 +345,7 @@ static void one_group_serves_nothing_is_lost_and_the_last_configuration_comes_tr
         assert_true(happened[kind] > SEEDS / 4);
     }
     assert_true(n_deaths > SEEDS / 8);
-    assert_true(n_broken < SEEDS / 10);
+    assert_true(n_broken > SEEDS / 100);
     mem_free(world);
 }
 

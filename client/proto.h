@@ -167,6 +167,7 @@ struct proto_request {
             uint64_t piece;      /* 0, 1, …: number of the wanted one */
             struct slice cursor; /* the cursor that came with the last piece; empty for the first */
             uint32_t max_bytes;
+            bool anew; /* first piece: the last copy was not what the source said at its end */
         } shard_pull;
         struct {
             shard_id shard;

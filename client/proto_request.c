@@ -12,9 +12,8 @@
  *   PAUSE          session, u8 paused
  *   CONFIRM        u32 gid, u64 incarnation, u32 n, n x (u16 shard, u64 epoch)
  *   BIND           u32 gid, u64 incarnation
- *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes
- *   SHARD_RELEASE  u16 shard, u64 num, u32 to
- *   SHARD_WHERE    u16 shard
+ *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes, u8
+ * anew SHARD_RELEASE  u16 shard, u64 num, u32 to SHARD_WHERE    u16 shard
  *
  * Bytes of any length stand with a u32 length before them. Nothing may follow. */
 #include "client/proto_private.h"
@@ -134,6 +133,7 @@ static void encode_shard_body(const struct proto_request *request, struct buf *o
         buf_put_u64(out, request->shard_pull.piece);
         buf_put_bytes(out, request->shard_pull.cursor);
         buf_put_u32(out, request->shard_pull.max_bytes);
+        buf_put_u8(out, request->shard_pull.anew);
         break;
     case PROTO_SHARD_RELEASE:
         buf_put_u16(out, (uint16_t)request->shard_release.shard);
@@ -318,6 +318,7 @@ static bool decode_shard_body(struct reader *reader, struct proto_request *reque
         request->shard_pull.piece = reader_u64(reader);
         request->shard_pull.cursor = reader_bytes(reader, PROTO_MAX_CURSOR);
         request->shard_pull.max_bytes = reader_u32(reader);
+        request->shard_pull.anew = proto_read_bool(reader);
         return reader_ok(reader);
     case PROTO_SHARD_RELEASE:
         request->shard_release.shard = proto_read_shard(reader);

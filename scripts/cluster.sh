@@ -121,7 +121,8 @@ wait_ready() {
     local name=$1 i
     for ((i = 0; i < 600; i++)); do
         grep -q '^ready' "$dir/$name.out" 2>/dev/null && return 0
-        is_running "$name" || die "$name did not start: $(tail -n 1 "$dir/$name.log")"
+        # Not is_running: on a busy machine the process may still be on its way to being the server.
+        kill -0 "$(cat "$dir/$name.pid")" 2>/dev/null || die "$name did not start: $(tail -n 1 "$dir/$name.log")"
         sleep 0.05
     done
     die "$name is not ready after 30 s, see $dir/$name.log"

@@ -126,7 +126,8 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
     if (kind == KV_COMMAND_FREEZE) {
         note_freeze(request->server, request->shard);
     }
-    command.copy.copy_id = request->copy_id;
+    command.copy.copy_id =
+        kind == KV_COMMAND_COPY_BEGIN ? request->copy_id : shard->outgoing.copy_id;
     command.copy.from = buf_slice(&shard->outgoing.swept);
     command.copy.max_bytes = request->limit;
     propose(request, &command, pull_step_applied);
@@ -152,19 +153,22 @@ static void read_piece(struct kv_request *request)
     kv_piece_fini(&piece);
 }
 
+/* Any copy can be read from what is swept and noted, from its beginning or further on. Only when a
+ * copy turned out not to be what was said at its end, the sweep is done once more. */
+static bool copy_must_begin(const struct kv_request *request)
+{
+    uint64_t copy_id = kv_sm_shard(request->server->sm, request->shard)->outgoing.copy_id;
+
+    return copy_id == 0 || (request->anew && copy_id != request->copy_id);
+}
+
 static void go_on_with_copy(struct kv_request *request)
 {
     struct kv_server *server = request->server;
     struct kv_piece_source source;
 
-    if (kv_sm_shard(server->sm, request->shard)->outgoing.copy_id != request->copy_id) {
-        if (request->bytes.len == 0) {
-            propose_step(request, KV_COMMAND_COPY_BEGIN);
-        } else if (group_is_ready(server->group)) {
-            kv_request_refuse(request, ST_CONFLICT, "that copy does not go on");
-        } else {
-            refuse_for_now(request);
-        }
+    if (copy_must_begin(request)) {
+        propose_step(request, KV_COMMAND_COPY_BEGIN);
         return;
     }
     source = kv_sm_piece_source(server->sm, request->shard);
@@ -184,7 +188,7 @@ static void go_on_with_copy(struct kv_request *request)
         propose_step(request, KV_COMMAND_FREEZE);
         return;
     case KV_PIECE_INVALID:
-        kv_request_refuse(request, ST_INVALID, "malformed cursor");
+        kv_request_refuse(request, ST_CONFLICT, "that copy does not go on");
         return;
     }
 }
@@ -225,6 +229,7 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
     waiting->to = request->shard_pull.to;
     waiting->limit = request->shard_pull.max_bytes;
     waiting->copy_id = request->shard_pull.copy_id;
+    waiting->anew = request->shard_pull.anew;
     waiting->piece = request->shard_pull.piece;
     buf_put_slice(&waiting->bytes, request->shard_pull.cursor);
     answer_pull(waiting);

@@ -14,8 +14,8 @@
 
 /* So few changes go along with the END: a fraction of a millisecond. */
 #define FEW_CHANGES 128
-/* After so many rounds it is frozen anyway: writes that come in faster than they can be copied must
- * not keep a shard where it is for ever. */
+/* After so many rounds it is frozen anyway (a round is what had changed when it began): writes that
+ * come in faster than they can be copied must not keep a shard where it is for ever. */
 #define MAX_ROUNDS 32
 
 void kv_piece_fini(struct kv_piece *piece)
@@ -32,6 +32,7 @@ struct cursor {
     enum phase phase;
     struct slice last;
     uint64_t change;
+    uint64_t round_end; /* the last change of this round */
     uint32_t rounds;
 };
 
@@ -41,6 +42,7 @@ static void cursor_encode(const struct cursor *cursor, struct buf *out)
     buf_put_u8(out, (uint8_t)cursor->phase);
     buf_put_bytes(out, cursor->last);
     buf_put_u64(out, cursor->change);
+    buf_put_u64(out, cursor->round_end);
     buf_put_u32(out, cursor->rounds);
     ASSERT(out->len <= SHARD_MAX_CURSOR);
 }
@@ -59,6 +61,7 @@ static bool cursor_decode(struct slice bytes, struct cursor *cursor)
     cursor->phase = (enum phase)phase;
     cursor->last = reader_bytes(&reader, KV_MAX_KEY);
     cursor->change = reader_u64(&reader);
+    cursor->round_end = reader_u64(&reader);
     cursor->rounds = reader_u32(&reader);
     return reader_done(&reader) && format == PIECE_FORMAT && phase >= PHASE_RECORDS &&
            phase <= PHASE_CHANGES;
@@ -230,9 +233,13 @@ static enum status read_changes(struct reading *reading)
 
 static enum status read_all(struct reading *reading)
 {
+    struct cursor *cursor = &reading->cursor;
     enum status status = ST_OK;
 
-    reading->cursor.rounds += reading->cursor.phase == PHASE_CHANGES;
+    if (cursor->phase == PHASE_CHANGES && cursor->change >= cursor->round_end) {
+        cursor->round_end = reading->source->shard->outgoing.n_noted;
+        cursor->rounds++;
+    }
     while (status == ST_OK && !reading->is_full && reading->cursor.phase != PHASE_CHANGES) {
         status = read_base(reading);
     }

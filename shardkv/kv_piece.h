@@ -12,7 +12,7 @@
  * value. Of the END: u8 format = 2, two sums of 4 x u64 (records, sessions), u64 epoch, u64 floor,
  * u64 version counter, u32 milliseconds since it was frozen, then entries. Of a cursor: u8 format =
  * 2, u8 phase, bytes last key or client id (empty: from the phase's beginning), u64 number of the
- * last change that was sent, u32 rounds.
+ * last change that was sent, u64 number of the last change of this round, u32 rounds.
  */
 #ifndef SHARDKV_KV_PIECE_H
 #define SHARDKV_KV_PIECE_H

@@ -56,6 +56,7 @@ struct kv_request {
     uint32_t to;                              /* PULL, RELEASE */
     uint32_t limit;                           /* SCAN: records; PULL: bytes */
     uint64_t copy_id, piece;                  /* PULL */
+    bool anew;                                /* PULL */
     uint32_t steps;                           /* PULL: proposed for it so far */
     size_t split;                             /* SCAN: bytes = prefix ‖ after, split here */
     struct buf bytes;                         /* GET: key; PULL: cursor */

@@ -5,6 +5,12 @@
 #include "shardkv/kv_piece.h"
 #include "shardkv/migrate_internal.h"
 
+/* In which the group that the configuration names is asked, those it points at, one of the others.
+ */
+#define TRIES_A_TURN 5
+
+#define PATIENCE_MS 100 /* with a source, before it no longer holds up others */
+
 struct migrate *migrate_create(struct kv_context *context, const struct migrate_options *options)
 {
     struct migrate *migrate = mem_zalloc(sizeof(*migrate));
@@ -112,17 +118,22 @@ static uint32_t other_group(const struct migrate *migrate, uint32_t from, uint32
     UNREACHABLE("the second pass finds what the first one counted");
 }
 
-/* Whom to ask. In turn: the group that the configuration names; the one that was pointed at last;
- * each of the others. */
+/* Whom to ask. The group that the configuration names; while it answers that it does not have the
+ * shard, again and where it points at, for it may only not be ready yet; and now and then, or if it
+ * does not answer, the others in turn. */
 static uint32_t source_of(const struct migrate *migrate, shard_id id)
 {
     const struct attempt *attempt = &migrate->attempts[id];
     uint32_t from = shard_head(kv_sm_shard(migrate->context->sm, id))->gid, gid = 0;
+    uint32_t turn = attempt->in_vain % TRIES_A_TURN;
+    bool is_silent = find_silent(migrate, from) < migrate->n_silent;
 
-    if (attempt->in_vain % 3 == 1) {
+    if (turn > 0 && turn < TRIES_A_TURN - 1) {
         gid = attempt->hint;
-    } else if (attempt->in_vain % 3 == 2) {
-        gid = other_group(migrate, from, attempt->in_vain / 3);
+    }
+    if (gid == 0 && turn > 0 && (is_silent || turn == TRIES_A_TURN - 1)) {
+        gid = other_group(migrate, from,
+                          is_silent ? attempt->in_vain - 1 : attempt->in_vain / TRIES_A_TURN);
     }
     return gid != 0 && kv_sm_find_group(migrate->context->sm, gid) != NULL ? gid : from;
 }
@@ -136,10 +147,18 @@ bool migrate_is_paused(const struct migrate *migrate)
     return config != NULL && config->moves_paused;
 }
 
+/* Until when a piece that is asked for keeps others from being asked for: a source that does not
+ * answer must not. */
+static uint64_t pull_counts_until_ms(const struct job *job)
+{
+    return job->is_pulling ? job->pulled_ms + PATIENCE_MS : 0;
+}
+
 bool migrate_any_is_outstanding(const struct migrate *migrate)
 {
     for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
-        if (migrate->jobs[i].is_pulling || migrate->jobs[i].n_proposals > 0) {
+        if (pull_counts_until_ms(&migrate->jobs[i]) > migrate->context->now_ms ||
+            migrate->jobs[i].n_proposals > 0) {
             return true;
         }
     }
@@ -250,9 +269,14 @@ uint64_t migrate_next_deadline_ms(const struct migrate *migrate)
     if (migrate->n_shards == 0 || !group_is_ready(migrate->context->group)) {
         return UINT64_MAX;
     }
-    for (uint32_t i = 0; i < migrate->options.max_copies && pace_ms > now_ms; i++) {
-        if (migrate->jobs[i].in_use && pace_ms < due_ms) {
+    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+        uint64_t until_ms = pull_counts_until_ms(&migrate->jobs[i]);
+
+        if (migrate->jobs[i].in_use && pace_ms > now_ms && pace_ms < due_ms) {
             due_ms = pace_ms;
+        }
+        if (until_ms > now_ms && until_ms < due_ms) {
+            due_ms = until_ms;
         }
     }
     return is_due(migrate) ? now_ms : due_ms;

@@ -36,6 +36,7 @@ struct attempt {
     uint32_t in_vain;  /* how often a group was asked that does not have the shard */
     uint32_t hint;     /* the group that was pointed at then; 0: none */
     bool anew;         /* the copy that has begun does not go on */
+    bool was_broken;   /* the last copy was not what the source said at its end */
 };
 
 /* A source that did not answer last time. */

@@ -90,8 +90,10 @@ static void on_applied(void *context, enum status status, struct slice result)
     if (status == ST_OK) {
         migrate_attempt(job)->backoff = (struct backoff){0};
         migrate_attempt(job)->in_vain = 0;
+        migrate_attempt(job)->was_broken = false;
     } else {
         migrate->stats.broken += status == ST_CORRUPT;
+        migrate_attempt(job)->was_broken |= status == ST_CORRUPT;
         job_fail(job);
     }
 }
@@ -218,6 +220,8 @@ static void use_refusal(struct job *job, const struct caller_end *end)
 
         attempt->hint = hint != kv_sm_gid(job->migrate->context->sm) ? hint : 0;
         backoff_shorten(&attempt->backoff, now_ms);
+    } else {
+        attempt->hint = 0;
     }
 }
 
@@ -264,6 +268,7 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.copy_id = job->copy_id;
     request.shard_pull.piece = job->piece;
     request.shard_pull.cursor = buf_slice(&job->cursor);
+    request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
     request.shard_pull.max_bytes = job->migrate->options.piece_bytes;
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;

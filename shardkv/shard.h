@@ -15,9 +15,9 @@
  * Until it is frozen, nobody but this group can have the shard. So a SEND that is not frozen
  * follows the newest configuration, whatever became of the group that was to get the shard: it goes
  * to the new owner, or nowhere if that is this group. The same holds for a shard that was frozen
- * for nobody and then given to somebody, until a copy of it begins. A group whose RECEIVE was called off so
- * learns it from the one that has the shard (SHARD_ANSWER_VOID), and forgets that it was to pass
- * the shard on, too (shard_void).
+ * for nobody and then given to somebody, until a copy of it begins. A group whose RECEIVE was
+ * called off so learns it from the one that has the shard (SHARD_ANSWER_VOID), and forgets that it
+ * was to pass the shard on, too (shard_void).
  *
  * Fencing: a step names the configuration of its transition and acts only if exactly that
  * transition is the head and the state is the one that the step begins from; every other step is

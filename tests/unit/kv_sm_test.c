@@ -63,7 +63,7 @@ static void an_unknown_command_stops_the_replica(void **state)
 {
     struct cluster *cluster = *state;
     struct buf result = {0};
-    uint8_t later[] = {KV_COMMAND_FORMAT, KV_COMMAND_COPY_BEGIN, 0, 0};
+    uint8_t later[] = {KV_COMMAND_FORMAT, KV_COMMAND_VOID + 1, 0, 0};
     uint8_t broken[] = {KV_COMMAND_FORMAT, KV_COMMAND_FREEZE, 0, 0};
     struct rsm_command entry = {.index = 9, .term = 1, .bytes = {later, sizeof(later)}};
 
@@ -247,54 +247,6 @@ static void what_is_staged_is_part_of_the_state(void **state)
     mem_free(ranges);
 }
 
-/* Stages one record at B, as a piece of a copy of its own making. */
-static void stage(struct cluster *cluster, uint64_t piece, uint64_t version, const char *text)
-{
-    struct kv_command command = {.kind = KV_COMMAND_CHUNK, .shard = S, .num = 2};
-    struct buf body = {0}, record = {0};
-
-    kv_record_put_header(&record, version);
-    buf_put_slice(&record, slice_text(text));
-    buf_put_bytes(&body, slice_text(key_in(cluster, S, 0)));
-    buf_put_bytes(&body, buf_slice(&record));
-    command.chunk.copy_id = 77;
-    command.chunk.piece = piece;
-    command.chunk.kind = PROTO_PIECE_RECORDS;
-    command.chunk.body = buf_slice(&body);
-    command.chunk.cursor = slice_text("somewhere");
-    assert_int_equal(apply(cluster, B, &command), ST_OK);
-    buf_fini(&record);
-    buf_fini(&body);
-}
-
-static void assert_staged(struct cluster *cluster, const char *expected)
-{
-    struct io_state *state = mem_state_io(cluster->groups[B].replicas[0].memory);
-    struct buf memory = {0};
-    struct kv_record record;
-
-    assert_int_equal(kv_ops_read(state, kv_sm_shard(sm_of(cluster, B), S)->copy.range,
-                                 slice_text(key_in(cluster, S, 0)), &memory, &record),
-                     ST_OK);
-    assert_true(slice_equal(record.value, slice_text(expected)));
-    buf_fini(&memory);
-}
-
-static void a_staged_record_gives_way_to_a_higher_version_only(void **state)
-{
-    struct cluster *cluster = *state;
-
-    give(cluster, S, A);
-    give(cluster, S, B);
-    stage(cluster, 0, 5, "fifth");
-    stage(cluster, 1, 3, "third");
-    assert_staged(cluster, "fifth");
-    stage(cluster, 2, 5, "fifth again");
-    assert_staged(cluster, "fifth");
-    stage(cluster, 3, 6, "sixth");
-    assert_staged(cluster, "sixth");
-}
-
 /* The stories below, each a list of configurations for some shards; where they end. */
 struct story {
     const char *name;
@@ -398,6 +350,62 @@ static void a_replica_that_restores_after_every_command_stays_equal(void **state
         begin_story(&cluster, &story);
         cluster.restore_always = true;
         end_story(&cluster, &story);
+    }
+}
+
+/* After so many steps of the move to B, a later configuration says something else. Until the freeze
+ * A follows it: then B gets nothing. From the freeze on B gets the shard first. */
+static bool call_off(int steps, uint32_t owner, uint32_t end)
+{
+    struct cluster cluster;
+    bool reached = true, froze;
+
+    cluster_init(&cluster);
+    give(&cluster, S, A);
+    write_data(&cluster, A, S);
+    give(&cluster, S, B);
+    for (int n = 0; n < steps && reached; n++) {
+        reached = step(&cluster);
+    }
+    froze = kv_sm_shard(sm_of(&cluster, A), S)->state != SHARD_SERVING;
+    give(&cluster, S, owner);
+    if (!froze && owner != 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, A), S)->outgoing.copy_id, 0);
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, A), S)->state, SHARD_SERVING);
+    }
+    settle(&cluster);
+    if (!froze && owner != B && owner != 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, B), S)->epoch, 0); /* it never had it */
+    }
+    if (owner == 0) {
+        assert_int_equal(kv_sm_shard(sm_of(&cluster, B), S)->state, SHARD_FROZEN);
+        give(&cluster, S, end);
+        settle(&cluster);
+    }
+    check_data(&cluster, end, S);
+    for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
+        if (gid != end) {
+            assert_gone(&cluster, gid, S);
+        }
+    }
+    apply_all_again(&cluster);
+    cluster_fini(&cluster); /* and no change log is left: group_sum knows every key */
+    return reached;
+}
+
+static void a_move_may_be_called_off_after_any_step(void **state)
+{
+    const uint32_t owners[][2] = {{A, A}, {C, C}, {0, B}, {0, A}, {0, C}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+        int steps = 0;
+
+        while (call_off(steps, owners[i][0], owners[i][1])) {
+            steps++;
+            assert_true(steps < 1000);
+        }
+        assert_true(steps > 20);
     }
 }
 
@@ -551,10 +559,10 @@ int main(void)
         STORY(a_shard_moves_with_its_sessions),
         STORY(nothing_is_left_of_a_shard_that_was_let_go),
         STORY(what_is_staged_is_part_of_the_state),
-        STORY(a_staged_record_gives_way_to_a_higher_version_only),
         cmocka_unit_test(every_story_ends_well),
         cmocka_unit_test(every_story_ends_well_whatever_is_repeated_and_wherever_leaders_change),
         cmocka_unit_test(a_replica_that_restores_after_every_command_stays_equal),
+        cmocka_unit_test(a_move_may_be_called_off_after_any_step),
         STORY(a_dead_source_holds_up_only_its_own_shard),
         STORY(a_dead_source_is_released_when_it_returns),
         STORY(other_shards_of_the_same_groups_are_not_touched),

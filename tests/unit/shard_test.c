@@ -357,6 +357,8 @@ static void a_piece_must_begin_where_the_last_one_ended(void **state)
     assert_false(piece_is_next(&b, 2, 7, 1, ""));
     assert_false(piece_is_next(&b, 2, 7, 1, "on"));
     assert_false(piece_is_next(&b, 2, 7, 1, "two"));
+    assert_false(piece_is_next(&b, 2, 7, 0, "one")); /* nor does the cursor alone count */
+    assert_false(piece_is_next(&b, 2, 7, 2, "one"));
     assert_true(piece_is_next(&b, 2, 7, 1, "one"));
     shard_fini(&b.shard);
 }

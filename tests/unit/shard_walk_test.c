@@ -35,6 +35,7 @@ static void propose_at_source(struct world *world, const struct node *source, st
 
     post->kind = kind;
     post->to = source->view.me;
+    post->copy_id = kind == POST_COPY_BEGIN ? post->copy_id : outgoing->copy_id;
     post->n_keys = 1 + rng_below(&world->rng, KEYS);
     while (!outgoing->is_swept && !slice_equal(begin_of(post->from), buf_slice(&outgoing->swept))) {
         post->from++;
@@ -42,18 +43,16 @@ static void propose_at_source(struct world *world, const struct node *source, st
     send_post(world, post);
 }
 
-static void give_piece(struct world *world, const struct node *source, struct node *taker,
+/* Any copy reads what is swept and noted: kv_handover.c. */
+static void give_piece(struct world *world, const struct node *source, const struct node *taker,
                        struct post *post)
 {
     const struct shard *shard = &source->view.shard;
     bool has_base = post->number == KEYS, is_short = one_in(world, 4);
 
-    if (shard->outgoing.copy_id != post->copy_id) {
-        if (post->number == 0) {
-            propose_at_source(world, source, post, POST_COPY_BEGIN);
-        } else {
-            taker->asks_for = ++world->next_copy;
-        }
+    if (shard->outgoing.copy_id == 0 ||
+        (taker->asks_anew && post->number == 0 && shard->outgoing.copy_id != post->copy_id)) {
+        propose_at_source(world, source, post, POST_COPY_BEGIN);
     } else if (shard->outgoing.is_swept && (has_base || is_short)) {
         if (shard->state == SHARD_FROZEN) {
             give_end(world, source, post);
@@ -64,6 +63,9 @@ static void give_piece(struct world *world, const struct node *source, struct no
         post->kind = POST_CHUNK;
         post->content = source->live;
         post->brings[post->number] = true;
+        if (!world->is_calm && one_in(world, 40)) { /* damaged on its way */
+            post->content.values[post->number] += 1000000;
+        }
         send_post(world, post);
     } else if (!shard->outgoing.is_swept) {
         propose_at_source(world, source, post, POST_SWEEP);
@@ -78,6 +80,7 @@ static struct post next_piece(struct world *world, struct node *taker, config_nu
 
     if (!world->is_calm && one_in(world, 16)) { /* another leader */
         taker->asks_for = one_in(world, 2) ? copy->copy_id : 0;
+        taker->asks_anew = one_in(world, 4); /* it knows of something broken, or knows no more */
     }
     if (taker->asks_for == 0 || taker->asks_num != num) {
         taker->asks_for = ++world->next_copy;
@@ -105,8 +108,7 @@ static void ask_for_piece(struct world *world, struct node *taker, uint32_t gid,
     case SHARD_ANSWER_YES:
         if (!is_behind) {
             give_piece(world, source, taker, &post);
-        } else if (shard->state == SHARD_FROZEN && shard->outgoing.is_swept &&
-                   shard->outgoing.copy_id == post.copy_id) {
+        } else if (shard->state == SHARD_FROZEN && shard->outgoing.is_swept) {
             give_end(world, source, &post);
         }
         break;
@@ -303,7 +305,10 @@ static void come_to_rest(struct world *world)
     }
     while (!is_at_rest(world)) {
         WORLD_ASSERT(world, round++ < ROUNDS);
-        world->is_calm = round > 20; /* by then it has begun anew whatever was begun twice */
+        if (round == 20) {
+            world->is_calm = true;
+            world->last_stormy_copy = world->next_copy;
+        }
         calm_round(world);
     }
     check_rest(world);
@@ -339,7 +344,7 @@ static void one_group_serves_nothing_is_lost_and_the_last_configuration_comes_tr
         assert_true(happened[kind] > SEEDS / 4);
     }
     assert_true(n_deaths > SEEDS / 8);
-    assert_true(n_broken < SEEDS / 10);
+    assert_true(n_broken > SEEDS / 100);
     mem_free(world);
 }
 

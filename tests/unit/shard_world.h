@@ -28,6 +28,7 @@ struct node {
     bool noted[KEYS];  /* in the change log */
     uint64_t asks_for; /* the copy_id that its leader asks with, and for which number */
     config_num asks_num;
+    bool asks_anew; /* the last copy was broken */
 };
 
 enum post_kind {
@@ -65,7 +66,8 @@ struct world {
     uint64_t written, next_copy;
     struct post posts[POSTS];
     size_t n_posts;
-    bool is_calm;    /* nothing is lost, late, or twice any more */
+    bool is_calm; /* nothing is lost, late, damaged, or twice any more */
+    uint64_t last_stormy_copy;
     bool one_dies;   /* one group will */
     uint32_t mortal; /* this one */
     uint32_t dead;   /* it has */
@@ -235,11 +237,23 @@ static inline struct slice begin_of(uint64_t piece)
     return slice_text(piece == 0 ? "" : keys[piece - 1]);
 }
 
-static inline void apply_sweep(struct node *node, const struct post *post)
+static inline bool apply_begin(struct node *node, const struct post *post)
 {
-    if (shard_sweep(&node->view.shard, post->num, post->copy_id, begin_of(post->from))) {
-        sweep_keys(node, post->from, post->n_keys);
+    if (!copy_begin(&node->view, post->num, post->copy_id)) {
+        return false;
     }
+    memset(node->noted, 0, sizeof(node->noted));
+    sweep_keys(node, 0, post->n_keys);
+    return true;
+}
+
+static inline bool apply_sweep(struct node *node, const struct post *post)
+{
+    if (!shard_sweep(&node->view.shard, post->num, post->copy_id, begin_of(post->from))) {
+        return false;
+    }
+    sweep_keys(node, post->from, post->n_keys);
+    return true;
 }
 
 static inline bool apply_piece(struct node *node, const struct post *post)
@@ -263,62 +277,64 @@ static inline bool apply_piece(struct node *node, const struct post *post)
     return true;
 }
 
-static inline void apply_install(struct world *world, struct node *node, const struct post *post)
+static inline bool apply_chunk(struct node *node, const struct post *post)
+{
+    if (!apply_piece(node, post)) {
+        return false;
+    }
+    shard_chunk_end(&node->view.shard, begin_of(post->number + 1));
+    return true;
+}
+
+static inline bool apply_install(struct world *world, struct node *node, const struct post *post)
 {
     const struct shard_sum no_sessions = {0};
 
     if (!apply_piece(node, post)) {
-        return;
+        return false;
     }
     shard_install(&node->view.shard, &post->end, &no_sessions, &node->view.effect);
-    if (node->view.effect.installed) {
-        WORLD_ASSERT(world, !world->voided[post->num]);
-        node->live = node->staged;
-    } else {
-        /* Only when a copy begins, another one, and the first again. */
-        WORLD_ASSERT(world, node->view.effect.copy_was_broken && !world->is_calm);
+    if (!node->view.effect.installed) {
+        WORLD_ASSERT(world, node->view.effect.copy_was_broken);
+        WORLD_ASSERT(world, !world->is_calm || post->copy_id <= world->last_stormy_copy);
         world->n_broken++;
+        node->asks_for = 0;
+        node->asks_anew = true;
+        return false;
+    }
+    WORLD_ASSERT(world, !world->voided[post->num]);
+    node->asks_anew = false;
+    node->live = node->staged;
+    return true;
+}
+
+static inline bool had_effect(struct world *world, const struct post *post)
+{
+    struct node *node = &world->nodes[post->to];
+
+    switch (post->kind) {
+    case POST_COPY_BEGIN:
+        return apply_begin(node, post);
+    case POST_SWEEP:
+        return apply_sweep(node, post);
+    case POST_FREEZE:
+        return freeze(&node->view, post->num, post->copy_id);
+    case POST_DROP:
+        return drop(&node->view, post->num);
+    case POST_CHUNK:
+        return apply_chunk(node, post);
+    case POST_INSTALL:
+        return apply_install(world, node, post);
+    case POST_VOID:
+        return call_off(&node->view, post->num);
+    default:
+        return released(&node->view, post->num);
     }
 }
 
 static inline void apply_post(struct world *world, const struct post *post)
 {
-    struct node *node = &world->nodes[post->to];
-    struct view *view = &node->view;
-
-    switch (post->kind) {
-    case POST_COPY_BEGIN:
-        if (copy_begin(view, post->num, post->copy_id)) {
-            memset(node->noted, 0, sizeof(node->noted));
-            sweep_keys(node, 0, post->n_keys);
-        }
-        break;
-    case POST_SWEEP:
-        apply_sweep(node, post);
-        break;
-    case POST_FREEZE:
-        freeze(view, post->num, post->copy_id);
-        break;
-    case POST_DROP:
-        drop(view, post->num);
-        break;
-    case POST_CHUNK:
-        if (apply_piece(node, post)) {
-            shard_chunk_end(&view->shard, begin_of(post->number + 1));
-        }
-        break;
-    case POST_INSTALL:
-        apply_install(world, node, post);
-        break;
-    case POST_VOID:
-        call_off(view, post->num);
-        break;
-    default:
-        released(view, post->num);
-        break;
-    }
-    world->happened[post->kind] +=
-        post->kind == POST_INSTALL ? view->effect.installed : view->effect.changed;
+    world->happened[post->kind] += had_effect(world, post);
 }
 
 static inline void send_post(struct world *world, const struct post *post)

@@ -50,7 +50,25 @@ struct story {
     struct kv_change change;
     struct progress progress[2];
     unsigned moments, crash_at;
-    unsigned seen; /* phases, as bits */
+    struct plan *plan; /* being made; or NULL */
+};
+
+enum phase {
+    PHASE_QUIET,  /* nothing has begun, or all is over */
+    PHASE_SWEEP,  /* a copy has begun */
+    PHASE_ROUNDS, /* all is swept */
+    PHASE_FROZEN,
+    PHASE_INSTALLED, /* and the source still has it */
+    PHASE_DROPPED,   /* and the taker does not know that */
+    PHASE_UNKNOWN    /* a leader is missing */
+};
+
+/* What a run without faults went through. */
+#define MAX_MOMENTS 5000
+struct plan {
+    uint8_t phases[MAX_MOMENTS]; /* by moment */
+    uint8_t moves[MAX_MOMENTS];
+    unsigned n;
 };
 
 /* ---- Clients ---- */
@@ -128,16 +146,6 @@ static const struct shard *shard_at(struct story *story, size_t group)
     return sm != NULL ? kv_sm_shard(sm, S) : NULL;
 }
 
-enum phase {
-    PHASE_QUIET,  /* nothing has begun, or all is over */
-    PHASE_SWEEP,  /* a copy has begun */
-    PHASE_ROUNDS, /* all is swept */
-    PHASE_FROZEN,
-    PHASE_INSTALLED, /* and the source still has it */
-    PHASE_DROPPED,   /* and the taker does not know that */
-    PHASE_UNKNOWN    /* a leader is missing */
-};
-
 static enum phase phase_of(struct story *story)
 {
     size_t to = story->n_moves % 2, from = 1 - to;
@@ -160,6 +168,18 @@ static enum phase phase_of(struct story *story)
                                          : PHASE_SWEEP;
 }
 
+static void note_moment(struct story *story)
+{
+    struct plan *plan = story->plan;
+
+    if (plan != NULL) {
+        assert_true(story->moments < MAX_MOMENTS);
+        plan->phases[story->moments] = (uint8_t)phase_of(story);
+        plan->moves[story->moments] = (uint8_t)story->n_moves;
+        plan->n = story->moments + 1;
+    }
+}
+
 static void count_moments(struct story *story)
 {
     for (size_t group = 0; group < 2; group++) {
@@ -176,7 +196,7 @@ static void count_moments(struct story *story)
         if (memcmp(&now, &story->progress[group], sizeof(now)) != 0) {
             story->progress[group] = now;
             story->moments++;
-            story->seen |= 1u << phase_of(story);
+            note_moment(story);
         }
     }
 }
@@ -237,6 +257,12 @@ static bool nothing_ends_this(void *context)
 {
     pump_workers(context);
     (void)moves_are_over(context);
+    return false;
+}
+
+static bool nothing_at_all_ends_this(void *context)
+{
+    pump_workers(context);
     return false;
 }
 
@@ -398,7 +424,35 @@ static void start_again(struct story *story, const struct victims *victims)
     }
 }
 
-/* ---- Every moment ---- */
+/* ---- Moments ---- */
+
+/* One for runs with small checkpoints and compacted logs, one for runs without. */
+static struct plan plans[2];
+
+static void make_plan(bool snapshots)
+{
+    struct story story;
+
+    begin(&story, 7, snapshots);
+    story.plan = &plans[snapshots];
+    start_move(&story, 1);
+    assert_true(world_run_until(story.world, 30000, crash_is_due_or_all_over, &story));
+    end(&story);
+}
+
+static int make_plans(void **state)
+{
+    unsigned seen = 0;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        make_plan(i == 1);
+        for (unsigned moment = 1; moment < plans[i].n; moment++) {
+            seen |= 1u << plans[i].phases[moment];
+        }
+    }
+    return (seen & ((1u << PHASE_UNKNOWN) - 1)) == (1u << PHASE_UNKNOWN) - 1 ? 0 : -1;
+}
 
 static unsigned step_or(unsigned usual)
 {
@@ -407,45 +461,68 @@ static unsigned step_or(unsigned usual)
     return asked != 0 ? (unsigned)asked : usual;
 }
 
-/* False: all was over before that moment. */
-static bool crash_once(enum victim victim, unsigned moment, uint64_t away_ms, unsigned *seen)
+/* The end of a phase or its beginning. */
+static bool is_edge(const struct plan *plan, unsigned moment)
 {
-    bool amid = moment % 2 == 1;
-    struct story story;
-    bool reached;
+    return plan->phases[moment] != plan->phases[moment - 1] ||
+           (moment + 1 < plan->n && plan->phases[moment] != plan->phases[moment + 1]);
+}
 
-    fprintf(stderr, "victim %d moment %u away %u ms\n", (int)victim, moment, (unsigned)away_ms);
-    begin(&story, 7, moment % 3 == 0);
-    story.crash_at = moment;
-    start_move(&story, 1);
-    assert_true(world_run_until(story.world, 30000, crash_is_due_or_all_over, &story));
-    reached = story.moments >= moment;
-    if (reached) {
-        struct victims victims = find_victims(&story, victim);
+/* The next moment that is tried; 0: there is none. From the freeze on they lie closer. */
+static unsigned next_moment(const struct plan *plan, unsigned moment, unsigned step)
+{
+    while (++moment < plan->n) {
+        unsigned here = plan->phases[moment] >= PHASE_FROZEN ? 1 + step / 8 : step;
 
-        *seen |= 1u << phase_of(&story);
-        crash(&story, &victims, amid);
-        world_run_until(story.world, away_ms, nothing_ends_this, &story);
-        start_again(&story, &victims);
-        assert_true(world_run_until(story.world, 60000, all_is_over, &story));
+        if (moment % here == 0 || is_edge(plan, moment)) {
+            return moment;
+        }
     }
-    end(&story);
-    return reached;
+    return 0;
+}
+
+/* Goes on to that moment of the story that the plan tells. */
+static void run_to(struct story *story, bool snapshots, unsigned moment)
+{
+    begin(story, 7, snapshots);
+    story->crash_at = moment;
+    start_move(story, 1);
+    assert_true(world_run_until(story->world, 30000, crash_is_due_or_all_over, story));
+    assert_int_equal(story->moments, moment);
+    assert_int_equal(phase_of(story), plans[snapshots].phases[moment]);
+}
+
+static void run_to_end(struct story *story)
+{
+    assert_true(world_run_until(story->world, 60000, all_is_over, story));
+    end(story);
+}
+
+/* ---- Crashes ---- */
+
+static void crash_once(enum victim victim, bool snapshots, unsigned moment, uint64_t away_ms)
+{
+    struct victims victims;
+    struct story story;
+
+    fprintf(stderr, "victim %d moment %u of phase %u away %u ms\n", (int)victim, moment,
+            plans[snapshots].phases[moment], (unsigned)away_ms);
+    run_to(&story, snapshots, moment);
+    victims = find_victims(&story, victim);
+    crash(&story, &victims, moment % 2 == 1);
+    world_run_until(story.world, away_ms, nothing_ends_this, &story);
+    start_again(&story, &victims);
+    run_to_end(&story);
 }
 
 static void crash_at_every_moment(enum victim victim, unsigned usual_step, uint64_t away_ms)
 {
-    unsigned step = step_or(usual_step), seen = 0, moment = 1 + (unsigned)victim % step;
+    bool snapshots = victim % 2 == 0;
+    const struct plan *plan = &plans[snapshots];
+    unsigned step = step_or(usual_step), moment = 0;
 
-    while (crash_once(victim, moment, away_ms, &seen)) {
-        moment += step;
-        assert_true(moment < 100000);
-    }
-    /* In every phase at least once. */
-    for (unsigned phase = PHASE_QUIET; phase < PHASE_UNKNOWN; phase++) {
-        if ((seen & 1u << phase) == 0) {
-            fprintf(stderr, "no crash of %d in phase %u\n", (int)victim, phase);
-        }
+    while ((moment = next_moment(plan, moment, step)) != 0) {
+        crash_once(victim, snapshots, moment, away_ms);
     }
 }
 
@@ -453,18 +530,157 @@ static void anybody_may_lose_power_at_any_moment_of_a_move(void **state)
 {
     (void)state;
     for (enum victim victim = 0; victim < N_VICTIMS; victim++) {
-        crash_at_every_moment(victim, 40, 100);
+        crash_at_every_moment(victim, 80, 100);
     }
 }
 
 static void and_may_stay_away_until_the_move_is_over(void **state)
 {
-    const enum victim victims[] = {VICTIM_LEADER_0, VICTIM_LEADER_1, VICTIM_FOLLOWER_0,
-                                   VICTIM_GROUP_0, VICTIM_GROUP_1};
+    (void)state;
+    for (enum victim victim = VICTIM_LEADER_0; victim <= VICTIM_GROUP_1; victim++) {
+        bool snapshots = victim % 2 == 1;
+        unsigned n = 0, every = step_or(8), moment = 0;
+
+        while ((moment = next_moment(&plans[snapshots], moment, 60)) != 0) {
+            if (n++ % every == victim % every) {
+                crash_once(victim, snapshots, moment, LATE_MS);
+            }
+        }
+    }
+}
+
+/* ---- A target that never comes back ---- */
+
+/* Somebody else gets the shard, or its source keeps it, with all that was written. */
+static void lose_target(unsigned moment, bool to_third)
+{
+    struct story story;
+    struct victims victims;
+    size_t to = to_third ? 2 : 0;
+    const struct shard *life;
+    uint64_t n_begun;
+
+    fprintf(stderr, "target lost at moment %u of phase %u, third %d\n", moment,
+            plans[0].phases[moment], to_third);
+    run_to(&story, false, moment);
+    victims = find_victims(&story, VICTIM_GROUP_1);
+    crash(&story, &victims, false);
+    world_run_until(story.world, 300, nothing_at_all_ends_this, &story);
+    life = shard_at(&story, 0);
+    if (life != NULL && life->state == SHARD_SERVING) {
+        if (to_third) {
+            kv_cluster_join_now(story.c, 2);
+        }
+        story.n_moves = 2; /* what follows is another story */
+        ASSERT(kv_cluster_move(story.c, S, kv_cluster_gid(to), NULL) == ST_OK);
+        n_begun = story.n_begun;
+        world_run_until(story.world, 8000, nothing_at_all_ends_this, &story);
+        assert_int_equal(shard_at(&story, to)->state, SHARD_SERVING);
+        assert_true(story.n_begun > n_begun + 100);
+    }
+    start_again(&story, &victims);
+    world_run_until(story.world, 1000, nothing_at_all_ends_this, &story);
+    end(&story);
+}
+
+static void a_target_may_be_lost_for_good_before_the_freeze(void **state)
+{
+    unsigned moment = 0, n = 0, step = step_or(12);
 
     (void)state;
-    for (size_t i = 0; i < sizeof(victims) / sizeof(victims[0]); i++) {
-        crash_at_every_moment(victims[i], 60, LATE_MS);
+    while ((moment = next_moment(&plans[0], moment, step)) != 0 && plans[0].moves[moment] == 1 &&
+           plans[0].phases[moment] < PHASE_FROZEN) {
+        lose_target(moment, n++ % 2 == 0);
+    }
+    assert_true(n > 5);
+}
+
+/* ---- Disks and networks ---- */
+
+static void fill_disks(struct story *story, bool full)
+{
+    struct world_disk disk = {.full = full};
+
+    for (size_t i = 0; i < N_REPLICAS; i++) {
+        world_set_disk(story->world, kv_cluster_node(story->c, 1, i), &disk);
+    }
+}
+
+/* A replica whose write was under way when the disk got full has ended. */
+static void start_ended(struct story *story)
+{
+    for (size_t i = 0; i < world_node_count(story->world); i++) {
+        if (!world_is_running(story->world, i)) {
+            world_start(story->world, i);
+        }
+    }
+}
+
+/* The move waits, the source serves; when there is room it goes on. */
+static void a_full_disk_at_the_target_holds_up_only_the_move(void **state)
+{
+    unsigned moment = 0, n = 0, every = step_or(4);
+
+    (void)state;
+    while ((moment = next_moment(&plans[0], moment, 20)) != 0 && plans[0].moves[moment] == 1) {
+        struct story story;
+        uint64_t n_begun;
+
+        if (n++ % every != 0) {
+            continue;
+        }
+        fprintf(stderr, "disk full at moment %u of phase %u\n", moment, plans[0].phases[moment]);
+        run_to(&story, false, moment);
+        n_begun = story.n_begun;
+        fill_disks(&story, true);
+        world_run_until(story.world, 3000, nothing_ends_this, &story);
+        if (plans[0].phases[moment] <= PHASE_SWEEP) {
+            assert_int_equal(story.n_moves, 1);
+            assert_int_equal(shard_at(&story, 0)->state, SHARD_SERVING);
+            assert_true(story.n_begun > n_begun + 100);
+        }
+        fill_disks(&story, false);
+        start_ended(&story);
+        run_to_end(&story);
+    }
+    assert_true(n > 5);
+}
+
+/* Party 0 and 1: the groups; 2: the controller. */
+static size_t party_node(const struct story *story, unsigned party, size_t i)
+{
+    return party == 2 ? kv_cluster_ctrler(story->c, i) : kv_cluster_node(story->c, party, i);
+}
+
+static void cut_parties(struct story *story, unsigned a, unsigned b, bool cut)
+{
+    for (size_t i = 0; i < N_REPLICAS; i++) {
+        for (size_t j = 0; j < N_REPLICAS; j++) {
+            world_cut_pair(story->world, party_node(story, a, i), party_node(story, b, j), cut);
+        }
+    }
+}
+
+static void groups_may_not_hear_of_each_other_for_a_while(void **state)
+{
+    (void)state;
+    for (unsigned party = 0; party < 3; party++) {
+        unsigned moment = 0, n = 0, every = step_or(8);
+
+        while ((moment = next_moment(&plans[1], moment, 60)) != 0) {
+            struct story story;
+
+            if (n++ % every != party % every) {
+                continue;
+            }
+            fprintf(stderr, "cut without %u at moment %u of phase %u\n", party, moment,
+                    plans[1].phases[moment]);
+            run_to(&story, true, moment);
+            cut_parties(&story, (party + 1) % 3, (party + 2) % 3, true);
+            world_run_until(story.world, 1500, nothing_ends_this, &story);
+            cut_parties(&story, (party + 1) % 3, (party + 2) % 3, false);
+            run_to_end(&story);
+        }
     }
 }
 
@@ -473,7 +689,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(anybody_may_lose_power_at_any_moment_of_a_move),
         cmocka_unit_test(and_may_stay_away_until_the_move_is_over),
+        cmocka_unit_test(a_target_may_be_lost_for_good_before_the_freeze),
+        cmocka_unit_test(a_full_disk_at_the_target_holds_up_only_the_move),
+        cmocka_unit_test(groups_may_not_hear_of_each_other_for_a_while),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_plans, NULL);
 }

@@ -3,10 +3,10 @@
 
 #include "raft/util/assert.h"
 
-#define BUSY_LOAD   100  /* client operations a second that are worth yielding to */
-#define BURST_MS    200  /* of the rate, saved up while nothing was copied */
-#define REST_FACTOR 2    /* times as long as a piece took */
-#define MAX_REST_MS 1000 /* a copy never stands still for longer */
+#define BUSY_LOAD   100    /* client operations a second that are worth yielding to */
+#define BURST_US    200000 /* of the rate, saved up while nothing was copied */
+#define REST_FACTOR 2      /* times as long as a piece took */
+#define MAX_REST_MS 1000   /* a copy never stands still for longer */
 
 void copy_pace_init(struct copy_pace *pace, uint64_t bytes_per_s)
 {
@@ -20,15 +20,15 @@ bool copy_pace_yields(const struct copy_pace *pace, uint32_t load)
 
 void copy_pace_spend(struct copy_pace *pace, uint64_t bytes, uint64_t now_ms)
 {
-    uint64_t from_ms = pace->due_ms;
+    uint64_t from_us = pace->due_us, now_us = now_ms * 1000;
 
     if (pace->bytes_per_s == 0) {
         return;
     }
-    if (from_ms + BURST_MS < now_ms) {
-        from_ms = now_ms - BURST_MS;
+    if (from_us + BURST_US < now_us) {
+        from_us = now_us - BURST_US;
     }
-    pace->due_ms = from_ms + bytes * 1000 / pace->bytes_per_s;
+    pace->due_us = from_us + bytes * 1000000 / pace->bytes_per_s;
 }
 
 void copy_pace_applied(struct copy_pace *pace, uint64_t began_ms, uint64_t now_ms, uint32_t load)
@@ -43,7 +43,8 @@ void copy_pace_applied(struct copy_pace *pace, uint64_t began_ms, uint64_t now_m
 
 uint64_t copy_pace_next_ms(const struct copy_pace *pace, uint64_t now_ms)
 {
-    uint64_t next_ms = pace->due_ms > pace->rest_ms ? pace->due_ms : pace->rest_ms;
+    uint64_t due_ms = (pace->due_us + 999) / 1000;
+    uint64_t next_ms = due_ms > pace->rest_ms ? due_ms : pace->rest_ms;
 
     return next_ms > now_ms ? next_ms : now_ms;
 }

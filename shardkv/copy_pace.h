@@ -14,7 +14,7 @@
 
 struct copy_pace {
     uint64_t bytes_per_s; /* 0: no bound */
-    uint64_t due_ms;      /* the bucket is out of debt */
+    uint64_t due_us;      /* the bucket is out of debt */
     uint64_t rest_ms;     /* the rest is over */
     uint32_t source_load; /* what the sources said last, client operations a second */
 };

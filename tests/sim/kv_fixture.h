@@ -24,7 +24,8 @@ struct fixture {
     struct spec ctrlers, groups[FIXTURE_MAX_GROUPS];
     /* Options, to be set between init and start; 0: the default. */
     uint32_t piece_bytes, max_sessions, max_copies;
-    bool checkpoints; /* small checkpoints, compacted logs */
+    uint64_t bytes_per_s; /* of shards that arrive */
+    bool checkpoints;     /* small checkpoints, compacted logs */
     struct caller *caller;
     struct ctrler_clerk *admin;
     size_t client;

@@ -32,6 +32,7 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     if (fixture->piece_bytes != 0) {
         options.migrate.piece_bytes = fixture->piece_bytes;
     }
+    options.migrate.bytes_per_s = fixture->bytes_per_s;
     if (fixture->max_copies != 0) {
         options.migrate.max_copies = fixture->max_copies;
     }

@@ -13,8 +13,6 @@
 
 #define FORMAT          2
 #define FORMAT_NO_PAUSE 1
-/* Groups that have left but may still hold shards stand beside the members. */
-#define MAX_GROUPS_IN_ALL (4 * CONFIG_MAX_GROUPS)
 
 bool shard_count_is_valid(uint32_t n_shards)
 {
@@ -100,7 +98,7 @@ static void encode_runs(const struct shard_config *config, struct buf *out)
 void shard_config_encode(const struct shard_config *config, struct buf *out)
 {
     ASSERT(shard_count_is_valid(config->n_shards));
-    ASSERT(config->n_groups <= MAX_GROUPS_IN_ALL);
+    ASSERT(config->n_groups <= CONFIG_MAX_LISTED);
     buf_put_u8(out, FORMAT);
     buf_put_u64(out, config->num);
     buf_put(out, config->cluster_id, sizeof(config->cluster_id));
@@ -139,7 +137,7 @@ static bool decode_groups(struct reader *reader, struct shard_config *config)
     uint16_t n = reader_u16(reader);
     size_t capacity = 0, members = 0;
 
-    if (n > MAX_GROUPS_IN_ALL) {
+    if (n > CONFIG_MAX_LISTED) {
         return false;
     }
     for (uint16_t i = 0; i < n; i++) {

@@ -13,7 +13,8 @@ typedef uint64_t config_num; /* 0: no groups, every shard on gid 0 */
 #define SHARD_MAX_COUNT     16384
 #define SHARD_DEFAULT_COUNT 256
 #define SHARD_SLOTS         16384
-#define CONFIG_MAX_GROUPS   1024
+#define CONFIG_MAX_GROUPS   1024                    /* members */
+#define CONFIG_MAX_LISTED   (4 * CONFIG_MAX_GROUPS) /* and those that left and may hold shards */
 #define CONFIG_MAX_GID      0x7fffffffu
 
 struct config_group {

@@ -22,9 +22,6 @@
 #include "shardctrler/ctrler_command.h"
 #include "shardctrler/shard_owners.h"
 
-/* Members and groups that left together; shard_config's decoder takes no more. */
-#define CONFIG_MAX_LISTED (4 * CONFIG_MAX_GROUPS)
-
 /* True: *next is the next configuration, the caller's, and *result is ST_OK with its number. False:
  * *next is {0} and *result says why, or gives ST_OK with the present number if none is needed.
  * command is a JOIN, LEAVE, MOVE or PAUSE. */

@@ -44,6 +44,7 @@ struct cluster {
     /* What becomes of a CHUNK or INSTALL on its way; may be NULL. */
     void (*damage)(struct cluster *cluster, struct kv_command *command);
     unsigned n_broken; /* copies that INSTALL refused */
+    bool was_broken;   /* the last one: the next is to be swept again */
     unsigned dead;     /* bit gid */
     bool restore_always;
     struct applied *history;
@@ -375,6 +376,7 @@ static inline void step_piece(struct cluster *cluster, uint32_t source, uint32_t
             assert_int_equal(cluster->result.status, ST_CORRUPT);
             cluster->n_broken++;
         }
+        cluster->was_broken = cluster->result.status == ST_CORRUPT;
         if (command.kind == KV_COMMAND_INSTALL) {
             cluster->wanted[gid][id] = 0;
         }
@@ -392,7 +394,7 @@ static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id 
     enum shard_answer answer = SHARD_ANSWER_NOT_READY;
     uint32_t source = find_source(cluster, gid, id, &head, &answer);
     struct kv_command command = {.kind = KV_COMMAND_VOID, .shard = id, .num = head.num};
-    uint64_t copy_id = taker->copy.copy_id;
+    uint64_t copy_id = taker->copy.copy_id, outgoing;
     struct kv_piece_source from;
     struct slice cursor = {NULL, 0};
 
@@ -409,33 +411,31 @@ static inline bool step_receive(struct cluster *cluster, uint32_t gid, shard_id 
     if (copy_id == wanted_copy(cluster, gid, id)) {
         cursor = buf_slice(&taker->copy.cursor);
     }
-    if (kv_sm_shard(sm_of(cluster, source), id)->outgoing.copy_id != cluster->wanted[gid][id]) {
-        if (cursor.len > 0) {
-            cluster->wanted[gid][id] = ++cluster->copy_id; /* CONFLICT: it does not go on */
-        }
+    outgoing = kv_sm_shard(sm_of(cluster, source), id)->outgoing.copy_id;
+    if (outgoing == 0 ||
+        (cluster->was_broken && cursor.len == 0 && outgoing != cluster->wanted[gid][id])) {
         assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_COPY_BEGIN,
                                          cluster->wanted[gid][id]),
                          ST_OK);
         return true;
     }
-    copy_id = cluster->wanted[gid][id];
     from = kv_sm_piece_source(sm_of(cluster, source), id);
     switch (kv_piece_needs(&from, cursor)) {
     case KV_PIECE_READ:
         step_piece(cluster, source, gid, id, head.num, cursor);
         return true;
     case KV_PIECE_SWEEP:
-        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_SWEEP, copy_id),
+        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_SWEEP, outgoing),
                          ST_OK);
         return true;
     case KV_PIECE_FREEZE:
-        assert_int_equal(apply_copy_step(cluster, source, id, head.num, KV_COMMAND_FREEZE, copy_id),
-                         ST_OK);
+        assert_int_equal(
+            apply_copy_step(cluster, source, id, head.num, KV_COMMAND_FREEZE, outgoing), ST_OK);
         return true;
-    case KV_PIECE_INVALID:
-        break;
+    case KV_PIECE_INVALID: /* CONFLICT: that copy does not go on */
+        cluster->wanted[gid][id] = ++cluster->copy_id;
+        return true;
     }
-    fail();
     return false;
 }
 

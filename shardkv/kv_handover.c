@@ -93,20 +93,24 @@ static void respond_piece(struct kv_request *request, const struct kv_piece_sour
     buf_fini(&end);
 }
 
-static void note_freeze(struct kv_server *server, shard_id shard)
+static void note_freeze(struct kv_server *server, shard_id shard, config_num num)
 {
-    if (server->frozen_ms == NULL) {
-        server->frozen_ms =
-            mem_zalloc(kv_sm_meta(server->sm)->n_shards * sizeof(server->frozen_ms[0]));
+    if (server->freezes == NULL) {
+        server->freezes = mem_zalloc(kv_sm_meta(server->sm)->n_shards * sizeof(server->freezes[0]));
     }
-    server->frozen_ms[shard] = server->context.now_ms;
+    server->freezes[shard] = (struct kv_freeze){num, server->context.now_ms};
 }
 
+/* One that this replica proposed for an earlier move says nothing about this one. */
 uint32_t kv_server_frozen_ms(const struct kv_server *server, shard_id shard)
 {
-    uint64_t since_ms = server->frozen_ms != NULL ? server->frozen_ms[shard] : 0;
+    const struct shard_transition *head = shard_head(kv_sm_shard(server->sm, shard));
+    const struct kv_freeze *freeze = server->freezes != NULL ? &server->freezes[shard] : NULL;
 
-    return since_ms != 0 ? (uint32_t)(server->context.now_ms - since_ms) : 0;
+    if (freeze == NULL || head == NULL || freeze->num != head->num) {
+        return 0;
+    }
+    return (uint32_t)(server->context.now_ms - freeze->since_ms);
 }
 
 /* A step of the log that the copy needs first. Only a ready leader proposes it. */
@@ -124,7 +128,7 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
         return;
     }
     if (kind == KV_COMMAND_FREEZE) {
-        note_freeze(request->server, request->shard);
+        note_freeze(request->server, request->shard, request->num);
     }
     command.copy.copy_id =
         kind == KV_COMMAND_COPY_BEGIN ? request->copy_id : shard->outgoing.copy_id;

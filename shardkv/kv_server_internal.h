@@ -17,6 +17,11 @@ struct kv_metrics {
     uint64_t wrong_group, session_refused;
 };
 
+struct kv_freeze {
+    config_num num;
+    uint64_t since_ms;
+};
+
 struct kv_server {
     struct kv_server_options options;
     struct group_world world;
@@ -44,7 +49,7 @@ struct kv_server {
     size_t parked_bytes;
     uint64_t load_since_ms; /* client operations since then, for context.load */
     uint32_t load_count;
-    uint64_t *frozen_ms; /* by shard: when this leader proposed to freeze it; NULL: none yet */
+    struct kv_freeze *freezes; /* by shard: the last that this leader proposed; NULL: none yet */
 };
 
 /* A request that waits for the group. It owns `bytes`; what it needs of the rest is copied. */

@@ -85,9 +85,11 @@ static void requests_wait_for_the_shard_and_are_answered_then(void **state)
     struct story story;
     struct proto_request get, write, scan = scan_request();
     struct answer got, written, scanned;
+    uint64_t begin_ms;
 
     (void)state;
     begin(&story, 1);
+    begin_ms = world_now_ms(story.f.world);
     get = fixture_get_request(story.key);
     write = fixture_write_request(&story.f, KV_APPEND, story.key, "+");
     start(&story, &get, &got);
@@ -101,6 +103,7 @@ static void requests_wait_for_the_shard_and_are_answered_then(void **state)
     fixture_await(&story.f, &got);
     fixture_await(&story.f, &scanned);
     fixture_await(&story.f, &written);
+    assert_true(world_now_ms(story.f.world) - begin_ms < PARK_MS); /* it was the shard that came */
     assert_int_equal(got.status, ST_OK);
     assert_int_equal(scanned.status, ST_OK);
     assert_int_equal(written.status, ST_OK);
@@ -239,7 +242,6 @@ static void only_so_many_bytes_wait(void **state)
     fixture_fini(&story.f);
 }
 
-/* The leader hears nobody any more: soon it is none, and what waits is sent on. */
 static void a_server_may_end_while_requests_wait(void **state)
 {
     struct story story;

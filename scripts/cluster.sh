@@ -112,7 +112,7 @@ start_node() {
         spec="spec_g$g"
         set -- "$bin/shardkv" --gid "$g" --id "$n" --cluster "${!spec}" --ctrlers "$ctrler_urls" --data "$dir/$name" --log-level info
     fi
-    env -u SHARDKV_CTRLERS setsid "$@" >"$dir/$name.out" 2>>"$dir/$name.log" </dev/null &
+    env -u SHARDKV_CTRLERS nohup "$@" >"$dir/$name.out" 2>>"$dir/$name.log" </dev/null &
     echo $! >"$dir/$name.pid"
     disown
 }

@@ -7,7 +7,8 @@
 
 #define PULL_TIMEOUT_MS       2000 /* without a piece for so long, the slot is given back */
 #define MAX_TIMEOUT_DOUBLINGS 5
-#define MAX_PROPOSALS         2    /* pieces proposed and not applied: one ahead */
+#define MAX_PROPOSALS         2 /* pieces proposed and not applied: one ahead */
+#define SMALL_PIECES          4 /* a piece takes its part of the time, while clients are served */
 #define RATE_WINDOW_MS        2000 /* over which the rate is measured */
 
 bool job_is_current(const struct job *job)
@@ -270,6 +271,9 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.cursor = buf_slice(&job->cursor);
     request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
     request.shard_pull.max_bytes = job->migrate->options.piece_bytes;
+    if (copy_pace_yields(&job->migrate->pace, context->load)) {
+        request.shard_pull.max_bytes /= SMALL_PIECES;
+    }
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;
     job->call = caller_start(context->caller, &target, &request, true, context->now_ms,

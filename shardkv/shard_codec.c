@@ -99,9 +99,13 @@ static void decode_copy(struct reader *reader, struct shard_copy *copy)
 
 static void decode_outgoing(struct reader *reader, struct shard_outgoing *outgoing)
 {
+    uint8_t is_swept;
+
     outgoing->copy_id = reader_u64(reader);
     outgoing->range = reader_u64(reader);
-    outgoing->is_swept = reader_u8(reader) != 0;
+    is_swept = reader_u8(reader);
+    reader->bad |= is_swept > 1; /* one state, one encoding */
+    outgoing->is_swept = is_swept != 0;
     buf_put_slice(&outgoing->swept, reader_bytes(reader, KV_MAX_KEY));
     outgoing->n_noted = reader_u64(reader);
     shard_sum_decode(reader, &outgoing->records);

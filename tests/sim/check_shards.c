@@ -125,6 +125,10 @@ static uint64_t rest_of(const struct kv_sm *sm, shard_id id, const struct shard 
     uint64_t sum = mix(shard->range, shard->copy.range);
 
     sum = mix(sum, shard->copy.copy_id + shard->copy.next_piece);
+    sum = mix(sum, shard->copy.records.low);
+    sum = mix(sum, shard->outgoing.range + shard->outgoing.is_swept);
+    sum = mix(sum, shard->outgoing.copy_id + shard->outgoing.n_noted);
+    sum = mix(sum, shard->outgoing.records.low);
     sum = mix(sum, sessions != NULL ? session_count(sessions) : 0);
     for (size_t i = 0; i < shard->n_queue; i++) {
         sum = mix(sum, shard->queue[i].num << 8 | shard->queue[i].kind);

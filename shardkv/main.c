@@ -22,8 +22,9 @@ static enum status create(const struct host_parts *parts, void **server, char *e
                               parts->now_ms, &kv);
     *server = kv;
     if (status != ST_OK) {
-        snprintf(error, STORE_ERROR_BYTES, "%s/state: %s", parts->settings->data,
-                 status_text(status));
+        snprintf(error, STORE_ERROR_BYTES, "%s/state: %s%s", parts->settings->data,
+                 status_text(status),
+                 status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
     }
     return status;
 }

@@ -66,7 +66,7 @@ static void start(struct group *group)
 void rsm_checkpoint_maybe_start(struct group *group)
 {
     if (group->checkpoint.drop_ms == 0 && group->world.state->ops->drops_wait(group->world.state)) {
-        group->checkpoint.drop_ms = group->now_ms + RSM_DROP_CHECKPOINT_MS;
+        group->checkpoint.drop_ms = group->now_ms + group->options.drop_checkpoint_ms;
     }
     if (group->halted || group->receiver.switching || group->receiver.deferred ||
         !rsm_checkpoint_due(group) || group->apply.index > rsm_persist_durable_index(group)) {

@@ -22,7 +22,6 @@
 #define RSM_APPEND_MAX_BYTES      (4u << 20) /* of proposals in one turn */
 #define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
 #define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
-#define RSM_DROP_CHECKPOINT_MS    2000 /* a dropped range waits no longer for a checkpoint */
 #define RSM_DROP_LOG_MS           8000 /* the log of one is kept no longer for those that lag */
 #define RSM_READ_ONLY_TRANSFER_MS 5000 /* between tries to hand leadership over */
 #define RSM_ENTRY_OVERHEAD        64   /* bytes of an entry in memory besides its data */

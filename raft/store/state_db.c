@@ -21,7 +21,9 @@ enum status state_db_status(char *leveldb_error)
     if (leveldb_error == NULL) {
         return ST_OK;
     }
-    if (strncmp(leveldb_error, "Corruption", 10) == 0) {
+    /* LevelDB says "Invalid argument" when a damaged table points outside its file. */
+    if (strncmp(leveldb_error, "Corruption", 10) == 0 ||
+        strstr(leveldb_error, "Invalid argument") != NULL) {
         status = ST_CORRUPT;
     } else if (strstr(leveldb_error, "No space left") != NULL ||
                strstr(leveldb_error, "quota exceeded") != NULL) {

@@ -15,7 +15,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define STATE_WORKER_NICE    19
+#define STATE_WORKER_NICE    10
 #define STATE_WORKER_POLL_MS 5 /* between looks whether a compaction is done */
 
 static void state_worker_free_job(struct state_job *job)

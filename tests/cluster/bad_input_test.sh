@@ -523,13 +523,13 @@ test_damage() {
         file=${file#./}
         copy "$killed"
         put_bytes "$db/$file" $(($(stat -c %s "$db/$file") / 2)) XYZ
-        corrupt "$db.*; rebuild this replica"
+        corrupt "$data/state.*; rebuild this replica"
         copy "$killed"
         rm "$db/$file"
-        corrupt "$db.*; rebuild this replica"
+        corrupt "$data/state.*; rebuild this replica"
         copy "$killed"
         truncate -s $(($(stat -c %s "$db/$file") / 2)) "$db/$file"
-        corrupt "$db.*; rebuild this replica"
+        corrupt "$data/state.*; rebuild this replica"
     done
     rm -rf "$data"
     cluster restart g1-1

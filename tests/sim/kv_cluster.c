@@ -50,6 +50,7 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
         options->log_keep_bytes = 0;
     }
     if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS && parts->gid != 0) {
+        options->drop_checkpoint_ms = UINT32_MAX;
         options->checkpoint_dirty_bytes = options->max_log_bytes = KV_NO_SNAPSHOTS;
     }
     if (cluster->options.snapshot_chunk_bytes != 0) {

@@ -11,7 +11,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
         /* What a replica holds in memory while a shard arrives at full speed (README.md, Memory).
          */
         .checkpoint_log_bytes = 32u << 20,
-        .checkpoint_dirty_bytes = 8u << 20,
+        .checkpoint_dirty_bytes = 4u << 20,
         .drop_checkpoint_ms = 2000,
         .log_keep_bytes = 16u << 20,
         .max_log_bytes = 128u << 20,

@@ -14,7 +14,7 @@ void state_options_default(struct state_options *options, const char *path, grou
         .path = path,
         .group = group,
         .cache_bytes = 64u << 20,
-        .write_buffer_bytes = 8u << 20,
+        .write_buffer_bytes = 16u << 20,
         .sweep_keys = 4096,
         .sweep_pause_ms = 2,
     };

@@ -8,7 +8,7 @@
 #define PULL_TIMEOUT_MS       2000 /* without a piece for so long, the slot is given back */
 #define MAX_TIMEOUT_DOUBLINGS 5
 #define MAX_PROPOSALS         2 /* pieces proposed and not applied: one ahead */
-#define SMALL_PIECES 2 /* a piece takes its part of the time, while clients are served */
+#define SMALL_PIECES          2 /* a piece takes its part of the time, while clients are served */
 #define RATE_WINDOW_MS        2000 /* over which the rate is measured */
 
 bool job_is_current(const struct job *job)

@@ -81,6 +81,9 @@ void net_post(struct net *net, void (*run)(void *arg), void *arg);
  * no lock that the sink may want, and returns only after the turn. */
 void net_bring(struct net *net, void (*run)(void *arg), void *arg);
 
+/* Whether the caller is inside a turn of this loop. */
+bool net_is_in_turn(struct net *net);
+
 /* On the loop thread: delivers an event to the sink with the present time filled in. */
 void net_deliver(struct net *net, struct io_event *event);
 

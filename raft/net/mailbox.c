@@ -10,7 +10,7 @@ void mailbox_init(struct mailbox *mailbox)
 {
     pthread_condattr_t attributes;
 
-    *mailbox = (struct mailbox){.owner = pthread_self()};
+    *mailbox = (struct mailbox){0};
     mailbox->mails.last = &mailbox->mails.first;
     mailbox->kept.last = &mailbox->kept.first;
     ASSERT(pthread_mutex_init(&mailbox->mutex, NULL) == 0);
@@ -71,6 +71,7 @@ bool mailbox_bring(struct mailbox *mailbox, struct mail *mail, struct mail **mai
     borrows = mailbox->lends && !mailbox->borrowed && !mailbox->stopped;
     if (borrows) {
         mailbox->borrowed = true;
+        mailbox->borrower = pthread_self();
         *mails = list_take(&mailbox->mails);
     } else if (!mailbox->borrowed) {
         mailbox_wake_owner(mailbox);
@@ -111,7 +112,18 @@ void mailbox_keep(struct mailbox *mailbox, struct mail *mail)
 
 bool mailbox_is_owner(const struct mailbox *mailbox)
 {
-    return pthread_equal(mailbox->owner, pthread_self());
+    return mailbox->owned && pthread_equal(mailbox->owner, pthread_self());
+}
+
+bool mailbox_is_holder(struct mailbox *mailbox)
+{
+    pthread_t self = pthread_self();
+    bool holds;
+
+    pthread_mutex_lock(&mailbox->mutex);
+    holds = mailbox->borrowed ? pthread_equal(mailbox->borrower, self) : mailbox_is_owner(mailbox);
+    pthread_mutex_unlock(&mailbox->mutex);
+    return holds;
 }
 
 void mailbox_stop(struct mailbox *mailbox)
@@ -168,6 +180,7 @@ struct mail *mailbox_take(struct mailbox *mailbox, uint64_t deadline_ms, bool le
     pthread_mutex_lock(&mailbox->mutex);
     ASSERT(!mailbox->borrowed);
     mailbox->owner = pthread_self();
+    mailbox->owned = true;
     mailbox->deadline_ms = deadline_ms;
     mailbox->lends = lend;
     while (mailbox->borrowed || (mailbox->mails.first == NULL && mailbox->kept.first == NULL &&

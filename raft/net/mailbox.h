@@ -29,18 +29,20 @@ struct mail_list {
 struct mailbox {
     pthread_mutex_t mutex;
     pthread_cond_t filled; /* on CLOCK_MONOTONIC */
-    pthread_t owner;
+    pthread_t owner;       /* once it has taken mail */
+    bool owned;
     struct mail_list mails;
     struct mail_list kept; /* for the owner alone */
     bool lends;            /* the owner waits, and others may hold it */
-    bool borrowed;         /* and one does */
-    bool waiting;          /* the owner sleeps, and nobody has woken it yet */
+    bool borrowed;         /* and one does: */
+    pthread_t borrower;
+    bool waiting; /* the owner sleeps, and nobody has woken it yet */
     bool stopped;
     uint64_t deadline_ms; /* when somebody must hold it again, mail or not */
     uint64_t sleep_ms;    /* when the owner wakes by itself */
 };
 
-/* The calling thread is the owner, and holds it; later, the one that takes. */
+/* The first thread that takes is the owner. */
 void mailbox_init(struct mailbox *mailbox);
 void mailbox_fini(struct mailbox *mailbox);
 
@@ -56,6 +58,8 @@ bool mailbox_go_on(struct mailbox *mailbox, uint64_t now_ms, uint64_t deadline_m
 /* By the holder: posts a mail that only the owner will run. */
 void mailbox_keep(struct mailbox *mailbox, struct mail *mail);
 bool mailbox_is_owner(const struct mailbox *mailbox);
+/* Any thread: whether it holds the mailbox. */
+bool mailbox_is_holder(struct mailbox *mailbox);
 
 /* Any thread: mailbox_take does not wait any more. */
 void mailbox_stop(struct mailbox *mailbox);

@@ -271,6 +271,11 @@ void net_post(struct net *net, void (*run)(void *arg), void *arg)
     mailbox_post(&net->loop.mailbox, net_posted_create(run, arg));
 }
 
+bool net_is_in_turn(struct net *net)
+{
+    return mailbox_is_holder(&net->loop.mailbox);
+}
+
 void net_bring(struct net *net, void (*run)(void *arg), void *arg)
 {
     loop_bring(&net->loop, net_posted_create(run, arg), false);

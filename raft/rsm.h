@@ -65,6 +65,7 @@ struct group_options {
     /* Beyond, proposals get ST_BUSY, and a follower that has committed entries to apply takes no
      * further ones, until a checkpoint frees some. */
     uint64_t max_log_bytes;
+    uint32_t company_ms;    /* how long proposals and reads wait for others to share a round with */
     uint32_t max_proposals; /* waiting for their end; beyond: ST_BUSY */
     uint32_t max_reads;     /* waiting for confirmation; beyond: ST_BUSY */
     uint32_t snapshot_chunk_bytes;

@@ -15,6 +15,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
         .drop_checkpoint_ms = 2000,
         .log_keep_bytes = 16u << 20,
         .max_log_bytes = 128u << 20,
+        .company_ms = 1,
         .max_proposals = 65536,
         .max_reads = 65536,
         .snapshot_chunk_bytes = 512u << 10,
@@ -331,12 +332,15 @@ uint64_t group_next_deadline_ms(const struct group *group)
     if (group->halted) {
         return UINT64_MAX;
     }
-    if (group->reads.gathering != NULL || rsm_apply_has_work(group)) {
+    if (rsm_apply_has_work(group)) {
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
     if (rsm_proposals_deadline_ms(group) < deadline) {
         deadline = rsm_proposals_deadline_ms(group);
+    }
+    if (rsm_reads_deadline_ms(group) < deadline) {
+        deadline = rsm_reads_deadline_ms(group);
     }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);

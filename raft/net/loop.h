@@ -11,6 +11,7 @@ struct loop {
     struct mailbox mailbox;
     struct timers timers;
     uint64_t now_ms;    /* monotonic, read at the start and the end of each turn */
+    uint64_t now_us;    /* the same, finer: for statistics */
     uint64_t asleep_ms; /* how long this thread could not look, in all: see loop_awake_ms */
     uint32_t n_open;    /* streams, dials and listeners that nng has not let go of yet */
     const struct trace *trace;

@@ -1,0 +1,89 @@
+#include "client/serve_metrics.h"
+
+#include <string.h>
+
+#include "raft/util/assert.h"
+#include "raft/util/metrics.h"
+
+#define LABEL_BYTES 32
+
+/* The op as a label; NULL: there is none of that number. */
+static const char *op_label(unsigned op)
+{
+    static const char *const labels[SERVE_METRICS_OPS] = {
+        [PROTO_GET] = "get",
+        [PROTO_WRITE] = "write",
+        [PROTO_SCAN] = "scan",
+        [PROTO_STATUS] = "status",
+        [PROTO_TRANSFER] = "transfer",
+        [PROTO_PING] = "ping",
+        [PROTO_CONFIG] = "config",
+        [PROTO_JOIN] = "join",
+        [PROTO_LEAVE] = "leave",
+        [PROTO_MOVE] = "move",
+        [PROTO_CONFIRM] = "confirm",
+        [PROTO_BIND] = "bind",
+        [PROTO_PAUSE] = "pause",
+        [PROTO_SHARD_PULL] = "shard_pull",
+        [PROTO_SHARD_RELEASE] = "shard_release",
+        [PROTO_SHARD_WHERE] = "shard_where",
+    };
+
+    return labels[op];
+}
+
+/* NOT_LEADER as not_leader. */
+static void status_label(enum status status, char label[LABEL_BYTES])
+{
+    const char *name = status_name(status);
+    size_t len = strlen(name);
+
+    ASSERT(len < LABEL_BYTES);
+    for (size_t i = 0; i <= len; i++) {
+        label[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+    }
+}
+
+void serve_metrics_count(struct serve_metrics *metrics, enum proto_op op, enum status status,
+                         uint64_t begin_us, uint64_t end_us)
+{
+    ASSERT((unsigned)op < SERVE_METRICS_OPS);
+    ASSERT((unsigned)status < SERVE_METRICS_STATUSES);
+    metrics->ended[op][status]++;
+    histogram_add_span(&metrics->took[op], begin_us, end_us);
+}
+
+static void put_op(const struct serve_metrics *metrics, unsigned op, struct buf *text)
+{
+    for (unsigned status = 0; status < SERVE_METRICS_STATUSES; status++) {
+        char label[LABEL_BYTES];
+
+        /* The good ones also while there are none: a series should exist before it grows. */
+        if (metrics->ended[op][status] > 0 || status == ST_OK) {
+            status_label((enum status)status, label);
+            metrics_put_sample(text, "shardkv_requests_total", metrics->ended[op][status],
+                               "op=\"%s\",status=\"%s\"", op_label(op), label);
+        }
+    }
+}
+
+void serve_metrics_put(const struct serve_metrics *metrics, struct buf *text)
+{
+    metrics_begin_counter(text, "shardkv_requests_total",
+                          "Requests answered, by kind and by how they ended.");
+    for (unsigned op = 0; op < SERVE_METRICS_OPS; op++) {
+        if (op_label(op) != NULL) {
+            put_op(metrics, op, text);
+        }
+    }
+    metrics_begin_histogram(text, "shardkv_request_duration_seconds",
+                            "Time from a request's arrival to its answer, by kind.");
+    for (unsigned op = 0; op < SERVE_METRICS_OPS; op++) {
+        const struct histogram *took = &metrics->took[op];
+
+        if (op_label(op) != NULL && histogram_count(took) > 0) {
+            metrics_put_histogram_sample(text, "shardkv_request_duration_seconds", took,
+                                         "op=\"%s\"", op_label(op));
+        }
+    }
+}

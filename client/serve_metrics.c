@@ -10,26 +10,42 @@
 /* The op as a label; NULL: there is none of that number. */
 static const char *op_label(unsigned op)
 {
-    static const char *const labels[SERVE_METRICS_OPS] = {
-        [PROTO_GET] = "get",
-        [PROTO_WRITE] = "write",
-        [PROTO_SCAN] = "scan",
-        [PROTO_STATUS] = "status",
-        [PROTO_TRANSFER] = "transfer",
-        [PROTO_PING] = "ping",
-        [PROTO_CONFIG] = "config",
-        [PROTO_JOIN] = "join",
-        [PROTO_LEAVE] = "leave",
-        [PROTO_MOVE] = "move",
-        [PROTO_CONFIRM] = "confirm",
-        [PROTO_BIND] = "bind",
-        [PROTO_PAUSE] = "pause",
-        [PROTO_SHARD_PULL] = "shard_pull",
-        [PROTO_SHARD_RELEASE] = "shard_release",
-        [PROTO_SHARD_WHERE] = "shard_where",
-    };
-
-    return labels[op];
+    switch (op) {
+    case PROTO_GET:
+        return "get";
+    case PROTO_WRITE:
+        return "write";
+    case PROTO_SCAN:
+        return "scan";
+    case PROTO_STATUS:
+        return "status";
+    case PROTO_TRANSFER:
+        return "transfer";
+    case PROTO_PING:
+        return "ping";
+    case PROTO_CONFIG:
+        return "config";
+    case PROTO_JOIN:
+        return "join";
+    case PROTO_LEAVE:
+        return "leave";
+    case PROTO_MOVE:
+        return "move";
+    case PROTO_CONFIRM:
+        return "confirm";
+    case PROTO_BIND:
+        return "bind";
+    case PROTO_PAUSE:
+        return "pause";
+    case PROTO_SHARD_PULL:
+        return "shard_pull";
+    case PROTO_SHARD_RELEASE:
+        return "shard_release";
+    case PROTO_SHARD_WHERE:
+        return "shard_where";
+    default:
+        return NULL;
+    }
 }
 
 /* NOT_LEADER as not_leader. */

@@ -92,7 +92,7 @@ void net_deliver(struct net *net, struct io_event *event)
 {
     event->now_ms = net->loop.now_ms;
     event->now_us = net_now_us();
-    event->wall_us = net_wall_us();
+    event->wall_us = event->now_us + net->loop.to_wall_us;
     net->options.sink.event(net->options.sink.context, event);
 }
 
@@ -183,6 +183,7 @@ static void net_turn(struct net *net, struct mail *mails)
 {
     struct net_sink *sink = &net->options.sink;
 
+    net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
     net_count_mails(net, net_run_mails(mails));
     net_fire_timers(net);
     net_reap_failed(net);
@@ -319,7 +320,9 @@ enum status net_create(const struct net_options *options, struct net **out, char
     TAILQ_INIT(&net->failed);
     mailbox_init(&net->loop.mailbox);
     net->loop.trace = options->trace;
-    net->loop.now_ms = net_now_ms();
+    net->loop.now_us = net_now_us();
+    net->loop.now_ms = net->loop.now_us / 1000;
+    net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
     accepted_init(net);
     endpoints_init(net);
     status = tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error);

@@ -1,5 +1,6 @@
 #include "client/serve_metrics.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "raft/util/assert.h"
@@ -7,8 +8,8 @@
 
 #define LABEL_BYTES 32
 
-/* The op as a label; NULL: there is none of that number. */
-static const char *op_label(unsigned op)
+/* The op as a label; NULL: none is known by that number. */
+static const char *op_name(unsigned op)
 {
     switch (op) {
     case PROTO_GET:
@@ -48,6 +49,22 @@ static const char *op_label(unsigned op)
     }
 }
 
+/* Fills in the label of an op to be shown: one that has a name here, or was asked for. */
+static bool op_label(const struct serve_metrics *metrics, unsigned op, char label[LABEL_BYTES])
+{
+    const char *name = op_name(op);
+
+    if (name == NULL && histogram_count(&metrics->took[op]) == 0) {
+        return false;
+    }
+    if (name != NULL) {
+        snprintf(label, LABEL_BYTES, "%s", name);
+    } else {
+        snprintf(label, LABEL_BYTES, "op_%u", op);
+    }
+    return true;
+}
+
 /* NOT_LEADER as not_leader. */
 static void status_label(enum status status, char label[LABEL_BYTES])
 {
@@ -69,7 +86,8 @@ void serve_metrics_count(struct serve_metrics *metrics, enum proto_op op, enum s
     histogram_add_span(&metrics->took[op], begin_us, end_us);
 }
 
-static void put_op(const struct serve_metrics *metrics, unsigned op, struct buf *text)
+static void put_op(const struct serve_metrics *metrics, unsigned op, const char *op_word,
+                   struct buf *text)
 {
     for (unsigned status = 0; status < SERVE_METRICS_STATUSES; status++) {
         char label[LABEL_BYTES];
@@ -78,18 +96,20 @@ static void put_op(const struct serve_metrics *metrics, unsigned op, struct buf 
         if (metrics->ended[op][status] > 0 || status == ST_OK) {
             status_label((enum status)status, label);
             metrics_put_sample(text, "shardkv_requests_total", metrics->ended[op][status],
-                               "op=\"%s\",status=\"%s\"", op_label(op), label);
+                               "op=\"%s\",status=\"%s\"", op_word, label);
         }
     }
 }
 
 void serve_metrics_put(const struct serve_metrics *metrics, struct buf *text)
 {
+    char label[LABEL_BYTES];
+
     metrics_begin_counter(text, "shardkv_requests_total",
                           "Requests answered, by kind and by how they ended.");
     for (unsigned op = 0; op < SERVE_METRICS_OPS; op++) {
-        if (op_label(op) != NULL) {
-            put_op(metrics, op, text);
+        if (op_label(metrics, op, label)) {
+            put_op(metrics, op, label, text);
         }
     }
     metrics_begin_histogram(text, "shardkv_request_duration_seconds",
@@ -97,9 +117,9 @@ void serve_metrics_put(const struct serve_metrics *metrics, struct buf *text)
     for (unsigned op = 0; op < SERVE_METRICS_OPS; op++) {
         const struct histogram *took = &metrics->took[op];
 
-        if (op_label(op) != NULL && histogram_count(took) > 0) {
+        if (histogram_count(took) > 0 && op_label(metrics, op, label)) {
             metrics_put_histogram_sample(text, "shardkv_request_duration_seconds", took,
-                                         "op=\"%s\"", op_label(op));
+                                         "op=\"%s\"", label);
         }
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the servers show of themselves, on real processes: values move as they should, /livez and
 # /readyz change as raft/host/METRICS.md says, every metric is documented there and the reverse, and
-# promtool finds nothing to complain about (if it is installed: Debian's package prometheus has it).
+# promtool finds nothing to complain about (if it is installed: scripts/install_deps.sh --promtool).
 # Usage: tests/cluster/metrics_test.sh   (after a build; under half a minute)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
@@ -291,7 +291,7 @@ for node in ctrl-1 ctrl-2 ctrl-3; do
 done
 
 if [ -z "$promtool" ]; then
-    say "metrics_test: ok, but for promtool, which is not installed (scripts/install_promtool.sh)"
+    say "metrics_test: ok, but for promtool, which is not installed (scripts/install_deps.sh --promtool)"
 else
     say "metrics_test: ok, with $("$promtool" --version 2>&1 | sed -n '1s/,.*version/,/;1s/ (.*//p')"
 fi

@@ -308,6 +308,7 @@ void group_step(struct group *group, const struct io_event *event)
     }
     ASSERT(event->now_ms >= group->now_ms);
     group->now_ms = event->now_ms;
+    group_tell_time(group, event);
     group->wall_us = event->wall_us;
     if (group->apply.turn_over) {
         group->apply.turn_over = false;
@@ -399,4 +400,28 @@ bool group_is_halted(const struct group *group)
 const struct group_stats *group_statistics(const struct group *group)
 {
     return &group->stats;
+}
+
+void group_queues(const struct group *group, struct group_queues *queues)
+{
+    const struct rsm_sender *sender;
+
+    *queues = (struct group_queues){
+        .proposals = group->proposals.n_gathered + group->proposals.n_waiting,
+        .reads = group->reads.n,
+        .unsynced_writes = group->persist.queued - group->persist.durable,
+        .snapshot_receiving = group->receiver.switching || group->receiver.deferred};
+    TAILQ_FOREACH (sender, &group->senders.open, next) {
+        queues->snapshots_sending++;
+    }
+}
+
+void group_tell_time(struct group *group, const struct io_event *event)
+{
+    group->now_us = event->now_us != 0 ? event->now_us : event->now_ms * 1000;
+}
+
+uint64_t group_now_us(const struct group *group)
+{
+    return group->now_us;
 }

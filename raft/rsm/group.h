@@ -96,6 +96,7 @@ struct rsm_proposal {
     raft_index index;
     raft_term term;
     uint64_t min_stamp;
+    uint64_t begun_us;
     struct blob *entry; /* header and command; NULL once appended */
     group_proposal_done done;
     void *context;
@@ -136,6 +137,7 @@ void rsm_proposals_check(struct group *group);
 struct rsm_read {
     group_read_done done;
     void *context;
+    uint64_t begun_us;
 };
 
 enum rsm_round_state { RSM_ROUND_ASKED, RSM_ROUND_CONFIRMED, RSM_ROUND_FAILED };
@@ -198,6 +200,7 @@ struct rsm_checkpoint {
     uint64_t let_go_ms;     /* but for those that lag until then */
     uint64_t applied_bytes; /* of entries, since the last one began */
     raft_index last_index;  /* of the last durable one, or of the state at start */
+    uint64_t begun_us;      /* the one that runs */
 };
 
 /* One should be taken now; apply goes on only as far as it could cover. */
@@ -268,6 +271,7 @@ struct group {
     void *service;
     struct raft *raft;
     uint64_t now_ms;
+    uint64_t now_us; /* for statistics */
     uint64_t wall_us;
 
     bool halted;   /* for good: nothing is sent, written or applied any more */

@@ -37,6 +37,7 @@ static void count_end(struct group *group, enum status status)
         group->stats.proposals_unknown++;
     } else {
         group->stats.proposals_refused++;
+        group->stats.refused[status < GROUP_STATUSES ? status : ST_INVALID]++;
     }
 }
 
@@ -48,6 +49,9 @@ static void proposal_end(struct group *group, struct rsm_proposal *proposal, enu
     void *context = proposal->context;
 
     ASSERT(done != NULL && (status == ST_OK || result.len == 0));
+    if (status == ST_OK) {
+        histogram_add_span(&group->stats.proposal_us, proposal->begun_us, group->now_us);
+    }
     blob_unref(&proposal->entry);
     mem_free(proposal);
     count_end(group, status);
@@ -104,6 +108,7 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     }
     proposal = mem_zalloc(sizeof(*proposal));
     proposal->min_stamp = min_stamp;
+    proposal->begun_us = group->now_us;
     proposal->done = done;
     proposal->context = context;
     proposal->entry = blob_create_uninitialized((uint32_t)command.len + RSM_ENTRY_HEADER_BYTES);

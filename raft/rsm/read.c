@@ -26,6 +26,7 @@ static void round_end(struct group *group, struct rsm_round *round, enum status 
     for (size_t i = 0; i < round->n; i++) {
         if (status == ST_OK) {
             group->stats.reads_ok++;
+            histogram_add_span(&group->stats.read_us, round->reads[i].begun_us, group->now_us);
         } else {
             group->stats.reads_refused++;
         }
@@ -63,7 +64,7 @@ void group_read(struct group *group, group_read_done done, void *context)
     }
     round = reads->gathering;
     MEM_GROW(round->reads, round->capacity, round->n + 1);
-    round->reads[round->n++] = (struct rsm_read){done, context};
+    round->reads[round->n++] = (struct rsm_read){done, context, group->now_us};
     reads->n++;
     rsm_company_note(&reads->company, reads->n, group->now_ms);
 }
@@ -97,6 +98,7 @@ void rsm_reads_flush(struct group *group)
     ASSERT(round->n > 0 && round->state == RSM_ROUND_ASKED);
     group->reads.gathering = NULL;
     TAILQ_INSERT_TAIL(&group->reads.rounds, round, next);
+    group->stats.read_rounds++;
     event.read.id = round->id;
     answer = rsm_step_raft(group, &event);
     if (answer.status != ST_OK) {

@@ -72,6 +72,8 @@ struct wal_files {
 };
 const struct wal_files *wal_posix_files(void);
 
+struct store_reserve; /* see below */
+
 struct wal_options {
     const char *path;  /* the wal directory; its parent exists */
     uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
@@ -79,6 +81,7 @@ struct wal_options {
     uint32_t max_recycled;  /* emptied segments kept for reuse */
     bool threaded;          /* false: write() runs at once, on the caller, for tests */
     const struct wal_files *files;
+    struct store_reserve *reserve; /* tended in idle moments, used on a full disk; NULL: none */
     struct store_mail mail;
     const struct trace *trace;
 };
@@ -86,7 +89,11 @@ void wal_options_default(struct wal_options *options, const char *path);
 
 struct wal;
 /* Opens or makes the log and recovers it. ST_CORRUPT (with file and offset in error) when damage is
- * found that is not a torn tail, ST_IO, ST_NO_SPACE, ST_VERSION. */
+ * found that is not a torn tail, ST_IO, ST_NO_SPACE, ST_VERSION.
+ *
+ * Once it is open, a full disk is no failure: a write that needs a new segment waits until there is
+ * room for one, unanswered, and those behind it with it, as on a disk that stalls; what still waits
+ * when the log is closed is dropped, never acknowledged. */
 enum status wal_open(const struct wal_options *options, struct wal **wal, char *error);
 /* Waits for what was queued to be written. */
 void wal_close(struct wal **wal);
@@ -104,6 +111,7 @@ struct wal_stats {
     uint64_t segments;                        /* in use now */
     uint64_t recycled;                        /* how often a file was used again */
     uint64_t last_write_us, slowest_write_us; /* of write and sync together */
+    bool no_room; /* the disk has no room for the next segment: time to take no more writes */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 
@@ -113,7 +121,8 @@ struct state_options {
     const char *path; /* the state directory */
     group_id group;
     size_t cache_bytes, write_buffer_bytes;
-    bool compress; /* snappy; off by default: it costs processor time */
+    bool compress;                 /* snappy; off by default: it costs processor time */
+    struct store_reserve *reserve; /* used on a full disk; NULL: none */
     /* Deletion of dropped ranges: so many keys at a time, then a pause, so that neither LevelDB nor
      * the loop is held up. */
     uint32_t sweep_keys;
@@ -129,9 +138,11 @@ struct state;
  * names the file; ST_WRONG_NODE: the state of another group; ST_VERSION, ST_IO, ST_NO_SPACE. *meta
  * is where the state stands (the caller releases meta->extra).
  *
- * Besides what raft/io.h says: a failed checkpoint (ST_IO, ST_NO_SPACE, ST_CORRUPT) is final, every
- * later one ends alike and no snapshot can be opened, while reads go on; a checkpoint that an
- * install overtook ends with ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
+ * Besides what raft/io.h says: a checkpoint that failed with ST_IO or ST_CORRUPT is final, every
+ * later one ends alike and no snapshot can be opened, while reads go on. One that found no room
+ * (ST_NO_SPACE) may be asked for again: that writes what the failed one was to write, and is
+ * answered with the failed one's index. A checkpoint that an install overtook ends with
+ * ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
  * answered with ST_CONFLICT; a stream that breaks a rule with ST_CORRUPT and offset 0: everything
  * of it is thrown away. A snapshot_read of a place where no chunk begins, or of an unknown id, is
  * answered with ST_INVALID. */
@@ -146,5 +157,32 @@ struct io_state *state_io(struct state *state);
 
 /* Free bytes of the file system that holds the path, for the watermark; UINT64_MAX if unknown. */
 uint64_t store_free_bytes(const char *path);
+/* Its size; UINT64_MAX if unknown. */
+uint64_t store_total_bytes(const char *path);
+
+/* The reserve: files that hold nothing but space, so that on a full disk what must be written still
+ * can be: the log's next segment, a checkpoint, the opening of the state. It is given up piece by
+ * piece, and taken again piece by piece once there is room. Any thread may use it. */
+struct store_reserve_options {
+    const char *path;     /* a directory of its own; its parent exists */
+    uint64_t piece_bytes; /* of each file */
+    uint32_t pieces;      /* at most 16; 0: no reserve, and what there was is given up */
+    const struct wal_files *files;
+    uint64_t (*free_bytes)(const char *path);
+};
+void store_reserve_options_default(struct store_reserve_options *options, const char *path);
+/* Finds what is there and takes what there is room for. A full disk is no failure, nor is one that
+ * can't reserve. */
+enum status store_reserve_open(const struct store_reserve_options *options,
+                               struct store_reserve **reserve, char *error);
+/* The files stay. */
+void store_reserve_close(struct store_reserve **reserve);
+/* Gives up pieces of so many bytes together, or all there are. False: there was none. NULL is a
+ * reserve without pieces, here and below. */
+bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes);
+/* Takes one piece, if one is missing and as much again stays free. */
+void store_reserve_refill(struct store_reserve *reserve);
+bool store_reserve_is_short(struct store_reserve *reserve);
+uint64_t store_reserve_bytes(struct store_reserve *reserve);
 
 #endif

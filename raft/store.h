@@ -123,6 +123,9 @@ struct state_options {
     size_t cache_bytes, write_buffer_bytes;
     bool compress;                 /* snappy; off by default: it costs processor time */
     struct store_reserve *reserve; /* used on a full disk; NULL: none */
+    /* A checkpoint begins only when so much more than it needs is free, for what LevelDB does
+     * besides; 0: it begins in any case. */
+    uint64_t room_bytes;
     /* Deletion of dropped ranges: so many keys at a time, then a pause, so that neither LevelDB nor
      * the loop is held up. */
     uint32_t sweep_keys;
@@ -170,7 +173,9 @@ struct store_reserve_options {
     const struct wal_files *files;
     uint64_t (*free_bytes)(const char *path);
 };
-void store_reserve_options_default(struct store_reserve_options *options, const char *path);
+/* So many bytes in all, in four pieces. */
+void store_reserve_options_default(struct store_reserve_options *options, const char *path,
+                                   uint64_t bytes);
 /* Finds what is there and takes what there is room for. A full disk is no failure, nor is one that
  * can't reserve. */
 enum status store_reserve_open(const struct store_reserve_options *options,

@@ -18,8 +18,13 @@ struct host {
     struct state *state;
     void *server;
 
-    uint64_t next_space_check_ms;
-    bool space_low;
+    struct {
+        struct store_reserve *reserve;
+        uint64_t segment_bytes; /* of the log */
+        uint64_t low_bytes;     /* free: writes are refused below it */
+        uint64_t next_check_ms;
+        bool low; /* as the service was told */
+    } space;
     bool cluster_known; /* the identity on disk holds the cluster id */
     uint64_t stop_ms;   /* when the end began; 0: it did not */
     int exit_code;
@@ -28,6 +33,13 @@ struct host {
 
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */
 void host_trace_init(struct host *host);
+
+/* Opens the reserve, and finds the sizes that fit the disk; before anything else is opened there.
+ */
+enum status host_space_open(struct host *host, char *error);
+void host_space_close(struct host *host);
+/* Looks at the disk, if it is time to. */
+void host_space_check(struct host *host, uint64_t now_ms);
 
 /* Serves /metrics, /livez and /readyz if the settings ask for it. */
 enum status host_http_start(struct host *host, char *error);

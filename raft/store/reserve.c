@@ -19,9 +19,6 @@
 
 #define RESERVE_MAX_PIECES 16
 #define RESERVE_PIECES     4
-#define RESERVE_MIN_BYTES  (8ull << 20)
-#define RESERVE_MAX_BYTES  (64ull << 20)
-#define RESERVE_PART       16 /* of the disk */
 
 struct store_reserve {
     struct store_reserve_options options;
@@ -30,15 +27,12 @@ struct store_reserve {
     char *path;
 };
 
-void store_reserve_options_default(struct store_reserve_options *options, const char *path)
+void store_reserve_options_default(struct store_reserve_options *options, const char *path,
+                                   uint64_t bytes)
 {
-    uint64_t bytes = store_total_bytes(path) / RESERVE_PART;
-
-    bytes = bytes < RESERVE_MIN_BYTES ? RESERVE_MIN_BYTES : bytes;
-    bytes = bytes > RESERVE_MAX_BYTES ? RESERVE_MAX_BYTES : bytes;
     *options = (struct store_reserve_options){.path = path,
                                               .piece_bytes = bytes / RESERVE_PIECES,
-                                              .pieces = RESERVE_PIECES,
+                                              .pieces = bytes > 0 ? RESERVE_PIECES : 0,
                                               .files = wal_posix_files(),
                                               .free_bytes = store_free_bytes};
 }

@@ -113,7 +113,9 @@ void state_unref_pin(struct state *state, struct state_pin **pin)
         return;
     }
     LIST_REMOVE(self, link);
-    leveldb_release_snapshot(self->db->db, self->snapshot);
+    if (self->snapshot != NULL) {
+        leveldb_release_snapshot(self->db->db, self->snapshot);
+    }
     pthread_mutex_lock(&state->worker->lock);
     ASSERT(state->worker->pins_alive > 0);
     state->worker->pins_alive--;
@@ -147,6 +149,9 @@ static enum status state_get(struct io_state *io, struct io_key key, struct buf 
         }
         buf_put_slice(value, overlay_entry_value(entry));
         return ST_OK;
+    }
+    if (state->db->db == NULL) {
+        return ST_IO; /* it could not be opened again */
     }
     buf_clear(&state->key);
     state_db_put_key(&state->key, key);
@@ -198,7 +203,9 @@ static uint64_t state_range_bytes(struct io_state *io, uint64_t range)
     limits[0] = (const char *)to.data;
     start_lens[0] = from.len;
     limit_lens[0] = to.len;
-    leveldb_approximate_sizes(state->db->db, 1, starts, start_lens, limits, limit_lens, &bytes);
+    if (state->db->db != NULL) {
+        leveldb_approximate_sizes(state->db->db, 1, starts, start_lens, limits, limit_lens, &bytes);
+    }
     bytes += overlay_range_bytes(state->active, range);
     bytes += state->frozen == NULL ? 0 : overlay_range_bytes(state->frozen, range);
     buf_fini(&from);
@@ -426,6 +433,7 @@ void state_close(struct state **state)
     state_meta_fini(&self->meta);
     state_meta_fini(&self->next);
     mem_free(self->dropped);
+    mem_free(self->kept_drops);
     buf_fini(&self->key);
     mem_free(self);
     state_worker_unref(worker);

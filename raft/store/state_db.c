@@ -90,6 +90,9 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
     self->number = number;
     self->references = 1;
     self->path = state_db_name(options->path, number);
+    if (!create) {
+        (void)state_room_ask(options, 2 * state_room_to_open(self->path));
+    }
     state_db_set_options(self, options, create, paranoid);
     self->db = leveldb_open(self->options, self->path, &reason);
     if (self->db == NULL) {
@@ -108,6 +111,27 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
     return status;
 }
 
+void state_db_shut(struct state_db *db)
+{
+    state_compact_end(db);
+    if (db->db != NULL) {
+        leveldb_close(db->db);
+        db->db = NULL;
+    }
+}
+
+enum status state_db_reopen(struct state_db *db, bool paranoid, char *error)
+{
+    char *reason = NULL;
+
+    state_db_shut(db);
+    leveldb_options_set_create_if_missing(db->options, 0);
+    leveldb_options_set_error_if_exists(db->options, 0);
+    leveldb_options_set_paranoid_checks(db->options, paranoid);
+    db->db = leveldb_open(db->options, db->path, &reason);
+    return db->db != NULL ? ST_OK : state_db_fail(db, "open again", reason, error);
+}
+
 void state_db_close(struct state_db **db)
 {
     struct state_db *self = *db;
@@ -116,14 +140,12 @@ void state_db_close(struct state_db **db)
     if (self == NULL) {
         return;
     }
-    state_compact_end(self);
-    if (self->db != NULL) {
-        leveldb_close(self->db);
-        if (self->doomed) {
-            leveldb_destroy_db(self->options, self->path, &reason);
-            leveldb_free(reason); /* what is left over is removed at the next start */
-        }
+    if (self->doomed && self->db != NULL) {
+        state_db_shut(self);
+        leveldb_destroy_db(self->options, self->path, &reason);
+        leveldb_free(reason); /* what is left over is removed at the next start */
     }
+    state_db_shut(self);
     leveldb_options_destroy(self->options);
     leveldb_cache_destroy(self->cache);
     leveldb_filterpolicy_destroy(self->filter);

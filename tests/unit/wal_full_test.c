@@ -141,7 +141,7 @@ static struct store_reserve *reserve_open(uint32_t pieces)
     struct store_reserve *reserve;
     char error[STORE_ERROR_BYTES];
 
-    store_reserve_options_default(&options, "data/reserve");
+    store_reserve_options_default(&options, "data/reserve", FIXTURE_SEGMENT);
     options.piece_bytes = FIXTURE_SEGMENT;
     options.pieces = pieces;
     options.files = &fx.disk.files;

@@ -24,6 +24,7 @@
 
 #define STATE_REOPEN_TRIES    20 /* others may take the room that was just seen */
 #define STATE_REOPEN_PAUSE_MS 25
+#define STATE_REOPEN_ROOM     (4u << 20)
 
 static uint64_t state_room_lacking(const struct state_options *options, uint64_t bytes)
 {
@@ -152,7 +153,7 @@ static void state_reopen_run(struct state_worker *worker, struct state_job *base
         state_sweep_begin_anew(worker);
         disk_format_error(job->job.note, "%s: opened again, there is room", worker->db->path);
     } else {
-        worker->failed = job->status;
+        worker->failed = ST_IO; /* nothing can be read any more */
     }
     pthread_mutex_lock(job->lock);
     *job->has_ended = true;
@@ -168,15 +169,18 @@ static void state_reopen_finish(struct state *state, struct state_job *base)
 
 void state_room_recover(struct state *state)
 {
-    const struct state_options *options = &state->worker->options;
+    struct state_options options = state->worker->options;
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
     bool has_ended = false;
     struct state_reopen_job *job;
 
     ASSERT(state->broken && state->failed == ST_OK && !state->checkpointing);
+    if (options.room_bytes < STATE_REOPEN_ROOM) {
+        options.room_bytes = STATE_REOPEN_ROOM; /* once closed, it must open */
+    }
     if (atomic_load(&state->worker->open_iters) > 0 ||
-        !state_room_ask(options, 2 * state_room_to_open(state->db->path))) {
+        !state_room_ask(&options, 2 * state_room_to_open(state->db->path))) {
         return;
     }
     job = mem_zalloc(sizeof(*job));

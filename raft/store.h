@@ -23,6 +23,8 @@ struct store_mail {
 };
 
 #define STORE_ERROR_BYTES 512 /* one line: what, which file, at which offset, what to do */
+/* What is done about damage; how such a line ends. */
+#define STORE_REBUILD "start it with --rebuild to have it rebuilt from its peers"
 
 /* ---- Identity ---- */
 

@@ -61,10 +61,12 @@ static void on_halt(void *context, enum status status, const char *reason)
 {
     struct host *host = context;
 
-    trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
     if (host->exit_code == HOST_EXIT_OK) {
+        trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
         host->exit_code = exit_code_of(status);
-        fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
+        fprintf(stderr, "%s: stopped: %s%s\n", host->settings->program, reason,
+                status == ST_CORRUPT && strstr(reason, STORE_REBUILD) == NULL ? "; " STORE_REBUILD
+                                                                              : "");
     }
     net_stop(host->net);
 }
@@ -335,7 +337,7 @@ static enum status open_disk(struct host *host, char *error)
         snprintf(
             error, STORE_ERROR_BYTES,
             "%.200s: the Raft log is gone, but META says that this replica has taken part in a "
-            "cluster: put the log back, or rebuild this replica from its peers",
+            "cluster: put the log back, or " STORE_REBUILD,
             path);
         return ST_CORRUPT;
     }

@@ -43,11 +43,15 @@ enum status state_db_fail(const struct state_db *db, const char *what, char *lev
     snprintf(reason, sizeof(reason), "%s", leveldb_error);
     status = state_db_status(leveldb_error);
     disk_format_error(error, "%.200s: %s: %.200s%s", db->path, what, reason,
-                      status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
+                      status == ST_CORRUPT ? "; " STORE_REBUILD : "");
+    if (status == ST_CORRUPT && db->db != NULL &&
+        !atomic_exchange(&((struct state_db *)(uintptr_t)db)->explained, true)) {
+        (void)state_verify_explain(db->path, false, error);
+    }
     return status;
 }
 
-static char *state_db_name(const char *directory, uint64_t number)
+char *state_db_path(const char *directory, uint64_t number)
 {
     char name[32];
 
@@ -89,7 +93,7 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
     ASSERT(number > 0);
     self->number = number;
     self->references = 1;
-    self->path = state_db_name(options->path, number);
+    self->path = state_db_path(options->path, number);
     if (!create) {
         (void)state_room_ask(options, 2 * state_room_to_open(self->path));
     }
@@ -101,8 +105,7 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
 
         status = state_db_fail(self, "open", reason, error);
         if (missing) {
-            disk_format_error(error, "%.300s is missing; rebuild this replica from its peers",
-                              self->path);
+            disk_format_error(error, "%.300s is missing; " STORE_REBUILD, self->path);
             status = ST_CORRUPT;
         }
         state_db_close(&self);
@@ -161,7 +164,7 @@ void state_db_close(struct state_db **db)
 enum status state_db_destroy(const char *directory, uint64_t number, char *error)
 {
     leveldb_options_t *options = leveldb_options_create();
-    char *path = state_db_name(directory, number);
+    char *path = state_db_path(directory, number);
     char *reason = NULL;
 
     leveldb_destroy_db(options, path, &reason);

@@ -38,10 +38,17 @@ struct state_db {
     leveldb_writeoptions_t *sync;  /* durable when it returns */
     leveldb_writeoptions_t *loose; /* durable with the next synced write, or not at all */
     struct state_compactor
-        *compactor;      /* NULL before the first compaction; the background thread's */
-    uint32_t references; /* counted by the loop thread alone */
-    bool doomed;         /* destroyed when closed: an install replaced it */
+        *compactor;         /* NULL before the first compaction; the background thread's */
+    uint32_t references;    /* counted by the loop thread alone */
+    bool doomed;            /* destroyed when closed: an install replaced it */
+    _Atomic bool explained; /* where its damage is was looked for */
 };
+
+/* The path of db-N; the caller frees it. */
+char *state_db_path(const char *directory, uint64_t number);
+/* Puts in front of a line about damage in a database's directory which file it is in, and at which
+ * offset; false if that can't be told (state_verify.c). */
+bool state_verify_explain(const char *directory, bool manifests_only, char *error);
 
 /* What LevelDB's error text means; frees it. */
 enum status state_db_status(char *leveldb_error);

@@ -167,7 +167,8 @@ uint64_t store_total_bytes(const char *path);
 
 /* The reserve: files that hold nothing but space, so that on a full disk what must be written still
  * can be: the log's next segment, a checkpoint, the opening of the state. It is given up piece by
- * piece, and taken again piece by piece once there is room. Any thread may use it. */
+ * piece, and taken again piece by piece once there is room. Half of it is for starts alone:
+ * whatever eats the other half, the next start finds room. Any thread may use it. */
 struct store_reserve_options {
     const char *path;     /* a directory of its own; its parent exists */
     uint64_t piece_bytes; /* of each file */
@@ -175,7 +176,7 @@ struct store_reserve_options {
     const struct wal_files *files;
     uint64_t (*free_bytes)(const char *path);
 };
-/* So many bytes in all, in four pieces. */
+/* So many bytes in all, in eight pieces. */
 void store_reserve_options_default(struct store_reserve_options *options, const char *path,
                                    uint64_t bytes);
 /* Finds what is there and takes what there is room for. A full disk is no failure, nor is one that
@@ -184,8 +185,11 @@ enum status store_reserve_open(const struct store_reserve_options *options,
                                struct store_reserve **reserve, char *error);
 /* The files stay. */
 void store_reserve_close(struct store_reserve **reserve);
-/* Gives up pieces of so many bytes together, or all there are. False: there was none. NULL is a
- * reserve without pieces, here and below. */
+/* Everything was opened: what the start did not need is taken again, and from now on half is kept.
+ */
+void store_reserve_started(struct store_reserve *reserve);
+/* Gives up pieces of so many bytes together, or all that may go. False: there was none. NULL is a
+ * reserve without pieces, here and above. */
 bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes);
 /* Takes one piece, if one is missing and as much again stays free. */
 void store_reserve_refill(struct store_reserve *reserve);

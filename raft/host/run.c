@@ -345,6 +345,7 @@ static enum status open_disk(struct host *host, char *error)
     state_options_default(&state_options, path, host->settings->gid);
     state_options.reserve = host->space.reserve;
     state_options.room_bytes = STATE_ROOM_BYTES;
+    state_options.write_buffer_bytes = host->space.buffer_bytes;
     state_options.mail = mail;
     state_options.trace = &host->trace;
     status = state_open(&state_options, content.checkpoint, content.checkpoint_index, &host->state,
@@ -396,7 +397,13 @@ static enum status open_all(struct host *host, char *error)
     if (status == ST_OK) {
         status = host_space_open(host, error);
     }
-    return status == ST_OK ? open_disk(host, error) : status;
+    if (status == ST_OK) {
+        status = open_disk(host, error);
+    }
+    if (status == ST_OK) {
+        store_reserve_started(host->space.reserve);
+    }
+    return status;
 }
 
 int host_run(const struct host_settings *settings, const struct host_service *service)

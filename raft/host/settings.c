@@ -56,7 +56,7 @@ static const struct flag all_flags[] = {
     {"disk-reserve",
      0,
      "MIB",
-     "space kept for when the disk is full (default: a 16th of the disk, 8 to 64)",
+     "space kept for when the disk is full (default: an 8th of the disk, 16 to 64)",
      {0}},
     {"disk-low",
      0,

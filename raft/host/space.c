@@ -25,7 +25,7 @@ enum status host_space_open(struct host *host, char *error)
 {
     const struct host_settings *settings = host->settings;
     uint64_t total = store_total_bytes(settings->data);
-    uint64_t reserve = part_of(total, 16, 8 * MIB, 64 * MIB);
+    uint64_t reserve = part_of(total, 8, 16 * MIB, 64 * MIB);
     struct store_reserve_options options;
     char path[4096];
 
@@ -33,6 +33,7 @@ enum status host_space_open(struct host *host, char *error)
                                 ? part_of(total, 8, 16 * MIB, 256 * MIB)
                                 : settings->disk_low_mib * MIB;
     host->space.segment_bytes = part_of(total, 32, 4 * MIB, 64 * MIB);
+    host->space.buffer_bytes = part_of(total, 64, 2 * MIB, 16 * MIB);
     if (settings->disk_reserve_mib != HOST_DEFAULT) {
         reserve = settings->disk_reserve_mib * MIB;
     }

@@ -7,6 +7,9 @@
  * is a help, not a promise, and so it goes in pieces. A piece is taken again when so much room is
  * left that as much again stays free.
  *
+ * Half of the pieces go only during a start. Without that, a process that takes every block there
+ * is would eat them while the server runs, and it could not start again on the disk that is full.
+ *
  * A piece is not synced: one that a crash loses is taken again.
  */
 #include <pthread.h>
@@ -18,12 +21,13 @@
 #include "raft/util/mem.h"
 
 #define RESERVE_MAX_PIECES 16
-#define RESERVE_PIECES     4
+#define RESERVE_PIECES     8
 
 struct store_reserve {
     struct store_reserve_options options;
     pthread_mutex_t lock;
     uint32_t held; /* the pieces 1 to this are there */
+    uint32_t kept; /* so many don't go; 0 during a start */
     char *path;
 };
 
@@ -90,11 +94,11 @@ static bool piece_make(struct store_reserve *reserve, uint32_t n)
     return made;
 }
 
-/* Under the lock. */
-static bool refill(struct store_reserve *reserve)
+/* Takes one more piece if `margin` times its size is free. Under the lock. */
+static bool refill(struct store_reserve *reserve, uint32_t margin)
 {
     if (reserve->held == reserve->options.pieces ||
-        reserve->options.free_bytes(reserve->path) < 2 * reserve->options.piece_bytes ||
+        reserve->options.free_bytes(reserve->path) < margin * reserve->options.piece_bytes ||
         !piece_make(reserve, reserve->held + 1)) {
         return false;
     }
@@ -127,7 +131,7 @@ enum status store_reserve_open(const struct store_reserve_options *options,
     for (uint32_t n = reserve->held + 1; n <= RESERVE_MAX_PIECES; n++) {
         piece_remove(reserve, n); /* of another size, or more than are wanted now */
     }
-    while (refill(reserve)) {
+    while (refill(reserve, 2)) {
     }
     *out = reserve;
     return ST_OK;
@@ -146,6 +150,15 @@ void store_reserve_close(struct store_reserve **reserve)
     mem_free(self);
 }
 
+void store_reserve_started(struct store_reserve *reserve)
+{
+    pthread_mutex_lock(&reserve->lock);
+    while (refill(reserve, 1)) {
+    }
+    reserve->kept = reserve->options.pieces / 2;
+    pthread_mutex_unlock(&reserve->lock);
+}
+
 bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes)
 {
     uint64_t given = 0;
@@ -154,7 +167,7 @@ bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes)
         return false;
     }
     pthread_mutex_lock(&reserve->lock);
-    while (reserve->held > 0 && given < bytes) {
+    while (reserve->held > reserve->kept && given < bytes) {
         piece_remove(reserve, reserve->held--);
         given += reserve->options.piece_bytes;
     }
@@ -168,7 +181,7 @@ void store_reserve_refill(struct store_reserve *reserve)
         return;
     }
     pthread_mutex_lock(&reserve->lock);
-    (void)refill(reserve);
+    (void)refill(reserve, 2);
     pthread_mutex_unlock(&reserve->lock);
 }
 

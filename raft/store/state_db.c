@@ -94,11 +94,8 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
     self->number = number;
     self->references = 1;
     self->path = state_db_path(options->path, number);
-    if (!create) {
-        (void)state_room_ask(options, 2 * state_room_to_open(self->path));
-    }
     state_db_set_options(self, options, create, paranoid);
-    self->db = leveldb_open(self->options, self->path, &reason);
+    self->db = state_room_open(options, self, &reason);
     if (self->db == NULL) {
         /* CURRENT names a database that is not there: LevelDB calls that an invalid argument. */
         bool missing = reason != NULL && strncmp(reason, "Invalid argument", 16) == 0;

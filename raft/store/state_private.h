@@ -343,6 +343,9 @@ bool state_room_is_there(const struct state_options *options);
 bool state_room_ask(const struct state_options *options, uint64_t bytes);
 /* What opening the LevelDB in a directory will write: the content of its log files, as tables. */
 uint64_t state_room_to_open(const char *path);
+/* leveldb_open with the options of db, where it is; with the reserve's space if it needs some. */
+leveldb_t *state_room_open(const struct state_options *options, const struct state_db *db,
+                           char **reason);
 /* Opens a broken LevelDB again, if there is room. Loop thread; blocks it meanwhile. */
 void state_room_recover(struct state *state);
 /* state_install.c: */

@@ -25,6 +25,7 @@
 #define STATE_REOPEN_TRIES    20 /* others may take the room that was just seen */
 #define STATE_REOPEN_PAUSE_MS 25
 #define STATE_REOPEN_ROOM     (4u << 20)
+#define STATE_OPEN_ROOM       (1u << 20) /* for a manifest and what belongs to files */
 
 static uint64_t state_room_lacking(const struct state_options *options, uint64_t bytes)
 {
@@ -45,6 +46,25 @@ bool state_room_ask(const struct state_options *options, uint64_t bytes)
 
     return lacking == 0 || (store_reserve_yield(options->reserve, lacking) &&
                             state_room_lacking(options, bytes) == 0);
+}
+
+leveldb_t *state_room_open(const struct state_options *options, const struct state_db *db,
+                           char **reason)
+{
+    uint64_t wanted = state_room_to_open(db->path) + STATE_OPEN_ROOM;
+    bool more =
+        store_free_bytes(options->path) >= wanted || store_reserve_yield(options->reserve, wanted);
+    leveldb_t *opened = leveldb_open(db->options, db->path, reason);
+
+    while (opened == NULL && more && strstr(*reason, "No space left") != NULL) {
+        more = store_reserve_yield(options->reserve, wanted); /* others took what was there */
+        if (more) {
+            leveldb_free(*reason);
+            *reason = NULL;
+            opened = leveldb_open(db->options, db->path, reason);
+        }
+    }
+    return opened;
 }
 
 uint64_t state_room_to_open(const char *path)

@@ -225,6 +225,14 @@ static void a_reserve_is_found_again_and_fits_its_options(void **state)
     assert_true(store_reserve_yield(reserve, 1));
     assert_true(store_reserve_is_short(reserve));
     store_reserve_close(&reserve);
+    room_bytes = UINT64_MAX;
+    reserve = reserve_open(2);
+    store_reserve_started(reserve); /* from now on, half is for the next start */
+    assert_true(store_reserve_yield(reserve, 100 * FIXTURE_SEGMENT));
+    assert_false(store_reserve_yield(reserve, 1));
+    assert_int_equal(store_reserve_bytes(reserve), FIXTURE_SEGMENT);
+    store_reserve_close(&reserve);
+    room_bytes = 0;
     reserve = reserve_open(1); /* fewer are wanted: the others go */
     assert_int_equal(store_reserve_bytes(reserve), FIXTURE_SEGMENT);
     assert_false(faulty_files_exists(&fx.disk, "2"));

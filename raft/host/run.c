@@ -214,7 +214,7 @@ static void *wait_for_signals(void *arg)
     if (!atomic_load(&host->finished)) {
         net_post(host->net, begin_stop, host);
     }
-    for (int waited_ms = 0; waited_ms < STOP_DEADLINE_MS; waited_ms += 10) {
+    for (uint64_t end_ms = net_now_ms() + STOP_DEADLINE_MS; net_now_ms() < end_ms;) {
         if (atomic_load(&host->finished)) {
             return NULL;
         }

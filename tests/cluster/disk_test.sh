@@ -3,7 +3,7 @@
 # own, in a mount namespace that goes away with the test. Clients write all the while, and in the end
 # every acknowledged write is there, and none that was refused.
 # Usage: tests/cluster/disk_test.sh [PART...]   (after a build; under a minute; needs root)
-# Parts: full, move, errors, stall, power; default: all.
+# Parts: full, move, errors, stall, power, damage; default: all.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 PATH=$PATH:/sbin:/usr/sbin
@@ -18,7 +18,7 @@ if [ "${DISK_TEST_INSIDE:-}" != 1 ]; then
     unshare -m true 2>/dev/null || skip "needs mount namespaces"
     DISK_TEST_INSIDE=1 exec unshare -m --propagation private "${BASH_SOURCE[0]}" "$@"
 fi
-[ $# -gt 0 ] || set -- full move errors stall power
+[ $# -gt 0 ] || set -- full move errors stall power damage
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardkv-disk.XXXXXX")
 dir=$work/cluster
@@ -223,7 +223,7 @@ part_full() {
     step "kill -9 of all on full disks: they start, and serve reads"
     for n in 1 2 3; do cluster kill "g1-$n"; done
     touch "$work/sated"
-    for n in 1 2 3; do cluster restart "g1-$n"; done
+    for n in 1 2 3; do cluster_shimmed restart "g1-$n"; done
     [ "$(cli get before-full)" = value ] || die "a read failed after a restart on full disks"
     refused_for_space || die "a write was not refused: $(cat "$work/err")"
 
@@ -362,6 +362,53 @@ part_power() {
         check_writer "power-$round-a"
         check_writer "power-$round-b"
     done
+}
+
+# flip FILE OFFSET
+flip() {
+    local byte
+    byte=$(dd if="$1" bs=1 skip="$2" count=1 status=none | od -An -tu1)
+    printf '%b' "\\x$(printf %x $((byte ^ 0x55)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+listing() {
+    (cd "$dir/$1" && find . -type f -not -path './reserve/*' -not -name LOCK -exec cksum {} + | sort)
+}
+part_damage() {
+    local id other file pid code=0 size offset
+    step "damage in the log is named with file and offset, and nothing is changed"
+    "$bin/shardkv-cli" bench --ops 4000 --value-bytes 4096 --clients 16 >/dev/null
+    id=$(leader_of 1)
+    other=$((id % 3 + 1))
+    cluster kill "g1-$other"
+    file=$(ls "$dir/g1-$other"/wal/*.wal | awk 'NR == 1')
+    flip "$file" 100000
+    listing "g1-$other" >"$work/before"
+    "$bin/shardkv" --gid 1 --id "$other" --cluster "$spec_g1" --ctrlers "$ctrler_urls" --data "$dir/g1-$other" >"$work/out" 2>"$work/err" || code=$?
+    [ "$code" = 3 ] || die "exit code $code"
+    grep -q "$file at offset [0-9]*: .*nothing was changed: start it with --rebuild" "$work/err" || die "$(cat "$work/err")"
+    listing "g1-$other" | cmp - "$work/before" || die "files were changed"
+    flip "$file" 100000
+    cluster_shimmed restart "g1-$other"
+
+    step "damage in the state that a running leader meets: it ends with 3, the group goes on"
+    id=$(leader_of 1)
+    pid=$(pid_of "g1-$id")
+    for file in "$dir/g1-$id"/state/db-*/*.ldb; do
+        size=$(stat -c %s "$file")
+        for ((offset = 1000; offset < size - 1000; offset += size / 16 + 1)); do flip "$file" "$offset"; done
+    done
+    begin_writer damage 100 3000
+    until_true 20 "the leader stops" met_damage "$pid"
+    sleep 0.5
+    end_writers
+    tail -n 50 "$dir/g1-$id.log" | grep -q "exit_code=3" || die "not exit code 3"
+    grep -q "/state/db-[0-9]*/[0-9]*.ldb is damaged at offset [0-9]*: .*start it with --rebuild" "$dir/g1-$id.log" || die "the table is not named"
+    check_writer damage
+}
+# Reads everything, again and again.
+met_damage() {
+    "$bin/shardkv-cli" --timeout 3000 scan >/dev/null 2>&1 || true
+    is_gone "$1"
 }
 
 step "up: two groups, each replica on an ext4 image of $image_mib MiB"

@@ -291,7 +291,7 @@ static enum status state_open_torn(struct state_opening *opening, char *error)
 static enum status state_open_current(struct state_opening *opening, char *error)
 {
     char *path = state_db_path(opening->options->path, opening->files.current);
-    char place[STORE_ERROR_BYTES] = STORE_REBUILD;
+    char place[STORE_ERROR_BYTES] = "a record can't be read; " STORE_REBUILD;
     bool found = state_verify_explain(path, true, place);
     enum status status = state_open_db(opening, true, error);
 

@@ -18,8 +18,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define STOP_GRACE_MS    700          /* for handing leadership over */
-#define STOP_DEADLINE_MS 1900         /* then the process ends, clean or not */
+#define STOP_GRACE_MS    700  /* for handing leadership over */
+#define STOP_DEADLINE_MS 1900 /* then the process ends, clean or not */
+#define STOP_STEP_MS     30   /* a longer sleep was a pause of the whole process: not counted */
 #define STATE_ROOM_BYTES (8ull << 20) /* that the state wants free besides what it writes */
 
 static int complain(const struct host *host, const char *line, int code)
@@ -214,11 +215,15 @@ static void *wait_for_signals(void *arg)
     if (!atomic_load(&host->finished)) {
         net_post(host->net, begin_stop, host);
     }
-    for (uint64_t end_ms = net_now_ms() + STOP_DEADLINE_MS; net_now_ms() < end_ms;) {
+    for (uint64_t waited_ms = 0; waited_ms < STOP_DEADLINE_MS;) {
+        uint64_t began_ms = net_now_ms(), slept_ms;
+
         if (atomic_load(&host->finished)) {
             return NULL;
         }
         usleep(10 * 1000);
+        slept_ms = net_now_ms() - began_ms;
+        waited_ms += slept_ms < STOP_STEP_MS ? slept_ms : STOP_STEP_MS;
     }
     complain(host, "the disk or the network hangs: ended without closing", HOST_EXIT_FAILED);
     _exit(HOST_EXIT_FAILED);

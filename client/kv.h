@@ -80,7 +80,8 @@ enum shardkv_code {
     SHARDKV_READ_ONLY = 25, /* for lack of disk space */
     SHARDKV_NOT_READY = 26,
     SHARDKV_CANCELLED = 27, /* by shardkv_cancel or shardkv_close; certainly not applied */
-    SHARDKV_DUPLICATE = 28
+    SHARDKV_DUPLICATE = 28,
+    SHARDKV_DENIED = 29 /* only servers that proved the peer key may ask that */
 };
 
 /* One clause for people; the code's name ("NOT_FOUND"); both for any number, in static memory. */

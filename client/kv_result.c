@@ -242,6 +242,7 @@ _Static_assert((int)SHARDKV_SHUTDOWN == (int)ST_SHUTDOWN, "codes are status numb
 _Static_assert((int)SHARDKV_NO_GROUP == (int)ST_NO_GROUP, "codes are status numbers");
 _Static_assert((int)SHARDKV_CANCELLED == (int)ST_CANCELLED, "codes are status numbers");
 _Static_assert((int)SHARDKV_DUPLICATE == (int)ST_DUPLICATE, "codes are status numbers");
+_Static_assert((int)SHARDKV_DENIED == (int)ST_DENIED, "codes are status numbers");
 
 const char *shardkv_strerror(int code)
 {

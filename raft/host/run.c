@@ -271,6 +271,7 @@ static enum status open_net(struct host *host, char *error)
     options.tls_cert = settings->tls_cert;
     options.tls_key = settings->tls_key;
     options.tls_ca = settings->tls_ca;
+    options.peer_key = settings->peer_key;
     options.sink = (struct net_sink){host, on_event, on_deadline, on_admit};
     options.trace = &host->trace;
     options.self.who = HELLO_PEER;

@@ -57,6 +57,7 @@ static const struct flag all_flags[] = {
     {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", {0}},
     {"tls-key", 0, "FILE", "its private key (PEM)", {0}},
     {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", {0}},
+    {"peer-key", 0, "FILE", "the secret by which the servers of a cluster know each other", {0}},
     {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", {0}},
 };
 
@@ -382,6 +383,7 @@ static bool take_all(struct reading *reading)
     s->tls_cert = take_text(reading, "tls-cert");
     s->tls_key = take_text(reading, "tls-key");
     s->tls_ca = take_text(reading, "tls-ca");
+    s->peer_key = take_text(reading, "peer-key");
     if ((s->has & HOST_HAS_GID) && !take_number(reading, "gid", 1, 0x7fffffff, true, &s->gid)) {
         return false;
     }
@@ -436,6 +438,8 @@ void host_settings_fini(struct host_settings *settings)
     mem_free(settings->tls_cert);
     mem_free(settings->tls_key);
     mem_free(settings->tls_ca);
+    mem_free(settings->peer_key);
     settings->data = settings->metrics = NULL;
     settings->tls_cert = settings->tls_key = settings->tls_ca = NULL;
+    settings->peer_key = NULL;
 }

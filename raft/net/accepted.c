@@ -74,6 +74,12 @@ static void visitor_on_up(struct conn *conn)
     visitor->number = ++net->accepted.serial << VISITOR_SLOT_BITS | visitor->slot;
 }
 
+/* With a peer key, only who proved it is a server. */
+static bool visitor_is_stranger(const struct visitor *visitor)
+{
+    return visitor->net->peer_key != NULL && !visitor->conn->handshake.proved;
+}
+
 static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                                struct slice message)
 {
@@ -93,7 +99,9 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                               .peer = {.group = group, .id = visitor->peer_id, .message = message}};
     } else {
         event = (struct io_event){.type = IO_EVENT_CLIENT_MESSAGE,
-                                  .client = {.conn = visitor->number, .message = message}};
+                                  .client = {.conn = visitor->number,
+                                             .message = message,
+                                             .is_stranger = visitor_is_stranger(visitor)}};
     }
     net_deliver(net, &event);
 }

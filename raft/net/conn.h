@@ -3,8 +3,9 @@
  *
  * The life of a connection:
  *
- *   GREETING  the dialling side has sent its hello and waits for the other's; the accepting side
- *             waits for a hello, then answers with its own or with a REFUSE
+ *   GREETING  the handshake of raft/util/handshake.h: the dialling side has sent its hello and
+ *             waits for the other's; the accepting side waits for a hello, then answers with its
+ *             own or with a REFUSE; servers with a peer key then exchange proofs
  *   UP        messages pass
  *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
  *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
@@ -28,12 +29,14 @@
 #include "raft/net/inbox.h"
 #include "raft/net/send_queue.h"
 #include "raft/net/stream.h"
+#include "raft/util/handshake.h"
 
 enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 
 struct conn;
 struct conn_events {
-    /* The other side's hello. ST_OK, or why not to talk to it, with *reason (static). */
+    /* The other side's hello, proved if it had to be. ST_OK, or why not to talk to it, with
+     * *reason (static). */
     enum status (*hello)(struct conn *conn, const struct hello *hello, const char **reason);
     void (*up)(struct conn *conn);
     void (*message)(struct conn *conn, uint32_t group, uint8_t type, struct slice message);
@@ -48,6 +51,7 @@ struct conn {
     void *owner;
     bool accepted; /* else dialled */
     enum conn_state state;
+    struct handshake handshake;
     struct send_queue send_queue;
     struct inbox inbox;
 

@@ -39,7 +39,7 @@ bool stream_is_sending(const struct stream *stream);
 /* Sends the bytes, taken over; nothing may be on its way already. */
 void stream_send(struct stream *stream, struct buf *bytes);
 
-/* "host:port" of the other side, or "?" . */
+/* "host:port" of the other side, or "?", or "local". */
 void stream_remote_name(const struct stream *stream, char name[64]);
 
 #endif

@@ -236,7 +236,8 @@ struct shardkv_options {
     size_t size;         /* of this struct, set by shardkv_options_init */
     const char *ctrlers; /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc:// */
     uint32_t timeout_ms; /* of operations that give none; default 5000 */
-    /* PEM files; NULL: none. Without tls_ca, servers are not verified. */
+    /* PEM files for tls+tcp:// URLs: the own certificate and its key, which servers ask for, and
+     * the authority's, which servers must show a certificate of, for the host of their URL. */
     const char *tls_cert, *tls_key, *tls_ca;
     const char *prefer;       /* URL of a replica that is asked first for as long as it answers at
                                  all; NULL: none */

@@ -50,6 +50,15 @@ struct shardkv_result *kv_result_create(enum status status, const char *reason)
     return &box->result;
 }
 
+void kv_result_explain(struct shardkv_result *result, const char *refusal)
+{
+    size_t size = strlen(result->message) + strlen(refusal) + 4;
+    char *message = box_alloc(result, size);
+
+    snprintf(message, size, "%s (%s)", result->message, refusal);
+    result->message = message;
+}
+
 void shardkv_result_free(struct shardkv_result *result)
 {
     struct box *box = (struct box *)result;

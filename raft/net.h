@@ -26,6 +26,9 @@ struct net_sink {
      * SPEC is checked before. */
     enum status (*admit)(void *context, const struct hello *self, const struct hello *other,
                          const char **reason);
+    /* A server that we called refuses us, or we it, in the hello or in TLS: it is not just down.
+     * NULL: nobody wants to know (it is traced anyway). On the loop thread. */
+    void (*refused)(void *context, const char *url, const char *reason);
 };
 
 struct net_limits {

@@ -29,6 +29,9 @@ struct host {
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */
 void host_trace_init(struct host *host);
 
+/* Refuses a data directory that others may change, and warns of one that they may look into. */
+enum status host_check_access(struct host *host, char *error);
+
 /* Serves /metrics, /livez and /readyz if the settings ask for it. */
 enum status host_http_start(struct host *host, char *error);
 

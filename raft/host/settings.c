@@ -351,6 +351,11 @@ static bool is_http_url(const char *url)
     return spec_check_url(tcp) == NULL;
 }
 
+static const char *own_url(const struct host_settings *settings)
+{
+    return spec_find(&settings->cluster, settings->id)->url;
+}
+
 static bool check_together(struct reading *reading)
 {
     struct host_settings *s = reading->settings;
@@ -363,6 +368,11 @@ static bool check_together(struct reading *reading)
         complain_flag(reading, "heartbeat", "must be at most half the --election-timeout");
     } else if ((s->tls_cert == NULL) != (s->tls_key == NULL)) {
         complain_flag(reading, "tls-cert", "needs --tls-key, and the reverse");
+    } else if ((s->tls_cert == NULL) != (s->tls_ca == NULL)) {
+        complain_flag(reading, "tls-ca", "belongs together with --tls-cert and --tls-key");
+    } else if (s->tls_cert != NULL && strncmp(own_url(s), "tls+tcp://", 10) != 0) {
+        complain_flag(reading, "tls-cert",
+                      "is of no use: this replica's URL in --cluster is not tls+tcp://");
     } else if (s->shards != 0 && (s->shards & (s->shards - 1)) != 0) {
         complain_flag(reading, "shards", "must be a power of two");
     } else if (s->metrics != NULL && !is_http_url(s->metrics)) {

@@ -8,13 +8,15 @@
 #define VISITOR_GREETING_MS 1000  /* at least: for a hello to come */
 #define CLIENT_PONG_MS      200   /* while bytes come and nothing is answered */
 #define CLIENT_SILENCE_MS   60000 /* idle clients ping every 15 s */
+#define WARNINGS_PER_SECOND 10    /* of refused strangers */
 
 struct visitor {
     struct net *net;
     struct conn *conn;
     uint32_t slot;
-    raft_id peer_id; /* a peer: which; else 0 */
-    io_conn number;  /* a client: its number; else 0 */
+    raft_id peer_id;              /* a peer: which; else 0 */
+    io_conn number;               /* a client: its number; else 0 */
+    char host[STREAM_NAME_BYTES]; /* whence it came */
 };
 
 static bool is_replica_of_spec(const struct net *net, uint32_t id)
@@ -117,16 +119,35 @@ static void visitor_free(struct visitor *visitor)
     mem_free(visitor);
 }
 
+/* Who breaks off is nobody's business; who is refused, by us or itself, its operator's. */
+static enum trace_level closing_level(struct net *net, const struct conn *conn, enum status status)
+{
+    struct accepted *accepted = &net->accepted;
+    uint64_t now_s = net->loop.now_ms / 1000;
+
+    if (status == ST_UNAVAILABLE) {
+        return TRACE_DEBUG;
+    }
+    if (conn->was_up || status == ST_TIMEOUT || status == ST_MALFORMED) {
+        return TRACE_INFO;
+    }
+    if (now_s != accepted->warned_s) {
+        accepted->warned_s = now_s;
+        accepted->warned = 0;
+    }
+    return accepted->warned++ < WARNINGS_PER_SECOND ? TRACE_WARN : TRACE_DEBUG;
+}
+
 static void visitor_on_closed(struct conn *conn, enum status status, const char *reason,
                               bool refused)
 {
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
     struct io_event event = {.type = IO_EVENT_CLIENT_CLOSED, .client.conn = visitor->number};
-    char name[64];
+    char name[STREAM_NAME_BYTES];
 
     stream_remote_name(conn->stream, name);
-    TRACE(net->loop.trace, status == ST_UNAVAILABLE ? TRACE_DEBUG : TRACE_INFO,
+    TRACE(net->loop.trace, closing_level(net, conn, status),
           "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", name,
           (unsigned)visitor->peer_id, refused ? "remote" : "us", status_name(status), reason);
     visitor_free(visitor);
@@ -176,6 +197,26 @@ static uint32_t accepted_free_slot(const struct accepted *accepted)
     return UINT32_MAX;
 }
 
+/* How many connections come from where this one does. */
+static uint32_t accepted_of_host(const struct accepted *accepted, const char *host)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        n += accepted->slots[i] != NULL && strcmp(accepted->slots[i]->host, host) == 0;
+    }
+    return n;
+}
+
+static bool accepted_has_room(const struct net *net, const char *host)
+{
+    const struct accepted *accepted = &net->accepted;
+    uint32_t limit = net->options.limits.max_connections_per_remote;
+
+    return accepted->n < accepted->n_slots &&
+           (accepted->n < limit || accepted_of_host(accepted, host) < limit);
+}
+
 void accepted_add(struct net *net, nng_stream *stream)
 {
     struct accepted *accepted = &net->accepted;
@@ -190,8 +231,10 @@ void accepted_add(struct net *net, nng_stream *stream)
         .max_reassembly_bytes = net->options.limits.max_reassembly_bytes,
         .pool = &accepted->pool};
     struct visitor *visitor;
+    char host[STREAM_NAME_BYTES];
 
-    if (accepted->n == accepted->n_slots) {
+    stream_remote_host(stream, host);
+    if (!accepted_has_room(net, host)) {
         net->stats.refused++;
         nng_stream_close(stream);
         nng_stream_free(stream);
@@ -200,6 +243,7 @@ void accepted_add(struct net *net, nng_stream *stream)
     visitor = mem_zalloc(sizeof(*visitor));
     visitor->net = net;
     visitor->slot = accepted_free_slot(accepted);
+    memcpy(visitor->host, host, sizeof(host));
     accepted->slots[visitor->slot] = visitor;
     net->stats.connections = ++accepted->n;
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);

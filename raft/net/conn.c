@@ -347,6 +347,24 @@ static void conn_on_frame(struct conn *conn, const struct frame *frame)
     }
 }
 
+/* The other side speaks TLS where we don't: said in words of its own, because it is a common
+ * mistake. A record begins with its kind, 20 to 23, and the version 3.x. */
+static bool conn_refuse_tls(struct conn *conn)
+{
+    struct slice input = stream_input(conn->stream);
+
+    if (conn->state != CONN_GREETING || input.len < 2 || input.data[0] < 20 || input.data[0] > 23 ||
+        input.data[1] != 3) {
+        return false;
+    }
+    conn_refuse(conn, ST_DENIED,
+                conn->accepted ? "the caller speaks TLS, this port is plain: tcp:// and tls+tcp:// "
+                                 "are mixed up"
+                               : "the port speaks TLS, we called it plain: tcp:// and tls+tcp:// "
+                                 "are mixed up");
+    return true;
+}
+
 /* Handles all whole frames of the input. */
 static void conn_decode(struct conn *conn)
 {
@@ -362,6 +380,9 @@ static void conn_decode(struct conn *conn)
             }
             return;
         case FRAME_BAD:
+            if (conn_refuse_tls(conn)) {
+                return;
+            }
             if (reason == ST_VERSION && conn->state == CONN_GREETING) {
                 conn_refuse(conn, ST_VERSION, "unknown version of the frame format");
                 return;
@@ -484,9 +505,15 @@ static void conn_on_sent(void *owner)
     conn_mark_dirty(conn);
 }
 
-static void conn_on_broken(void *owner, const char *reason)
+static void conn_on_broken(void *owner, enum status status, const char *reason, bool by_remote)
 {
-    conn_fail(owner, ST_UNAVAILABLE, reason);
+    struct conn *conn = owner;
+
+    if (status != ST_UNAVAILABLE && conn->state != CONN_FAILED) {
+        conn->net->stats.refused++;
+        conn->refused = by_remote;
+    }
+    conn_fail(conn, status, reason);
 }
 
 /* ---- Life ---- */

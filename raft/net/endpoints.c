@@ -118,6 +118,10 @@ static void endpoint_on_closed(struct conn *conn, enum status status, const char
               "endpoint refused url=%s by=%s status=%s reason=\"%s\"", endpoint->url,
               refused ? "server" : "us", status_name(status), reason);
         endpoint->complained = true;
+        if (endpoint->net->options.sink.refused != NULL) {
+            endpoint->net->options.sink.refused(endpoint->net->options.sink.context, endpoint->url,
+                                                reason);
+        }
     } else {
         trace_debug(endpoint->net->loop.trace, "endpoint down url=%s reason=\"%s\"", endpoint->url,
                     reason);

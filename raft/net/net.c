@@ -287,6 +287,7 @@ enum status net_create(const struct net_options *options, struct net **out, char
     struct net *net = mem_zalloc(sizeof(*net));
     uint64_t seed;
     enum status status;
+    char warning[256];
 
     ASSERT(options->peer_key == NULL || options->self.who == HELLO_PEER);
     ASSERT(options->sink.event != NULL && options->sink.next_deadline_ms != NULL);
@@ -303,8 +304,12 @@ enum status net_create(const struct net_options *options, struct net **out, char
     net->loop.now_ms = net_now_ms();
     accepted_init(net);
     endpoints_init(net);
-    status = tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error);
+    status =
+        tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error, warning);
     if (status == ST_OK) {
+        if (warning[0] != '\0') {
+            trace_warn(options->trace, "TLS warning=\"%s\"", warning);
+        }
         status = peer_key_load(options->peer_key, &net->peer_key, error);
     }
     if (status == ST_OK) {
@@ -333,7 +338,8 @@ static enum status net_listen(struct net *net, char *error)
         return ST_OK;
     }
     if (tls && tls_server_config(net->tls) == NULL) {
-        snprintf(error, 256, "cannot listen on %s: it needs a TLS certificate and key", url);
+        snprintf(error, 256, "cannot listen on %s: it needs a TLS certificate and key, and the CA",
+                 url);
         return ST_INVALID;
     }
     return listener_open(&net->loop, url, tls ? tls_server_config(net->tls) : NULL, net_on_accepted,

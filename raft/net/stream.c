@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+#include "raft/net/tls_engine.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
@@ -93,6 +94,20 @@ static void stream_submit(struct stream_operation *operation, void *data, size_t
     start(operation->stream->nng, operation->aio);
 }
 
+static void stream_tell_broken(struct stream *stream, int error)
+{
+    char reason[TLS_ENGINE_REASON_BYTES];
+    bool by_remote = false;
+
+    if (tls_engine_failure(stream->nng, reason, &by_remote)) {
+        stream->events->broken(stream->owner, ST_DENIED, reason, by_remote);
+    } else {
+        stream->events->broken(stream->owner, ST_UNAVAILABLE,
+                               error != 0 ? nng_strerror(error) : "closed by the other side",
+                               false);
+    }
+}
+
 /* After an operation: true if the stream was closed, or is broken, which is told. It may be gone.
  */
 static bool stream_has_ended(struct stream_operation *operation, bool broken)
@@ -105,7 +120,7 @@ static bool stream_has_ended(struct stream_operation *operation, bool broken)
         return true;
     }
     if (broken) {
-        stream->events->broken(stream->owner, nng_strerror(operation->error));
+        stream_tell_broken(stream, operation->error);
     }
     return broken;
 }
@@ -225,20 +240,43 @@ void stream_send(struct stream *stream, struct buf *bytes)
     stream_send_rest(stream);
 }
 
-void stream_remote_name(const struct stream *stream, char name[64])
+/* The port, or -1: it has none. */
+static int remote_address(nng_stream *nng, char host[STREAM_NAME_BYTES])
 {
     nng_sockaddr address;
-    char text[INET6_ADDRSTRLEN] = "?";
 
-    if (nng_stream_get_addr(stream->nng, NNG_OPT_REMADDR, &address) != 0) {
-        snprintf(name, 64, "?");
-    } else if (address.s_family == NNG_AF_INET) {
-        inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof(text));
-        snprintf(name, 64, "%s:%u", text, ntohs(address.s_in.sa_port));
-    } else if (address.s_family == NNG_AF_INET6) {
+    snprintf(host, STREAM_NAME_BYTES, "?");
+    if (nng_stream_get_addr(nng, NNG_OPT_REMADDR, &address) != 0) {
+        return -1;
+    }
+    if (address.s_family == NNG_AF_INET) {
+        inet_ntop(AF_INET, &address.s_in.sa_addr, host, STREAM_NAME_BYTES);
+        return ntohs(address.s_in.sa_port);
+    }
+    if (address.s_family == NNG_AF_INET6) {
+        char text[INET6_ADDRSTRLEN] = "?";
+
         inet_ntop(AF_INET6, address.s_in6.sa_addr, text, sizeof(text));
-        snprintf(name, 64, "[%s]:%u", text, ntohs(address.s_in6.sa_port));
+        snprintf(host, STREAM_NAME_BYTES, "[%s]", text);
+        return ntohs(address.s_in6.sa_port);
+    }
+    snprintf(host, STREAM_NAME_BYTES, "local");
+    return -1;
+}
+
+void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES])
+{
+    (void)remote_address(stream, host);
+}
+
+void stream_remote_name(const struct stream *stream, char name[STREAM_NAME_BYTES])
+{
+    char host[STREAM_NAME_BYTES];
+    int port = remote_address(stream->nng, host);
+
+    if (port < 0) {
+        snprintf(name, STREAM_NAME_BYTES, "%s", host);
     } else {
-        snprintf(name, 64, "local");
+        snprintf(name, STREAM_NAME_BYTES, "%.50s:%u", host, (unsigned)port & 0xffff);
     }
 }

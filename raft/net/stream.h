@@ -13,6 +13,9 @@
 
 #include "raft/net/loop.h"
 #include "raft/util/bytes.h"
+#include "raft/util/status.h"
+
+#define STREAM_NAME_BYTES 64
 
 struct stream;
 
@@ -20,7 +23,9 @@ struct stream;
 struct stream_events {
     void (*received)(void *owner, size_t n); /* so many more bytes are in stream_input */
     void (*sent)(void *owner);               /* all that stream_send was given is on its way */
-    void (*broken)(void *owner, const char *reason); /* by the other side or the network */
+    /* By the other side or the network: ST_UNAVAILABLE; or TLS refused, ST_DENIED: we the other
+     * side, or it us (by_remote). */
+    void (*broken)(void *owner, enum status status, const char *reason, bool by_remote);
 };
 
 /* Takes the nng stream over. max_input: how large the input may grow. */
@@ -40,6 +45,8 @@ bool stream_is_sending(const struct stream *stream);
 void stream_send(struct stream *stream, struct buf *bytes);
 
 /* "host:port" of the other side, or "?", or "local". */
-void stream_remote_name(const struct stream *stream, char name[64]);
+void stream_remote_name(const struct stream *stream, char name[STREAM_NAME_BYTES]);
+/* The host alone. */
+void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES]);
 
 #endif

@@ -8,7 +8,7 @@
 #include "raft/util/rng.h"
 #include "tests/sim/world.h"
 
-#define MAX_PENDING 3
+#define MAX_PENDING 3 /* of one connection: half of all */
 #define MAX_TICKETS 8
 
 /* A replica whose service answers when the test says so. */
@@ -102,7 +102,7 @@ static void *node_create(void *context, const struct world_parts *parts)
                                   .id = parts->id,
                                   .version = "0.0-test",
                                   .start_ms = parts->now_ms,
-                                  .max_pending = MAX_PENDING,
+                                  .max_pending = 2 * MAX_PENDING,
                                   .status = add_status,
                                   .config = some_config,
                                   .context = probe};

@@ -17,6 +17,7 @@ struct visitor {
     raft_id peer_id;              /* a peer: which; else 0 */
     io_conn number;               /* a client: its number; else 0 */
     char host[STREAM_NAME_BYTES]; /* whence it came */
+    char name[STREAM_NAME_BYTES]; /* the same with its port: not to be had once it is gone */
 };
 
 static bool is_replica_of_spec(const struct net *net, uint32_t id)
@@ -144,11 +145,8 @@ static void visitor_on_closed(struct conn *conn, enum status status, const char 
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
     struct io_event event = {.type = IO_EVENT_CLIENT_CLOSED, .client.conn = visitor->number};
-    char name[STREAM_NAME_BYTES];
-
-    stream_remote_name(conn->stream, name);
     TRACE(net->loop.trace, closing_level(net, conn, status),
-          "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", name,
+          "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", visitor->name,
           (unsigned)visitor->peer_id, refused ? "remote" : "us", status_name(status), reason);
     visitor_free(visitor);
     if (event.client.conn != 0) {
@@ -246,6 +244,7 @@ void accepted_add(struct net *net, nng_stream *stream)
     memcpy(visitor->host, host, sizeof(host));
     accepted->slots[visitor->slot] = visitor;
     net->stats.connections = ++accepted->n;
+    stream_remote_name(stream, visitor->name);
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);
 }
 

@@ -348,13 +348,14 @@ static void conn_on_frame(struct conn *conn, const struct frame *frame)
 }
 
 /* The other side speaks TLS where we don't: said in words of its own, because it is a common
- * mistake. A record begins with its kind, 20 to 23, and the version 3.x. */
+ * mistake. A record begins with its kind, 20 to 23, and the version 3.x (or 0.0, before mbedTLS has
+ * found out what the other side speaks). */
 static bool conn_refuse_tls(struct conn *conn)
 {
     struct slice input = stream_input(conn->stream);
 
     if (conn->state != CONN_GREETING || input.len < 2 || input.data[0] < 20 || input.data[0] > 23 ||
-        input.data[1] != 3) {
+        (input.data[1] != 3 && input.data[1] != 0)) {
         return false;
     }
     conn_refuse(conn, ST_DENIED,

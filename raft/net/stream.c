@@ -269,10 +269,10 @@ void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES])
     (void)remote_address(stream, host);
 }
 
-void stream_remote_name(const struct stream *stream, char name[STREAM_NAME_BYTES])
+void stream_remote_name(nng_stream *stream, char name[STREAM_NAME_BYTES])
 {
     char host[STREAM_NAME_BYTES];
-    int port = remote_address(stream->nng, host);
+    int port = remote_address(stream, host);
 
     if (port < 0) {
         snprintf(name, STREAM_NAME_BYTES, "%s", host);

@@ -45,7 +45,7 @@ bool stream_is_sending(const struct stream *stream);
 void stream_send(struct stream *stream, struct buf *bytes);
 
 /* "host:port" of the other side, or "?", or "local". */
-void stream_remote_name(const struct stream *stream, char name[STREAM_NAME_BYTES]);
+void stream_remote_name(nng_stream *stream, char name[STREAM_NAME_BYTES]);
 /* The host alone. */
 void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES]);
 

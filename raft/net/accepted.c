@@ -8,7 +8,6 @@
 #define VISITOR_GREETING_MS 1000  /* at least: for a hello to come */
 #define CLIENT_PONG_MS      200   /* while bytes come and nothing is answered */
 #define CLIENT_SILENCE_MS   60000 /* idle clients ping every 15 s */
-#define WARNINGS_PER_SECOND 10    /* of refused strangers */
 
 struct visitor {
     struct net *net;
@@ -121,22 +120,21 @@ static void visitor_free(struct visitor *visitor)
 }
 
 /* Who breaks off is nobody's business; who is refused, by us or itself, its operator's. */
-static enum trace_level closing_level(struct net *net, const struct conn *conn, enum status status)
+static enum trace_level closing_level(struct visitor *visitor, enum status status,
+                                      const char *reason)
 {
-    struct accepted *accepted = &net->accepted;
-    uint64_t now_s = net->loop.now_ms / 1000;
+    struct net *net = visitor->net;
 
     if (status == ST_UNAVAILABLE) {
         return TRACE_DEBUG;
     }
-    if (conn->was_up || status == ST_TIMEOUT || status == ST_MALFORMED) {
+    if (visitor->conn->was_up) {
         return TRACE_INFO;
     }
-    if (now_s != accepted->warned_s) {
-        accepted->warned_s = now_s;
-        accepted->warned = 0;
+    if (!complaints_is_news(&net->accepted.complaints, net->loop.now_ms, visitor->host, reason)) {
+        return TRACE_DEBUG;
     }
-    return accepted->warned++ < WARNINGS_PER_SECOND ? TRACE_WARN : TRACE_DEBUG;
+    return status == ST_TIMEOUT || status == ST_MALFORMED ? TRACE_INFO : TRACE_WARN;
 }
 
 static void visitor_on_closed(struct conn *conn, enum status status, const char *reason,
@@ -144,10 +142,14 @@ static void visitor_on_closed(struct conn *conn, enum status status, const char 
 {
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
+    const struct hello *hello = &conn->handshake.other; /* who it says it is, true or not */
     struct io_event event = {.type = IO_EVENT_CLIENT_CLOSED, .client.conn = visitor->number};
-    TRACE(net->loop.trace, closing_level(net, conn, status),
-          "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", visitor->name,
-          (unsigned)visitor->peer_id, refused ? "remote" : "us", status_name(status), reason);
+    enum trace_level level = closing_level(visitor, status, reason);
+
+    TRACE(net->loop.trace, level,
+          "connection closed from=%s gid=%u peer=%u by=%s status=%s reason=\"%s\"", visitor->name,
+          (unsigned)hello->gid, hello->who == HELLO_PEER ? (unsigned)hello->id : 0,
+          refused ? "remote" : "us", status_name(status), reason);
     visitor_free(visitor);
     if (event.client.conn != 0) {
         net_deliver(net, &event);

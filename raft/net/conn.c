@@ -519,6 +519,18 @@ static void conn_on_broken(void *owner, enum status status, const char *reason, 
 
 /* ---- Life ---- */
 
+bool conn_is_news(char told[CONN_REASON_BYTES], const char *reason)
+{
+    char text[CONN_REASON_BYTES];
+
+    snprintf(text, sizeof(text), "%s", reason);
+    if (strcmp(told, text) == 0) {
+        return false;
+    }
+    memcpy(told, text, sizeof(text));
+    return true;
+}
+
 static void conn_open_handshake(struct conn *conn, const struct hello *self)
 {
     struct hello shown = *self;

@@ -31,6 +31,8 @@
 #include "raft/net/stream.h"
 #include "raft/util/handshake.h"
 
+#define CONN_REASON_BYTES 160
+
 enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 
 struct conn;
@@ -70,7 +72,7 @@ struct conn {
     uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
 
     enum status status; /* FAILED: why */
-    char reason[160];
+    char reason[CONN_REASON_BYTES];
     bool refused; /* FAILED: by the other side, in words */
     bool was_up;
     bool is_dirty; /* on net's list of those to flush */
@@ -100,6 +102,10 @@ void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum fram
 void conn_send_all(struct conn *conn, struct send_queue *queue);
 /* From now on; silence is counted from now too. */
 void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms);
+
+/* Whether this reason is another one than was told last, which it then is: so that attempts that
+ * fail again and again for one reason are told once. */
+bool conn_is_news(char told[CONN_REASON_BYTES], const char *reason);
 
 /* Gives to nng what waits, if nothing is on its way. */
 void conn_flush(struct conn *conn);

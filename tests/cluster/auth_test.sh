@@ -256,7 +256,7 @@ test_peer_key() {
     answers 'DENIED the peer keys differ' "$ctrl" claim 0 2
     for op in pull release where; do answers 'DENIED only a server that proved the peer key' "$port" $op; done
     for op in confirm bind config; do answers 'DENIED only a server that proved the peer key' "$ctrl" $op; done
-    answers '(OK|NOT_FOUND|WRONG_GROUP|NOT_LEADER)' "$port" get
+    answers '(OK|NOT_FOUND|INVALID|WRONG_GROUP|NOT_LEADER)' "$port" get
     says "$work/keyed/g1-1.log" 'connection closed from=127.0.0.1:[0-9]+ .*by=us status=DENIED reason="the peer keys differ'
     refused 'TLS: the other side does not speak TLS: tcp:// and tls\+tcp:// mixed up' "$bin/shardkv-cli" --timeout 700 get a \
         --ctrlers "tls+$(replica_url "$spec_ctrl" 1)" --tls-ca "$work/foreign/ca.pem"

@@ -1,9 +1,12 @@
 #include "client/serve_share.h"
 
-#include <uthash.h>
-
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+
+#define uthash_malloc(size)       mem_alloc(size)
+#define uthash_free(memory, size) mem_free(memory)
+#define uthash_fatal(message)     UNREACHABLE(message)
+#include <uthash.h>
 
 struct serve_share_holder {
     uint64_t conn;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, from Debian's packages. Does nothing when all is there.
 set -euo pipefail
-packages="build-essential cmake ninja-build pkg-config clang-format iproute2
+packages="build-essential cmake ninja-build pkg-config clang-format iproute2 openssl
     libnng-dev libleveldb-dev libcmocka-dev libjansson-dev libedit-dev libbsd-dev uthash-dev libxxhash-dev libmbedtls-dev"
 missing=
 for package in $packages; do

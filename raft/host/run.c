@@ -272,8 +272,10 @@ static enum status open_net(struct host *host, char *error)
     options.tls_cert = settings->tls_cert;
     options.tls_key = settings->tls_key;
     options.tls_ca = settings->tls_ca;
+    options.peer_key = settings->peer_key;
     options.turns_anywhere = true;
-    options.sink = (struct net_sink){host, on_event, on_deadline, on_admit};
+    options.sink = (struct net_sink){
+        .context = host, .event = on_event, .next_deadline_ms = on_deadline, .admit = on_admit};
     options.trace = &host->trace;
     options.self.who = HELLO_PEER;
     options.self.gid = settings->gid;
@@ -400,6 +402,9 @@ static enum status open_all(struct host *host, char *error)
 {
     enum status status = open_dir(host, error);
 
+    if (status == ST_OK) {
+        status = host_check_access(host, error);
+    }
     if (status == ST_OK) {
         status = open_net(host, error);
     }

@@ -2,11 +2,14 @@
  *
  * What one is, its hello says. A peer must be a replica of the own SPEC; a second connection of the
  * same peer replaces the first. A client gets a number (io_conn) that is never used again. A client
- * that lets too many answers pile up is no longer read, then closed.
+ * that lets too many answers pile up is no longer read, then closed. One address may have only so
+ * many of the connections. Who is refused, and why, is traced as a warning, seldom enough that
+ * nobody can fill the disk with it.
  */
 #ifndef RAFT_NET_ACCEPTED_H
 #define RAFT_NET_ACCEPTED_H
 
+#include "raft/net/complaints.h"
 #include "raft/net/conn.h"
 
 struct visitor;
@@ -16,6 +19,7 @@ struct accepted {
     uint32_t n_slots, n;
     uint64_t serial; /* of the last client */
     struct inbox_pool pool;
+    struct complaints complaints; /* of those who are refused */
 };
 
 void accepted_init(struct net *net);

@@ -109,7 +109,7 @@ test_flags() {
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}"
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}" --data ""
     refused 2 '--id: is required' "$bin/shardctrler"
-    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca log-level; do
+    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca peer-key log-level; do
         refused 2 "--$flag: needs a value" "$kv" "--$flag"
         refused 2 "--$flag(=x)?: given twice" "$kv" "--$flag" x "--$flag=x"
     done
@@ -142,8 +142,11 @@ test_flags() {
     refused 2 '--log-level: must be error' "$@" --log-level loud
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-cert x
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-key x
-    refused 2 '/nonexistent.pem: No such file' "$@" --tls-ca /nonexistent.pem
-    refused 2 "$work is not a PEM file" "$@" --tls-cert "$work" --tls-key "$work"
+    refused 2 '--tls-ca: belongs together' "$@" --tls-ca x
+    refused 2 '--tls-ca: belongs together' "$@" --tls-cert x --tls-key x
+    refused 2 '--tls-cert: is of no use' "$@" --tls-cert x --tls-key x --tls-ca x
+    refused 2 '/nonexistent.pem: No such file' "${@/1=$url/1=tls+$url}" --tls-cert /nonexistent.pem --tls-key "$work" --tls-ca "$work"
+    refused 2 "$work is not a PEM file" "${@/1=$url/1=tls+$url}" --tls-cert "$work" --tls-key "$work" --tls-ca "$work"
     refused 2 'a TLS certificate and key' "$kv" "${gid[@]}" "${id[@]}" --cluster "1=tls+$url" "${urls[@]}" "${at[@]}"
     refused 2 'cannot listen on ipc:///nonexistent/x' "$kv" "${gid[@]}" "${id[@]}" --cluster 1=ipc:///nonexistent/x "${urls[@]}" "${at[@]}"
     for value in 15 17 48 16385 32768 0 x; do refused 2 '--shards: must be' "${ctrl[@]}" --data "$data" --shards "$value"; done

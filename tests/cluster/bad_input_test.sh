@@ -132,6 +132,7 @@ test_flags() {
     refused 2 'no such option' "$@" --
     refused 2 'options begin with --' "$@" extra
     refused 2 'options begin with --' "$@" -h
+    refused 2 'argument a\?b: options begin with --' "$@" $'a\nb'
     refused 2 '--gid: given twice' "$@" --gid 1
     for value in 19 60001 x -5 ""; do refused 2 '--election-timeout: must be a number from 20' "$@" --election-timeout "$value"; done
     for value in 4 30001 1e3; do refused 2 '--heartbeat: must be a number from 5' "$@" --heartbeat "$value"; done

@@ -165,6 +165,18 @@ static uint64_t sum_of_state(void)
 
 /* ---- Chunks ---- */
 
+/* The next event, however long this process is stopped meanwhile. */
+static struct kit_event *await_event(void)
+{
+    struct kit_event *event;
+    int patience = 10;
+
+    while ((event = kit_take_event(&story.kit)) == NULL) {
+        ASSERT(kit_pump(&story.kit, KIT_PATIENCE_S) || patience-- > 0);
+    }
+    return event;
+}
+
 /* Sends one; true if the snapshot was installed. *offset: where it says to go on. */
 static bool send_chunk(raft_index index, uint64_t *offset, struct slice data, bool done)
 {
@@ -172,7 +184,7 @@ static bool send_chunk(raft_index index, uint64_t *offset, struct slice data, bo
     bool installed;
 
     story.kit.io->ops->install_chunk(story.kit.io, index, 2, *offset, data, done);
-    event = kit_wait_any(&story.kit);
+    event = await_event();
     ASSERT(event->event.type == IO_EVENT_INSTALL_CHUNK || event->event.type == IO_EVENT_INSTALLED);
     ASSERT(event->event.install.index == index && event->event.install.term == 2);
     installed = event->event.type == IO_EVENT_INSTALLED && event->event.install.status == ST_OK;

@@ -176,7 +176,7 @@ static void put_write(struct script *script, struct buf *file, uint64_t segment,
         put_record(script, kind, file);
     }
     wal_seal(file->data + at, file->len - at,
-             (struct wal_place){FIXTURE_IDENTITY, segment, at + (fuzz_u8(script) > 252)}, number);
+             (struct wal_place){FIXTURE_IDENTITY, segment, at + (fuzz_u8(script) > 252 ? 8 : 0)}, number);
 }
 
 static void forge_segment(struct script *script, struct faulty_files *disk, uint64_t *number)

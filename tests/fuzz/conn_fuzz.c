@@ -248,6 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     server_init(&whole, mode % 2);
     server_init(&split, mode % 2);
+    split.end.stalls = true;
     feed(&whole, buf_slice(&bytes), NULL);
     feed(&split, buf_slice(&bytes), &splits);
     if (mode % 2 == 0) {

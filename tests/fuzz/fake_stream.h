@@ -26,6 +26,7 @@ struct stream {
 struct fake_end {
     struct stream *stream; /* NULL: not made yet, or closed */
     bool closed;
+    bool stalls;     /* takes what is sent only when fake_end_sent says so */
     struct buf sent; /* all of it */
 };
 
@@ -81,12 +82,13 @@ bool stream_is_sending(const struct stream *stream)
     return stream->sending;
 }
 
-void stream_send(struct stream *stream, struct buf *bytes)
+bool stream_send(struct stream *stream, struct buf *bytes)
 {
     ASSERT(!stream->sending && bytes->len > 0);
-    stream->sending = true;
+    stream->sending = stream->end->stalls;
     buf_put_slice(&stream->end->sent, buf_slice(bytes));
     buf_fini(bytes);
+    return !stream->sending;
 }
 
 void stream_remote_name(const struct stream *stream, char name[64])

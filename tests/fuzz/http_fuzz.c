@@ -72,6 +72,7 @@ static void server_init(struct server *server)
     server->listener = listening;
     http_run(server->http);
     for (int i = 0; i < VISITS; i++) {
+        server->ends[i].stalls = true;
         server->listener->accepted(server->listener->owner, (nng_stream *)&server->ends[i]);
     }
 }

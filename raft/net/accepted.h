@@ -2,7 +2,12 @@
  *
  * What one is, its hello says. A peer must be a replica of the own SPEC; a second connection of the
  * same peer replaces the first. A client gets a number (io_conn) that is never used again. A client
- * that lets too many answers pile up is no longer read, then closed.
+ * that lets too many answers pile up is no longer read, then closed; when all together let too many
+ * pile up, the one with most of them is.
+ *
+ * When all places are taken, the one that has been silent for longest gives way: whoever never said
+ * hello before any client, but no peer, and nobody who was heard of just now. So idle connections,
+ * however many, keep nobody out, and who loses one dials again when it has something to say.
  */
 #ifndef RAFT_NET_ACCEPTED_H
 #define RAFT_NET_ACCEPTED_H
@@ -14,7 +19,8 @@ struct visitor;
 struct accepted {
     struct visitor **slots; /* one per connection; NULL: free */
     uint32_t n_slots, n;
-    uint64_t serial; /* of the last client */
+    uint64_t serial;  /* of the last client */
+    uint64_t waiting; /* bytes of answers, at most: what was sent since they were counted counts */
     struct inbox_pool pool;
 };
 

@@ -271,15 +271,15 @@ static void fuzz_forged(struct script *script, struct fixture *fx)
 struct model {
     struct raft_hard_state hard_state;
     raft_index last;
-    raft_term terms[MAX_LOG + 4]; /* by index */
-    uint16_t lens[MAX_LOG + 4];
+    raft_term terms[2 * MAX_LOG]; /* by index */
+    uint16_t lens[2 * MAX_LOG];
 };
 
 static struct buf model_dump(const struct model *model)
 {
     struct io_log_content content = {.hard_state = model->hard_state};
     struct io_log_content empty = {0};
-    struct raft_entry entries[MAX_LOG + 4];
+    struct raft_entry entries[2 * MAX_LOG];
     struct buf all = {0};
 
     for (raft_index i = 1; i <= model->last; i++) {
@@ -302,7 +302,7 @@ static void write_something(struct script *script, struct fixture *fx, struct mo
 {
     raft_term term = model->hard_state.term + 1;
 
-    if (model->last == MAX_LOG || fuzz_u8(script) < 40) {
+    if (model->last >= MAX_LOG || fuzz_u8(script) < 40) {
         model->hard_state = (struct raft_hard_state){term, fuzz_u8(script) % 4};
         fixture_vote(fx, 0, term, model->hard_state.voted_for);
     } else {

@@ -4,7 +4,7 @@
 # to run, so that a run goes on where the last one ended.
 #
 # Usage: scripts/fuzz.sh [--minutes M] [--jobs J] [--keep] [TARGET...]
-#   --minutes M   for each target (default 1)
+#   --minutes M   for each target (default 1; 0: only what --keep does)
 #   --jobs J      targets at the same time (default: the number of processors)
 #   --keep        afterwards, puts a minimal set of inputs that reaches the same code into
 #                 tests/fuzz/corpus/TARGET, where the default tests run them
@@ -135,8 +135,7 @@ keep_inputs() {
 main() {
     parse_arguments "$@"
     build_targets
-    run_all
-    if ! report; then
+    if [ "$minutes" -gt 0 ] && ! { run_all; report; }; then
         say "To run an input again: $build/fuzz/TARGET_fuzz INPUT"
         say "Once it is mended, keep it as tests/fuzz/corpus/TARGET/finding-WHAT."
         exit 1

@@ -60,7 +60,7 @@ static struct spec choose_spec(struct script *script, uint32_t gid)
     char text[40];
 
     snprintf(text, sizeof(text), "%u=tcp://h%u:1", 1u + byte % 4,
-             byte < 200 ? gid % 100 : byte % 8);
+             byte < 200 ? gid % 100 : byte % 8u);
     ASSERT(spec_parse(text, &spec) == NULL);
     return spec;
 }

@@ -112,7 +112,7 @@ static void ask(struct server *server, int visit, struct slice request, struct s
     struct fake_end *end = &server->ends[visit];
 
     while (request.len > 0 && end->stream != NULL) {
-        size_t step = script == NULL ? request.len : 1 + fuzz_u8(script) % 32;
+        size_t step = script == NULL ? request.len : 1 + fuzz_u8(script) % 32u;
         size_t came = fake_end_deliver(end, request, step);
 
         ASSERT(came > 0); /* it never stops to listen before it closes */

@@ -50,7 +50,7 @@ static uint32_t choose_gid(struct script *script)
 {
     uint8_t byte = fuzz_u8(script);
 
-    return byte < 240 ? 1 + byte % GIDS : (uint32_t)fuzz_number(script, CONFIG_MAX_GID);
+    return byte < 240 ? 1u + byte % GIDS : (uint32_t)fuzz_number(script, CONFIG_MAX_GID);
 }
 
 static struct spec choose_spec(struct script *script, uint32_t gid)

@@ -48,19 +48,22 @@ struct server {
     struct fake_end ends[VISITS];
 };
 
-static void handle(void *context, const char *path, int *status, const char **content_type,
-                   struct buf *body)
+static void handle(void *context, const char *path, const char *query, int *status,
+                   const char **content_type, struct buf *body)
 {
     size_t len = strlen(path);
 
     (void)context;
-    ASSERT(path[0] == '/' && len < 256);
+    ASSERT(path[0] == '/' && len + strlen(query) < 256);
     for (size_t i = 0; i < len; i++) {
         ASSERT(path[i] > ' ' && path[i] <= '~' && path[i] != '?');
     }
+    for (size_t i = 0; query[i] != '\0'; i++) {
+        ASSERT(query[i] > ' ' && query[i] <= '~');
+    }
     *status = path[1] == 'm' ? 200 : 404;
     *content_type = "text/plain";
-    buf_printf(body, "you asked for %s\n", path);
+    buf_printf(body, "you asked for %s with %s\n", path, query);
 }
 
 static void server_init(struct server *server)

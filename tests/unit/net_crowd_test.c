@@ -183,11 +183,12 @@ static void who_lets_most_answers_pile_up_is_closed(void **state)
     stage_fini(&stage);
 }
 
-static void serve_page(void *context, const char *path, int *status, const char **content_type,
-                       struct buf *body)
+static void serve_page(void *context, const char *path, const char *query, int *status,
+                       const char **content_type, struct buf *body)
 {
     (void)context;
     (void)path;
+    (void)query;
     (void)status;
     (void)content_type;
     buf_printf(body, "up 1\n");

@@ -105,7 +105,7 @@ for ((round = 1; round <= rounds; round++)); do
         attack kv "$what" $((port + 1)) "$kv_metrics"
     done
 done
-[ "$("$bin/shardkv-cli" get key-1)" = value-1 ] || die "a value is gone"
+[ "$("$bin/shardkv-cli" --timeout 60000 get key-1)" = value-1 ] || die "a value is gone"
 for pid in "${pids[@]}"; do
     kill -TERM "$pid"
     code=0

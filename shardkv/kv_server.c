@@ -15,7 +15,7 @@ void kv_server_options_default(struct kv_server_options *options, group_id gid, 
 {
     *options = (struct kv_server_options){.seed = seed,
                                           .version = "",
-                                          .max_pending = 16384,
+                                          .max_pending = 32768,
                                           .max_sessions = SESSION_MAX_RECORDS,
                                           .poll_ms = 100,
                                           .migrate = {.max_copies = 8, .piece_bytes = 256u << 10}};

@@ -54,10 +54,21 @@ static const struct flag all_flags[] = {
     {"config", 0, "FILE", "read settings from a file of 'name = value' lines", {0}},
     {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", {0}},
     {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", {0}},
+    {"disk-reserve",
+     0,
+     "MIB",
+     "space kept for when the disk is full (default: an 8th of the disk, 16 to 64)",
+     {0}},
+    {"disk-low",
+     0,
+     "MIB",
+     "free space below which writes are refused (default: an 8th, 16 to 256)",
+     {0}},
     {"metrics", 0, "URL", "serve /metrics, /livez, /readyz at http://host:port", {0}},
     {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", {0}},
     {"tls-key", 0, "FILE", "its private key (PEM)", {0}},
     {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", {0}},
+    {"peer-key", 0, "FILE", "the secret by which the servers of a cluster know each other", {0}},
     {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", {0}},
 };
 
@@ -368,6 +379,11 @@ static bool is_http_url(const char *url)
     return spec_check_url(tcp) == NULL;
 }
 
+static const char *own_url(const struct host_settings *settings)
+{
+    return spec_find(&settings->cluster, settings->id)->url;
+}
+
 static bool check_together(struct reading *reading)
 {
     struct host_settings *s = reading->settings;
@@ -380,6 +396,11 @@ static bool check_together(struct reading *reading)
         complain_flag(reading, "heartbeat", "must be at most half the --election-timeout");
     } else if ((s->tls_cert == NULL) != (s->tls_key == NULL)) {
         complain_flag(reading, "tls-cert", "needs --tls-key, and the reverse");
+    } else if ((s->tls_cert == NULL) != (s->tls_ca == NULL)) {
+        complain_flag(reading, "tls-ca", "belongs together with --tls-cert and --tls-key");
+    } else if (s->tls_cert != NULL && strncmp(own_url(s), "tls+tcp://", 10) != 0) {
+        complain_flag(reading, "tls-cert",
+                      "is of no use: this replica's URL in --cluster is not tls+tcp://");
     } else if (s->shards != 0 && (s->shards & (s->shards - 1)) != 0) {
         complain_flag(reading, "shards", "must be a power of two");
     } else if (s->metrics != NULL && !is_http_url(s->metrics)) {
@@ -395,11 +416,14 @@ static bool take_all(struct reading *reading)
     s->election_timeout_ms = 300;
     s->heartbeat_ms = 50;
     s->migration_parallel = 8;
+    s->disk_reserve_mib = HOST_DEFAULT;
+    s->disk_low_mib = HOST_DEFAULT;
     s->data = take_text(reading, "data");
     s->metrics = take_text(reading, "metrics");
     s->tls_cert = take_text(reading, "tls-cert");
     s->tls_key = take_text(reading, "tls-key");
     s->tls_ca = take_text(reading, "tls-ca");
+    s->peer_key = take_text(reading, "peer-key");
     if ((s->has & HOST_HAS_GID) && !take_number(reading, "gid", 1, 0x7fffffff, true, &s->gid)) {
         return false;
     }
@@ -420,6 +444,8 @@ static bool take_all(struct reading *reading)
            take_spec(reading, "cluster", spec_parse, &s->cluster) &&
            take_number(reading, "election-timeout", 20, 60000, false, &s->election_timeout_ms) &&
            take_number(reading, "heartbeat", 5, 30000, false, &s->heartbeat_ms) &&
+           take_number(reading, "disk-reserve", 0, 65536, false, &s->disk_reserve_mib) &&
+           take_number(reading, "disk-low", 0, 1048576, false, &s->disk_low_mib) &&
            take_level(reading) && check_together(reading);
 }
 
@@ -454,6 +480,8 @@ void host_settings_fini(struct host_settings *settings)
     mem_free(settings->tls_cert);
     mem_free(settings->tls_key);
     mem_free(settings->tls_ca);
+    mem_free(settings->peer_key);
     settings->data = settings->metrics = NULL;
     settings->tls_cert = settings->tls_key = settings->tls_ca = NULL;
+    settings->peer_key = NULL;
 }

@@ -15,9 +15,11 @@ struct visitor {
     struct net *net;
     struct conn *conn;
     uint32_t slot;
-    raft_id peer_id;   /* a peer: which; else 0 */
-    io_conn number;    /* a client: its number; else 0 */
-    uint64_t since_ms; /* it dialled then, by the loop's awake clock */
+    raft_id peer_id;              /* a peer: which; else 0 */
+    io_conn number;               /* a client: its number; else 0 */
+    char host[STREAM_NAME_BYTES]; /* whence it came */
+    char name[STREAM_NAME_BYTES]; /* the same with its port: not to be had once it is gone */
+    uint64_t since_ms;            /* it dialled then, by the loop's awake clock */
 };
 
 static bool is_replica_of_spec(const struct net *net, uint32_t id)
@@ -77,6 +79,12 @@ static void visitor_on_up(struct conn *conn)
     visitor->number = ++net->accepted.serial << VISITOR_SLOT_BITS | visitor->slot;
 }
 
+/* With a peer key, only who proved it is a server. */
+static bool visitor_is_stranger(const struct visitor *visitor)
+{
+    return visitor->net->peer_key != NULL && !visitor->conn->handshake.proved;
+}
+
 static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                                struct slice message)
 {
@@ -96,7 +104,9 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                               .peer = {.group = group, .id = visitor->peer_id, .message = message}};
     } else {
         event = (struct io_event){.type = IO_EVENT_CLIENT_MESSAGE,
-                                  .client = {.conn = visitor->number, .message = message}};
+                                  .client = {.conn = visitor->number,
+                                             .message = message,
+                                             .is_stranger = visitor_is_stranger(visitor)}};
     }
     net_deliver(net, &event);
 }
@@ -112,18 +122,37 @@ static void visitor_free(struct visitor *visitor)
     mem_free(visitor);
 }
 
+/* Who breaks off is nobody's business; who is refused, by us or itself, its operator's. */
+static enum trace_level closing_level(struct visitor *visitor, enum status status,
+                                      const char *reason)
+{
+    struct net *net = visitor->net;
+
+    if (status == ST_UNAVAILABLE) {
+        return TRACE_DEBUG;
+    }
+    if (visitor->conn->was_up) {
+        return TRACE_INFO;
+    }
+    if (!complaints_is_news(&net->accepted.complaints, net->loop.now_ms, visitor->host, reason)) {
+        return TRACE_DEBUG;
+    }
+    return status == ST_TIMEOUT || status == ST_MALFORMED ? TRACE_INFO : TRACE_WARN;
+}
+
 static void visitor_on_closed(struct conn *conn, enum status status, const char *reason,
                               bool refused)
 {
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
+    const struct hello *hello = &conn->handshake.other; /* who it says it is, true or not */
     struct io_event event = {.type = IO_EVENT_CLIENT_CLOSED, .client.conn = visitor->number};
-    char name[64];
+    enum trace_level level = closing_level(visitor, status, reason);
 
-    stream_remote_name(conn->stream, name);
-    TRACE(net->loop.trace, status == ST_UNAVAILABLE ? TRACE_DEBUG : TRACE_INFO,
-          "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", name,
-          (unsigned)visitor->peer_id, refused ? "remote" : "us", status_name(status), reason);
+    TRACE(net->loop.trace, level,
+          "connection closed from=%s gid=%u peer=%u by=%s status=%s reason=\"%s\"", visitor->name,
+          (unsigned)hello->gid, hello->who == HELLO_PEER ? (unsigned)hello->id : 0,
+          refused ? "remote" : "us", status_name(status), reason);
     visitor_free(visitor);
     if (event.client.conn != 0) {
         net_deliver(net, &event);
@@ -215,6 +244,26 @@ static void accepted_make_room(struct net *net)
     }
 }
 
+/* How many connections come from where this one does. */
+static uint32_t accepted_of_host(const struct accepted *accepted, const char *host)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        n += accepted->slots[i] != NULL && strcmp(accepted->slots[i]->host, host) == 0;
+    }
+    return n;
+}
+
+static bool accepted_has_room(const struct net *net, const char *host)
+{
+    const struct accepted *accepted = &net->accepted;
+    uint32_t limit = net->options.limits.max_connections_per_remote;
+
+    return accepted->n < accepted->n_slots &&
+           (accepted->n < limit || accepted_of_host(accepted, host) < limit);
+}
+
 void accepted_add(struct net *net, nng_stream *stream)
 {
     struct accepted *accepted = &net->accepted;
@@ -229,11 +278,14 @@ void accepted_add(struct net *net, nng_stream *stream)
         .max_reassembly_bytes = net->options.limits.max_reassembly_bytes,
         .pool = &accepted->pool};
     struct visitor *visitor;
+    char host[STREAM_NAME_BYTES];
 
-    if (accepted->n == accepted->n_slots) {
+    stream_remote_host(stream, host);
+    if (accepted->n == accepted->n_slots &&
+        accepted_of_host(accepted, host) < net->options.limits.max_connections_per_remote) {
         accepted_make_room(net);
     }
-    if (accepted->n == accepted->n_slots) {
+    if (!accepted_has_room(net, host)) {
         net->stats.refused++;
         net->stats.refused_full++;
         nng_stream_close(stream);
@@ -244,8 +296,10 @@ void accepted_add(struct net *net, nng_stream *stream)
     visitor->net = net;
     visitor->slot = accepted_free_slot(accepted);
     visitor->since_ms = loop_awake_ms(&net->loop);
+    memcpy(visitor->host, host, sizeof(host));
     accepted->slots[visitor->slot] = visitor;
     net->stats.connections = ++accepted->n;
+    stream_remote_name(stream, visitor->name);
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);
 }
 

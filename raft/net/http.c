@@ -178,9 +178,11 @@ static void visit_on_sent(void *owner)
     visit_end(owner);
 }
 
-static void visit_on_broken(void *owner, const char *reason)
+static void visit_on_broken(void *owner, enum status status, const char *reason, bool by_remote)
 {
+    (void)status;
     (void)reason;
+    (void)by_remote;
     visit_end(owner);
 }
 

@@ -113,7 +113,7 @@ test_flags() {
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}"
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}" --data ""
     refused 2 '--id: is required' "$bin/shardctrler"
-    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca log-level; do
+    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca peer-key log-level; do
         refused 2 "--$flag: needs a value" "$kv" "--$flag"
         refused 2 "--$flag(=x)?: given twice" "$kv" "--$flag" x "--$flag=x"
     done
@@ -147,8 +147,11 @@ test_flags() {
     refused 2 '--log-level: must be error' "$@" --log-level loud
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-cert x
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-key x
-    refused 2 '/nonexistent.pem: No such file' "$@" --tls-ca /nonexistent.pem
-    refused 2 "$work is not a PEM file" "$@" --tls-cert "$work" --tls-key "$work"
+    refused 2 '--tls-ca: belongs together' "$@" --tls-ca x
+    refused 2 '--tls-ca: belongs together' "$@" --tls-cert x --tls-key x
+    refused 2 '--tls-cert: is of no use' "$@" --tls-cert x --tls-key x --tls-ca x
+    refused 2 '/nonexistent.pem: No such file' "${@/1=$url/1=tls+$url}" --tls-cert /nonexistent.pem --tls-key "$work" --tls-ca "$work"
+    refused 2 "$work is not a PEM file" "${@/1=$url/1=tls+$url}" --tls-cert "$work" --tls-key "$work" --tls-ca "$work"
     refused 2 'a TLS certificate and key' "$kv" "${gid[@]}" "${id[@]}" --cluster "1=tls+$url" "${urls[@]}" "${at[@]}"
     refused 2 'cannot listen on ipc:///nonexistent/x' "$kv" "${gid[@]}" "${id[@]}" --cluster 1=ipc:///nonexistent/x "${urls[@]}" "${at[@]}"
     for value in 15 17 48 16385 32768 0 x; do refused 2 '--shards: must be' "${ctrl[@]}" --data "$data" --shards "$value"; done
@@ -493,20 +496,20 @@ test_damage() {
     starts_again
     copy "$killed"
     put_bytes "$data/wal/$wal" 100000 XYZXYZXYZXYZ # more than padding is long
-    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*start it with --rebuild"
     copy "$killed"
     put_bytes "$data/wal/$wal" 9 X
-    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*start it with --rebuild"
     copy "$killed"
     rm "$data/wal/$wal"
-    corrupt "$data/wal/[0-9]+.wal at offset 0: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset 0: .*start it with --rebuild"
     copy "$killed"
     cp "$data/wal/$wal" "$data/wal/00000077.wal"
     corrupt "$data/wal/00000077.wal at offset 0: a misplaced segment"
     copy "$killed"
     rm -r "$data/wal"
-    corrupt "$data/wal: the Raft log is gone.*rebuild this replica"
-    corrupt "$data/wal: the Raft log is gone.*rebuild this replica" # and stays refused
+    corrupt "$data/wal: the Raft log is gone.*start it with --rebuild"
+    corrupt "$data/wal: the Raft log is gone.*start it with --rebuild" # and stays refused
     # A tail that was cut is what a power loss leaves.
     copy "$killed"
     last=$(ls "$data"/wal/*.wal | tail -n 1)
@@ -514,27 +517,27 @@ test_damage() {
     starts_again
     copy "$killed"
     rm -r "$data/state"
-    corrupt "$data/state/CURRENT is missing.*rebuild this replica"
+    corrupt "$data/state/CURRENT is missing.*start it with --rebuild"
     copy "$killed"
     rm "$data/state/CURRENT"
-    corrupt "$data/state/CURRENT is missing.*rebuild this replica"
+    corrupt "$data/state/CURRENT is missing.*start it with --rebuild"
     copy "$killed"
     head -c 14 /dev/urandom >"$data/state/CURRENT"
-    corrupt "$data/state/CURRENT is damaged; rebuild this replica"
+    corrupt "$data/state/CURRENT is damaged; start it with --rebuild"
     copy "$killed"
     rm -r "$db"
-    corrupt "$db is missing; rebuild this replica"
+    corrupt "$db is missing; start it with --rebuild"
     for file in $(cd "$killed/state/db-1" && find . -name '*.log' -size +0 -o -name 'MANIFEST-*' -o -name CURRENT -o -name '*.ldb'); do
         file=${file#./}
         copy "$killed"
         put_bytes "$db/$file" $(($(stat -c %s "$db/$file") / 2)) XYZ
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
         copy "$killed"
         rm "$db/$file"
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
         copy "$killed"
         truncate -s $(($(stat -c %s "$db/$file") / 2)) "$db/$file"
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
     done
     rm -rf "$data"
     cluster restart g1-1
@@ -552,7 +555,7 @@ test_damage() {
     wal=$data/wal/00000001.wal
     put_bytes "$wal" $(($(used_bytes "$wal") / 2)) XYZXYZXYZXYZ
     cp "$wal" "$work/damaged"
-    refused 3 "$wal at offset [0-9]+: .*nothing was changed: rebuild this replica" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
+    refused 3 "$wal at offset [0-9]+: .*nothing was changed: start it with --rebuild" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
     cmp "$wal" "$work/damaged" || die "a damaged log was changed"
     # It is known once the log was replayed.
     ends 2 "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$dir/ctrl-1" --shards 32

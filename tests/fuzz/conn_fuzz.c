@@ -74,7 +74,8 @@ static void server_init(struct server *server, bool answers)
     options.limits.max_connections = 4;
     options.limits.max_reassembly_bytes = REASSEMBLY;
     options.limits.max_total_reassembly_bytes = REASSEMBLY;
-    options.sink = (struct net_sink){server, on_event, no_deadline, NULL};
+    options.sink =
+        (struct net_sink){.context = server, .event = on_event, .next_deadline_ms = no_deadline};
     ASSERT(net_create(&options, &server->net, error) == ST_OK);
     accepted_add(server->net, (nng_stream *)&server->end);
 }

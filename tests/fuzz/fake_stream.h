@@ -91,10 +91,16 @@ bool stream_send(struct stream *stream, struct buf *bytes)
     return !stream->sending;
 }
 
-void stream_remote_name(const struct stream *stream, char name[64])
+void stream_remote_name(nng_stream *stream, char name[STREAM_NAME_BYTES])
 {
     (void)stream;
-    snprintf(name, 64, "fuzz");
+    snprintf(name, STREAM_NAME_BYTES, "fuzz:1");
+}
+
+void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES])
+{
+    (void)stream;
+    snprintf(host, STREAM_NAME_BYTES, "fuzz");
 }
 
 /* ---- For the target ---- */
@@ -137,7 +143,8 @@ static inline void fake_end_sent(struct fake_end *end)
 static inline void fake_end_break(struct fake_end *end)
 {
     if (end->stream != NULL) {
-        end->stream->events->broken(end->stream->owner, "broken by the script");
+        end->stream->events->broken(end->stream->owner, ST_UNAVAILABLE, "broken by the script",
+                                    false);
     }
 }
 

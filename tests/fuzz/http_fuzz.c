@@ -54,7 +54,7 @@ static void handle(void *context, const char *path, const char *query, int *stat
     size_t len = strlen(path);
 
     (void)context;
-    ASSERT(path[0] == '/' && len + strlen(query) < 256);
+    ASSERT(path[0] == '/' && len + strlen(query) < 1024);
     for (size_t i = 0; i < len; i++) {
         ASSERT(path[i] > ' ' && path[i] <= '~' && path[i] != '?');
     }

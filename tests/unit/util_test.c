@@ -178,8 +178,9 @@ static void status_numbers_are_what_the_wire_says(void **state)
     assert_int_equal(ST_OK, 0);
     assert_int_equal(ST_DUPLICATE, 28);
     assert_string_equal(status_name(ST_WRONG_GROUP), "WRONG_GROUP");
-    assert_true(status_is_valid(28));
-    assert_false(status_is_valid(29));
+    assert_int_equal(ST_DENIED, 29);
+    assert_true(status_is_valid(29));
+    assert_false(status_is_valid(30));
 }
 
 static void bounded_random_numbers_stay_in_bounds(void **state)

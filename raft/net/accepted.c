@@ -337,7 +337,8 @@ static void accepted_make_room_for_answer(struct net *net, size_t len)
             break;
         }
         conn_fail(greatest->conn, ST_BUSY, "too many answers wait, and most of them for this one");
-        conn_drop_waiting(greatest->conn);
+        send_queue_fini(&greatest->conn->send_queue); /* now, not when it is reaped */
+        send_queue_init(&greatest->conn->send_queue);
     }
     accepted->waiting += len;
 }

@@ -579,13 +579,6 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     return conn;
 }
 
-void conn_drop_waiting(struct conn *conn)
-{
-    ASSERT(conn->state == CONN_FAILED);
-    send_queue_fini(&conn->send_queue);
-    send_queue_init(&conn->send_queue);
-}
-
 void conn_destroy(struct conn **conn_pointer)
 {
     struct conn *conn = *conn_pointer;

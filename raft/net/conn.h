@@ -92,8 +92,6 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
                          const struct hello *self, const struct conn_events *events, void *owner);
 /* Ends the connection; closed() follows, later in the turn. Failed already: nothing. */
 void conn_fail(struct conn *conn, enum status status, const char *reason);
-/* Gives back at once what waits to be sent on a connection that has failed. */
-void conn_drop_waiting(struct conn *conn);
 /* Closes and frees at once, without closed(): only when net goes down. Clears the pointer. */
 void conn_destroy(struct conn **conn);
 

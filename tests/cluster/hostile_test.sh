@@ -49,7 +49,7 @@ start() {
     pids+=($!)
     printf -v "pid_$name" %s "$!"
     for ((i = 0; i < 500; i++)); do
-        grep -q '^ready ' "$work/$name.out" && return 0
+        grep -qs '^ready ' "$work/$name.out" && return 0
         sleep 0.02
     done
     die "$name does not start"

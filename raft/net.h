@@ -33,13 +33,16 @@ struct net_sink {
 };
 
 struct net_limits {
-    uint32_t max_connections;            /* accepted ones; further ones are closed at once */
+    uint32_t max_connections;            /* accepted ones; beyond, the idlest client gives way */
     uint32_t max_connections_per_remote; /* of them, from one address */
     uint32_t max_client_queue_bytes;   /* answers waiting on one connection; beyond, it is closed */
     uint32_t max_peer_queue_bytes;     /* waiting for one peer; beyond, messages are dropped */
     uint32_t max_reassembly_bytes;     /* of unfinished fragmented messages, per connection */
     uint32_t max_endpoint_queue_bytes; /* requests waiting for one endpoint; beyond, dropped */
     uint64_t max_total_reassembly_bytes; /* over all accepted connections, and over all endpoints */
+    /* Answers waiting on all accepted connections; beyond, the client that has most of them is
+     * closed. */
+    uint64_t max_total_client_queue_bytes;
 };
 
 struct net_options {

@@ -11,6 +11,7 @@
 #define MAX_FLAGS            32
 #define MAX_FILE_LINE        4096 /* nine URLs of the greatest length fit */
 #define MAX_ENVIRONMENT_NAME 64
+#define MAX_TOLD             200 /* bytes of what somebody gave, in a complaint about it */
 
 struct flag {
     const char *name;
@@ -71,10 +72,24 @@ static const struct flag all_flags[] = {
     {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", {0}},
 };
 
+/* The text as a part of one line: cut, and without what would end the line or move the cursor. */
+static const char *tell(const char *text, char told[MAX_TOLD])
+{
+    size_t len = 0;
+
+    for (; text[len] != '\0' && len < MAX_TOLD - 1; len++) {
+        told[len] = iscntrl((unsigned char)text[len]) ? '?' : text[len];
+    }
+    told[len] = '\0';
+    return told;
+}
+
 static int complain(struct reading *reading, const char *what, const char *name, const char *why)
 {
-    fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what, name, why,
-            reading->settings->program);
+    char told[MAX_TOLD];
+
+    fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what,
+            tell(name, told), why, reading->settings->program);
     reading->failed = true;
     return HOST_EXIT_REFUSED;
 }
@@ -82,8 +97,11 @@ static int complain(struct reading *reading, const char *what, const char *name,
 /* The same of a line of the file; `what` is text from it, or empty. */
 static int complain_line(struct reading *reading, unsigned line, const char *what, const char *why)
 {
+    char file[MAX_TOLD], told[MAX_TOLD];
+
     fprintf(stderr, "%s: %s:%u: %.40s%s%s (see %s --help)\n", reading->settings->program,
-            reading->file, line, what, *what != '\0' ? ": " : "", why, reading->settings->program);
+            tell(reading->file, file), line, tell(what, told), *what != '\0' ? ": " : "", why,
+            reading->settings->program);
     reading->failed = true;
     return HOST_EXIT_REFUSED;
 }

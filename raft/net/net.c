@@ -332,7 +332,8 @@ void net_options_default(struct net_options *options)
                                                .max_peer_queue_bytes = 128u << 20,
                                                .max_reassembly_bytes = 128u << 20,
                                                .max_endpoint_queue_bytes = 256u << 20,
-                                               .max_total_reassembly_bytes = 1u << 30}};
+                                               .max_total_reassembly_bytes = 1u << 30,
+                                               .max_total_client_queue_bytes = 512u << 20}};
 }
 
 static const char *copy_text(const char *text)

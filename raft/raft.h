@@ -374,6 +374,9 @@ raft_term raft_term_at(const struct raft *raft, raft_index index);
 /* The configuration in force (the latest in the log), and the one as of an index at or below the
  * last and not below the snapshot: what a checkpoint at that index must record. */
 const struct raft_configuration *raft_latest_configuration(const struct raft *raft);
+/* The index of the entry that brought the configuration in force; at most the snapshot's if that
+ * holds it, 0 if none is known. */
+raft_index raft_configuration_index(const struct raft *raft);
 void raft_configuration_at(const struct raft *raft, raft_index index,
                            struct raft_configuration *configuration);
 /* Compaction must not pass this index: a follower is receiving a snapshot of it (else UINT64_MAX).

@@ -43,6 +43,12 @@ const struct raft_configuration *membership_latest(const struct membership *memb
     return &membership->entries[membership->n - 1].configuration;
 }
 
+raft_index membership_latest_index(const struct membership *membership)
+{
+    ASSERT(membership->n > 0);
+    return membership->entries[membership->n - 1].index;
+}
+
 const struct raft_configuration *membership_at(const struct membership *membership,
                                                raft_index index)
 {

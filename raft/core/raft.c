@@ -171,6 +171,11 @@ const struct raft_configuration *raft_latest_configuration(const struct raft *ra
     return configuration_of(raft);
 }
 
+raft_index raft_configuration_index(const struct raft *raft)
+{
+    return membership_latest_index(&raft->membership);
+}
+
 void raft_configuration_at(const struct raft *raft, raft_index index,
                            struct raft_configuration *configuration)
 {

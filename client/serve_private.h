@@ -1,0 +1,37 @@
+/* What the files of serve share: serve.c takes messages and answers, serve_replica.c carries out
+ * and tells of changes of the group's replicas. */
+#ifndef CLIENT_SERVE_PRIVATE_H
+#define CLIENT_SERVE_PRIVATE_H
+
+#include <sys/queue.h>
+
+#include "client/serve.h"
+
+/* A change of the group's replicas whose end is not known yet. */
+struct serve_change {
+    LIST_ENTRY(serve_change) entry;
+    struct serve *serve;
+    struct serve_ticket ticket;
+};
+
+struct serve {
+    struct serve_options options;
+    uint32_t pending; /* tickets with the service, at most options.max_pending */
+    LIST_HEAD(, serve_change) changes;
+    uint64_t heard_ms[SPEC_MAX_ID + 1]; /* by id: when a message of that peer last came; 0: never */
+};
+
+/* Fills in what every response says of this server, and sends it. */
+void serve_send(struct serve *serve, const struct serve_ticket *ticket,
+                struct proto_response *response);
+void serve_send_refusal(struct serve *serve, const struct serve_ticket *ticket, enum status status,
+                        const char *text);
+
+/* ---- serve_replica.c ---- */
+void serve_replicas(struct serve *serve, const struct serve_ticket *ticket, uint64_t now_ms);
+void serve_replica(struct serve *serve, const struct serve_ticket *ticket,
+                   const struct proto_request *request);
+/* Nobody will learn the ends of the changes that are still under way. */
+void serve_drop_changes(struct serve *serve);
+
+#endif

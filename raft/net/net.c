@@ -107,7 +107,7 @@ static uint64_t net_next_deadline_ms(const struct net *net)
     uint64_t timers_ms = timers_next_ms(&net->loop.timers);
     uint64_t sink_ms = net->options.sink.next_deadline_ms(net->options.sink.context);
 
-    if (!TAILQ_EMPTY(&net->failed)) {
+    if (!TAILQ_EMPTY(&net->failed) || !TAILQ_EMPTY(&net->dirty)) {
         return 0;
     }
     /* A sink that does not move its deadline gets a TICK a millisecond, not a busy loop. */
@@ -146,12 +146,17 @@ static void net_reap_failed(struct net *net)
     }
 }
 
+/* One send for each connection; what has more waits for the next turn, which comes at once. */
 static void net_flush(struct net *net)
 {
-    struct conn *conn;
+    struct conn *conn, *last = TAILQ_LAST(&net->dirty, conn_list);
 
-    while ((conn = TAILQ_FIRST(&net->dirty)) != NULL) {
+    while (last != NULL) {
+        conn = TAILQ_FIRST(&net->dirty);
         conn_flush(conn);
+        if (conn == last) {
+            return;
+        }
     }
 }
 

@@ -168,6 +168,11 @@ typedef void (*group_change_done)(void *context, enum status status, const char 
 void group_change_replicas(struct group *group, const struct group_change *change,
                            group_change_done done, void *context);
 
+/* What a replica may go on believing of a peer's incarnation: that which the configuration in force
+ * names; else, unless its removal is committed, `pinned`, met at first contact; else 0, nothing:
+ * then another one may come under the id. */
+uint64_t group_pinned_incarnation(const struct group *group, raft_id id, uint64_t pinned);
+
 const struct raft *group_raft(const struct group *group);
 struct io_state *group_state(const struct group *group);
 raft_index group_applied_index(const struct group *group);

@@ -24,9 +24,12 @@ bool election_is_eligible(const struct raft *raft)
     const struct raft_server *self =
         raft_configuration_find(configuration_of(raft), raft->options.id);
 
-    /* While the state is being switched to a snapshot the log does not say what the state is. */
+    /* While the state is being switched to a snapshot the log does not say what the state is. One
+     * that lost its disk is another replica than the one of the same id that votes. */
     return self != NULL && (self->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0 &&
-           !raft->receive.installing;
+           !raft->receive.installing &&
+           (self->incarnation == 0 || raft->options.incarnation == 0 ||
+            self->incarnation == raft->options.incarnation);
 }
 
 void election_become_follower(struct raft *raft, raft_term term, raft_id leader)

@@ -81,6 +81,13 @@ static void save_identity(struct host *host)
     }
 }
 
+/* META remembers by a fingerprint of 0 that the replica joined an existing group: a later start
+ * makes no first entry either, whatever it is told. */
+static bool joined(const struct host *host)
+{
+    return host->identity.spec_fingerprint == 0;
+}
+
 static void show_hello(struct host *host)
 {
     struct hello hello = {.who = HELLO_PEER,
@@ -90,7 +97,8 @@ static void show_hello(struct host *host)
                           .gid = host->settings->gid,
                           .id = host->settings->id,
                           .incarnation = host->identity.incarnation,
-                          .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+                          .spec_fingerprint =
+                              joined(host) ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     memcpy(hello.cluster_id, host->identity.cluster_id, sizeof(hello.cluster_id));
     net_set_hello(host->net, &hello);
@@ -139,6 +147,38 @@ static enum status on_admit(void *context, const struct hello *self, const struc
     return status;
 }
 
+/* What META says of the peers' incarnations follows the configuration: a replica that was removed
+ * may come back as another one. */
+static void follow_pins(struct host *host)
+{
+    const struct group *group = host->service->group(host->server);
+    const struct raft *raft = group_raft(group);
+    raft_index index = raft_configuration_index(raft);
+    bool committed = index <= raft_commit_index(raft), changed = false;
+
+    if (host->pins_index == index && host->pins_committed == committed) {
+        return;
+    }
+    host->pins_index = index;
+    host->pins_committed = committed;
+    for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+        uint64_t *pinned = &host->identity.peer_incarnations[id];
+        uint64_t now = group_pinned_incarnation(group, id, *pinned);
+
+        changed |= now != *pinned && id != host->settings->id;
+        *pinned = id != host->settings->id ? now : *pinned;
+    }
+    if (changed) {
+        save_identity(host);
+    }
+}
+
+/* Nobody could take over. */
+static bool is_alone(struct host *host)
+{
+    return raft_latest_configuration(group_raft(host->service->group(host->server)))->n <= 1;
+}
+
 static void check_space(struct host *host, uint64_t now_ms)
 {
     uint64_t free_bytes;
@@ -175,9 +215,10 @@ static void on_event(void *context, const struct io_event *event)
     }
     wal_flush(host->wal);
     learn_cluster_id(host);
+    follow_pins(host);
     check_space(host, event->now_ms);
     if (host->stop_ms != 0 &&
-        (host->settings->cluster.n == 1 || !group_is_leader(host->service->group(host->server)) ||
+        (is_alone(host) || !group_is_leader(host->service->group(host->server)) ||
          event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
@@ -243,7 +284,9 @@ void host_group_options(const struct host_parts *parts, struct group_options *op
     options->raft.heartbeat_ms = settings->heartbeat_ms;
     options->raft.trace = parts->trace;
     options->trace = parts->trace;
+    options->raft.incarnation = parts->incarnation;
     raft_configuration_from_spec(&settings->cluster, &options->bootstrap);
+    options->bootstrap.n = parts->joins ? 0 : options->bootstrap.n;
 }
 
 static void mail_post(void *context, void (*run)(void *arg), void *arg)
@@ -285,10 +328,11 @@ static enum status open_net(struct host *host, char *error)
 
 static enum status open_dir(struct host *host, char *error)
 {
-    struct identity wanted = {.gid = host->settings->gid,
-                              .id = host->settings->id,
-                              .incarnation = random_u64(),
-                              .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+    struct identity wanted = {
+        .gid = host->settings->gid,
+        .id = host->settings->id,
+        .incarnation = random_u64(),
+        .spec_fingerprint = host->settings->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     return store_dir_open(host->settings->data, &wanted, &host->dir, &host->identity, error);
 }
@@ -299,6 +343,7 @@ static enum status open_service(struct host *host, struct io_log_content *conten
     struct host_parts parts = {.settings = host->settings,
                                .seed = random_u64(),
                                .incarnation = host->identity.incarnation,
+                               .joins = joined(host),
                                .now_ms = net_now_ms(),
                                .net = net_io(host->net),
                                .log = wal_io(host->wal),

@@ -61,6 +61,12 @@ static void net_peer_send(struct io_net *io, group_id group, raft_id to, enum io
     peers_send(net_of(io), group, to, class, message);
 }
 
+static void net_set_peers(struct io_net *io, group_id group, const struct io_peer *peers, size_t n)
+{
+    ASSERT(group == net_of(io)->options.group);
+    peers_set(net_of(io), peers, n);
+}
+
 static void net_reply(struct io_net *io, io_conn conn, struct buf *message)
 {
     accepted_reply(net_of(io), conn, message);
@@ -77,6 +83,7 @@ static void net_endpoint_send(struct io_net *io, io_endpoint endpoint, struct bu
 }
 
 static const struct io_net_ops net_ops = {.peer_send = net_peer_send,
+                                          .set_peers = net_set_peers,
                                           .reply = net_reply,
                                           .endpoint = net_endpoint,
                                           .endpoint_send = net_endpoint_send};
@@ -100,7 +107,7 @@ static uint64_t net_next_deadline_ms(const struct net *net)
     uint64_t timers_ms = timers_next_ms(&net->loop.timers);
     uint64_t sink_ms = net->options.sink.next_deadline_ms(net->options.sink.context);
 
-    if (!TAILQ_EMPTY(&net->failed)) {
+    if (!TAILQ_EMPTY(&net->failed) || !TAILQ_EMPTY(&net->dirty)) {
         return 0;
     }
     /* A sink that does not move its deadline gets a TICK a millisecond, not a busy loop. */
@@ -139,12 +146,17 @@ static void net_reap_failed(struct net *net)
     }
 }
 
+/* One send for each connection; what has more waits for the next turn, which comes at once. */
 static void net_flush(struct net *net)
 {
-    struct conn *conn;
+    struct conn *conn, *last = TAILQ_LAST(&net->dirty, conn_list);
 
-    while ((conn = TAILQ_FIRST(&net->dirty)) != NULL) {
+    while (last != NULL) {
+        conn = TAILQ_FIRST(&net->dirty);
         conn_flush(conn);
+        if (conn == last) {
+            return;
+        }
     }
 }
 

@@ -109,7 +109,7 @@ struct hello {
     uint32_t gid;
     uint32_t id; /* 0 for a client */
     uint64_t incarnation;
-    uint64_t spec_fingerprint; /* of the SPEC it was started with; 0 for a client */
+    uint64_t spec_fingerprint; /* of the SPEC it was started with; 0: a client, or it joined */
 };
 
 void hello_encode(const struct hello *hello, struct buf *out);

@@ -58,8 +58,15 @@ static bool cluster_is_known(const struct hello *hello)
     return any != 0;
 }
 
+/* A replica that joins an existing group was told where to listen, not who the others are. */
+static bool joins(const struct hello *hello)
+{
+    return !cluster_is_known(hello) && hello->spec_fingerprint == 0;
+}
+
 /* Peers must belong to the same cluster; one that does not know its cluster yet (an empty replica
- * before the first committed entry) must have been started with the same SPEC. */
+ * before the first committed entry) must have been started with the same SPEC, or join: then the
+ * others know it by its id, from their configuration. */
 static enum status check_cluster(const struct hello *self, const struct hello *other, bool client,
                                  const char **reason)
 {
@@ -70,7 +77,8 @@ static enum status check_cluster(const struct hello *self, const struct hello *o
         }
         return ST_OK;
     }
-    if (!client && self->spec_fingerprint != other->spec_fingerprint) {
+    if (!client && !joins(self) && !joins(other) &&
+        self->spec_fingerprint != other->spec_fingerprint) {
         *reason = "one side does not know its cluster yet and the SPECs differ";
         return ST_WRONG_CLUSTER;
     }

@@ -173,7 +173,19 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
     bench->packets_end = &packet->next;
 }
 
-static const struct io_net_ops net_ops = {.peer_send = net_peer_send};
+static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n)
+{
+    struct bench_replica *replica = (struct bench_replica *)net;
+
+    ASSERT(group == replica->bench->options.group && n <= BENCH_MAX_PEERS);
+    replica->n_peers = n;
+    for (size_t i = 0; i < n; i++) {
+        replica->peers[i] = peers[i].id;
+    }
+    replica->peers_set++;
+}
+
+static const struct io_net_ops net_ops = {.peer_send = net_peer_send, .set_peers = net_set_peers};
 
 static bool passes(struct bench *bench, const struct packet *packet)
 {
@@ -196,6 +208,7 @@ static void deliver_packets(struct bench *bench)
             struct io_event event = {.type = IO_EVENT_PEER_MESSAGE};
             event.peer.group = bench->options.group;
             event.peer.id = packet->from;
+            event.peer.incarnation = bench_replica(bench, packet->from)->incarnation;
             event.peer.message = buf_slice(&packet->bytes);
             bench_event(bench, packet->to, &event);
         }
@@ -210,6 +223,7 @@ static void tell_link(struct bench *bench, raft_id to, raft_id peer, enum io_eve
 
     event.peer.group = bench->options.group;
     event.peer.id = peer;
+    event.peer.incarnation = bench_replica(bench, peer)->incarnation;
     bench_event(bench, to, &event);
 }
 

@@ -17,6 +17,8 @@
 #define BENCH_MAX_REPLICAS 5
 #define BENCH_MAX_RESULT   64
 
+#define BENCH_MAX_PEERS (2 * RAFT_MAX_SERVERS)
+
 struct bench;
 
 /* What a test waits for: a proposal's or a read's end. Zero it before use; it must outlive its end
@@ -50,6 +52,11 @@ struct bench_replica {
     raft_index last_applied; /* in this life of its state */
     uint64_t last_stamp;
     uint64_t floor; /* what stamp_floor answers */
+    uint64_t incarnation;
+    bool joins;                     /* starts without a bootstrap configuration */
+    raft_id peers[BENCH_MAX_PEERS]; /* that the group wants links to */
+    size_t n_peers;
+    uint32_t peers_set; /* times */
 };
 
 /* The options of a replica are taken when it starts; `options.raft.id` and seed are set then. */

@@ -85,6 +85,13 @@ bool world_admit(struct world_node *a, struct world_node *b)
     return true;
 }
 
+bool world_are_linked(const struct world_node *a, const struct world_node *b)
+{
+    bool a_dials = a->members[b->id], b_dials = b->members[a->id];
+
+    return (a_dials && (b_dials || b->open)) || (b_dials && a->open);
+}
+
 /* A link is down only if nothing passes at all: one direction alone is lost in silence. */
 static bool is_cut(const struct world *world, size_t a, size_t b)
 {
@@ -119,10 +126,67 @@ void world_announce_links(struct world *world, struct world_node *node, bool up)
     for (size_t i = 0; i < world->n_nodes; i++) {
         struct world_node *other = world->nodes[i];
         if (are_peers(node, other) &&
-            (!up || (node->connected && other->connected && !is_cut(world, i, node->number) &&
-                     world_admit(node, other)))) {
+            (!up || (node->connected && other->connected && world_are_linked(node, other) &&
+                     !is_cut(world, i, node->number) && world_admit(node, other)))) {
             announce_link(world, other, node, up);
             announce_link(world, node, other, up);
+        }
+    }
+}
+
+static void announce_new_link(struct world *world, struct world_node *node, raft_id id)
+{
+    struct world_node *other =
+        node->peers[id] == WORLD_NO_NODE ? NULL : world->nodes[node->peers[id]];
+
+    if (other != NULL && are_peers(node, other) && node->connected && other->connected &&
+        world_are_linked(node, other) && !is_cut(world, node->number, other->number) &&
+        world_admit(node, other)) {
+        announce_link(world, other, node, true);
+        announce_link(world, node, other, true);
+    }
+}
+
+void world_set_members(struct world *world, struct world_node *node, const struct io_peer *peers,
+                       size_t n)
+{
+    bool before[SPEC_MAX_ID + 1];
+
+    node->open = n == 0;
+    if (node->open) {
+        return;
+    }
+    node->joins = false;
+    memcpy(before, node->members, sizeof(before));
+    memset(node->members, 0, sizeof(node->members));
+    for (size_t i = 0; i < n; i++) {
+        ASSERT(peers[i].id <= SPEC_MAX_ID);
+        node->members[peers[i].id] = true;
+    }
+    for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+        if (node->members[id] && !before[id] && id != node->id) {
+            announce_new_link(world, node, id);
+        }
+    }
+}
+
+uint64_t world_incarnation_number(const struct world_node *node)
+{
+    return (uint64_t)node->incarnation << 32 | (node->number + 1);
+}
+
+void world_follow_pins(struct world *world, struct world_node *node)
+{
+    const struct group *group = node->ops->group(node->server);
+
+    for (size_t i = 0; i < world->n_nodes && group != NULL; i++) {
+        const struct world_node *other = world->nodes[i];
+
+        if (other->gid == node->gid && other != node) {
+            uint64_t pinned = (uint64_t)node->pinned[i] << 32 | (i + 1);
+
+            pinned = group_pinned_incarnation(group, other->id, node->pinned[i] == 0 ? 0 : pinned);
+            node->pinned[i] = (uint32_t)(pinned >> 32);
         }
     }
 }
@@ -137,6 +201,7 @@ void world_on_peer_link(struct world *world, struct item *item)
     }
     event.peer.group = node->gid;
     event.peer.id = world->nodes[item->owner]->id;
+    event.peer.incarnation = world_incarnation_number(world->nodes[item->owner]);
     world_deliver(world, node, &event);
 }
 

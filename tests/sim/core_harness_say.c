@@ -50,6 +50,9 @@ enum status cores_propose_sized(struct cores *cores, raft_id id, size_t n, size_
     event.propose.n = n;
     cores_step(cores, id, &event);
     status = cores->last.status;
+    assert_true(status != ST_OK || /* its own place, whatever else the step appended */
+                raft_entry_at(core_of(cores, id), cores->last.first_index)->type ==
+                    RAFT_ENTRY_COMMAND);
     for (size_t i = 0; i < n && status != ST_OK; i++) {
         blob_unref(&commands[i]);
     }

@@ -86,6 +86,30 @@ static void a_replica_is_added_catches_up_and_is_promoted(void **state)
     cores_destroy(cores);
 }
 
+/* A promotion may follow in the very step of a proposal: its entry comes behind. */
+static void a_proposal_is_told_its_own_place(void **state)
+{
+    struct cores *cores = cores_led(3, 29);
+    raft_id id = add_started(cores, 1);
+    raft_index place;
+
+    (void)state;
+    for (int bound = 0; cores_progress(cores, 1, id).match_index == 0; bound++) {
+        assert_true(bound < 100);
+        assert_int_equal(cores_propose(cores, 1), ST_OK);
+        place = cores->last.first_index;
+        assert_int_equal(raft_entry_at(core_of(cores, 1), place)->type, RAFT_ENTRY_COMMAND);
+        cores_settle(cores);
+    }
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(cores_propose(cores, 1), ST_OK);
+        place = cores->last.first_index;
+        assert_int_equal(raft_entry_at(core_of(cores, 1), place)->type, RAFT_ENTRY_COMMAND);
+        cores_run(cores, 3);
+    }
+    cores_destroy(cores);
+}
+
 static void one_replica_grows_to_three(void **state)
 {
     struct cores *cores = cores_led(1, 2);
@@ -410,6 +434,30 @@ static void a_removed_leader_does_not_count_itself(void **state)
     cores_destroy(cores);
 }
 
+/* The only one that has the configuration without it: nobody else can win against its log. */
+static void a_removed_leader_stands_again_until_that_is_committed(void **state)
+{
+    struct cores *cores = cores_led(2, 28);
+
+    (void)state;
+    assert_int_equal(cores_configure(cores, 1, RAFT_CHANGE_REMOVE, 1), ST_OK);
+    cores_persist(cores, 1);
+    cores_deliver_one(cores, RAFT_MESSAGE_APPEND, 1, 2);
+    cores_persist(cores, 2);
+    cores_deliver_one(cores, RAFT_MESSAGE_APPEND_REPLY, 2, 1);
+    assert_int_equal(cores_flags(cores, 1, 1), 0);
+    assert_int_equal(cores_flags(cores, 2, 1), RAFT_VOTER_OLD);
+    cores_persist(cores, 1);
+    cores_crash(cores, 1);
+    cores_drop_all(cores);
+    cores_start(cores, 1);
+    cores_run(cores, 5000);
+    assert_int_equal(cores_leader(cores), 2);
+    assert_int_equal(raft_latest_configuration(core_of(cores, 2))->n, 1);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_FOLLOWER);
+    cores_destroy(cores);
+}
+
 static void a_removed_leader_without_a_successor_steps_down_in_time(void **state)
 {
     struct cores *cores = cores_led(3, 16);
@@ -717,6 +765,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_replica_is_added_catches_up_and_is_promoted),
+        cmocka_unit_test(a_proposal_is_told_its_own_place),
         cmocka_unit_test(one_replica_grows_to_three),
         cmocka_unit_test(a_replica_joins_by_a_snapshot),
         cmocka_unit_test(a_learner_is_promoted_only_once_it_has_caught_up),
@@ -731,6 +780,7 @@ int main(void)
         cmocka_unit_test(a_removed_replica_that_was_not_told_disturbs_nobody),
         cmocka_unit_test(a_leader_removes_itself_and_hands_over),
         cmocka_unit_test(a_removed_leader_does_not_count_itself),
+        cmocka_unit_test(a_removed_leader_stands_again_until_that_is_committed),
         cmocka_unit_test(a_removed_leader_without_a_successor_steps_down_in_time),
         cmocka_unit_test(the_next_leader_finishes_a_joint_change),
         cmocka_unit_test(a_change_that_the_next_leader_never_saw_is_void),

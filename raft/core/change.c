@@ -86,7 +86,6 @@ static void append(struct raft *raft, const struct raft_configuration *configura
     ASSERT(membership_latest_index(&raft->membership) <= raft->commit_index);
     ASSERT(count_voters(configuration) > 0);
     replicate_append_own(raft, RAFT_ENTRY_CONFIGURATION, encode(configuration));
-    raft->out.first_index = last_index_of(raft);
     replicate_follow_configuration(raft);
 }
 
@@ -267,7 +266,7 @@ static void force_alone(struct raft *raft)
         refuse(raft, ST_INVALID, "a majority of the voters is heard from");
         return;
     }
-    alone.servers[0] = *self_of(raft);
+    alone.servers[0] = *election_find_self(raft);
     alone.servers[0].flags = RAFT_VOTER;
     alone.servers[0].incarnation = raft->options.incarnation;
     election_become_follower(raft, raft->hard_state.term + FORCE_TERM_GAP, 0);
@@ -277,7 +276,6 @@ static void force_alone(struct raft *raft)
     raft_log_append(&raft->log, entry);
     membership_adopt(&raft->membership, &entry);
     persist_entries(raft, entry.index);
-    raft->out.first_index = entry.index;
     trace_warn(raft->options.trace, "forced: the group is this replica alone index=%llu term=%llu",
                (unsigned long long)entry.index, (unsigned long long)entry.term);
     election_begin_candidacy(raft, false);
@@ -285,6 +283,8 @@ static void force_alone(struct raft *raft)
 
 void change_begin(struct raft *raft, const struct raft_change *change)
 {
+    raft_index last = last_index_of(raft);
+
     if (change->kind == RAFT_CHANGE_FORCE_ALONE) {
         force_alone(raft);
     } else if (may_begin(raft) && change->kind == RAFT_CHANGE_ADD) {
@@ -292,6 +292,10 @@ void change_begin(struct raft *raft, const struct raft_change *change)
     } else if (raft->out.status == ST_OK) {
         ASSERT(change->kind == RAFT_CHANGE_REMOVE);
         remove_member(raft, change);
+    }
+    ASSERT((raft->out.status == ST_OK) == (last_index_of(raft) == last + 1));
+    if (raft->out.status == ST_OK) {
+        raft->out.first_index = last + 1;
     }
 }
 

@@ -145,6 +145,8 @@ uint64_t persist_oldest_age_ms(const struct raft *raft);
 
 /* ---- election.c: roles ---- */
 void election_reset_deadline(struct raft *raft);
+/* This replica as a voter of a configuration that is, or may yet be, in force; NULL: of none. */
+const struct raft_server *election_find_self(const struct raft *raft);
 /* Whether this replica may stand for election. */
 bool election_is_eligible(const struct raft *raft);
 void election_tick(struct raft *raft);

@@ -241,6 +241,37 @@ static void tell_links(struct bench *bench, raft_id id, enum io_event_type type)
 
 /* ---- Replicas ---- */
 
+static void make_replica(struct bench *bench, size_t i)
+{
+    struct bench_replica *replica = &bench->replicas[i];
+
+    *replica = (struct bench_replica){
+        .net = {&net_ops}, .bench = bench, .id = (raft_id)i + 1, .incarnation = 100 * (i + 1)};
+    replica->log = mem_log_create();
+    replica->state = mem_state_create(bench->options.group);
+}
+
+raft_id bench_add(struct bench *bench)
+{
+    ASSERT(bench->n < BENCH_MAX_REPLICAS);
+    make_replica(bench, bench->n);
+    bench->replicas[bench->n].joins = true;
+    return (raft_id)++bench->n;
+}
+
+void bench_wipe(struct bench *bench, raft_id id)
+{
+    struct bench_replica *replica = bench_replica(bench, id);
+
+    ASSERT(replica->group == NULL);
+    mem_log_destroy(&replica->log);
+    mem_state_destroy(&replica->state);
+    replica->log = mem_log_create();
+    replica->state = mem_state_create(bench->options.group);
+    replica->incarnation++;
+    replica->joins = true;
+}
+
 struct bench *bench_create(size_t n, uint64_t seed)
 {
     struct bench *bench = mem_zalloc(sizeof(*bench));
@@ -253,13 +284,10 @@ struct bench *bench_create(size_t n, uint64_t seed)
     group_options_default(&bench->options, 5, 1, seed);
     bench->options.check_invariants = true;
     for (size_t i = 0; i < n; i++) {
-        struct bench_replica *replica = &bench->replicas[i];
         struct raft_server *server = &bench->options.bootstrap.servers[i];
 
-        *replica = (struct bench_replica){.net = {&net_ops}, .bench = bench, .id = (raft_id)i + 1};
-        replica->log = mem_log_create();
-        replica->state = mem_state_create(bench->options.group);
-        server->id = replica->id;
+        make_replica(bench, i);
+        server->id = (raft_id)i + 1;
         server->flags = RAFT_VOTER;
         snprintf(server->address, sizeof(server->address), "tcp://replica%zu:1", i + 1);
     }
@@ -333,6 +361,8 @@ enum status bench_try_start(struct bench *bench, raft_id id)
     replica->halted = false;
     replica->was_leader = false;
     options.raft.id = id;
+    options.raft.incarnation = replica->incarnation;
+    options.bootstrap.n = replica->joins ? 0 : options.bootstrap.n;
     options.raft.seed = bench->seed * 1000003 + id + bench->now_ms;
     mem_log_content(replica->log, options.group, &content);
     mem_state_meta(replica->state, &meta);
@@ -514,6 +544,39 @@ void bench_read(struct bench *bench, raft_id id, struct bench_call *call)
     group_read(call->replica->group, read_ended, call);
 }
 
+static void change_ended(void *context, enum status status, const char *reason, raft_index index)
+{
+    struct bench_call *call = context;
+
+    ASSERT(call->ended == 0 && reason != NULL && (index != 0) == (status == ST_OK));
+    call->ended = 1;
+    call->status = status;
+    call->reason = reason;
+    call->index = index;
+    call->ended_ms = call->replica->bench->now_ms;
+}
+
+void bench_change(struct bench *bench, raft_id id, enum group_change_kind kind, raft_id about,
+                  struct bench_call *call)
+{
+    char url[SPEC_MAX_URL + 1];
+    struct group_change change = {
+        .kind = kind, .id = about, .url = kind == GROUP_ADD_REPLICA ? url : NULL};
+
+    memset(call, 0, sizeof(*call));
+    call->replica = bench_replica(bench, id);
+    snprintf(url, sizeof(url), "tcp://replica%u:1", about);
+    group_change_replicas(call->replica->group, &change, change_ended, call);
+}
+
+uint8_t bench_flags(struct bench *bench, raft_id at, raft_id about)
+{
+    const struct raft_server *server = raft_configuration_find(
+        raft_latest_configuration(group_raft(bench_replica(bench, at)->group)), about);
+
+    return server == NULL ? 0 : server->flags;
+}
+
 int64_t bench_inc(struct bench *bench)
 {
     for (int i = 0; i < 100; i++) {
@@ -560,7 +623,7 @@ static bool have_converged(struct bench *bench, raft_id leader)
 
     for (raft_id id = 1; id <= bench->n; id++) {
         const struct bench_replica *replica = bench_replica(bench, id);
-        if (is_member(replica) &&
+        if (is_member(replica) && bench_flags(bench, leader, id) != 0 &&
             (group_applied_index(replica->group) != last ||
              group_last_stamp(replica->group) != group_last_stamp(reference))) {
             return false;
@@ -581,7 +644,7 @@ void bench_converge(struct bench *bench)
     ASSERT(have_converged(bench, leader));
     sum = mem_state_sum(bench_replica(bench, leader)->state, NULL, 0);
     for (raft_id id = 1; id <= bench->n; id++) {
-        ASSERT(!is_member(bench_replica(bench, id)) ||
+        ASSERT(!is_member(bench_replica(bench, id)) || bench_flags(bench, leader, id) == 0 ||
                mem_state_sum(bench_replica(bench, id)->state, NULL, 0) == sum);
     }
 }

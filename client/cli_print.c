@@ -198,7 +198,7 @@ static json_t *replicas_json(const struct shardkv_replica *replicas, size_t n)
 
 json_t *cli_config_json(const struct shardkv_config *config)
 {
-    json_t *shards = json_array(), *groups = json_object();
+    json_t *shards = json_array(), *groups = json_object(), *document;
 
     for (uint32_t s = 0; s < config->n_shards; s++) {
         json_array_append_new(shards, json_integer(config->shards[s]));
@@ -215,9 +215,13 @@ json_t *cli_config_json(const struct shardkv_config *config)
             json_decref(replicas);
         }
     }
-    return json_pack("{s:I,s:o,s:o,s:b,s:o}", "num", (json_int_t)config->num, "shards", shards,
-                     "groups", groups, "moves_paused", (int)config->moves_paused, "ctrlers",
-                     replicas_json(config->ctrlers, config->n_ctrlers));
+    document = json_pack("{s:I,s:o,s:o,s:b}", "num", (json_int_t)config->num, "shards", shards,
+                         "groups", groups, "moves_paused", (int)config->moves_paused);
+    if (config->n_ctrlers > 0) {
+        json_object_set_new(document, "ctrlers",
+                            replicas_json(config->ctrlers, config->n_ctrlers));
+    }
+    return document;
 }
 
 const char *cli_role_name(uint32_t role)

@@ -27,6 +27,7 @@ struct host_settings {
     uint32_t gid;        /* 0 without HOST_HAS_GID */
     uint32_t id;
     bool joins; /* its first start is that of a replica which joins an existing group */
+    bool rebuild; /* what is damaged or lost is set aside, and the group asked to replace it */
     struct spec cluster;
     struct spec ctrlers; /* n == 0 without HOST_HAS_CTRLERS */
     uint32_t shards;     /* 0: not given */
@@ -52,6 +53,7 @@ struct host_parts {
     uint64_t seed;        /* random */
     uint64_t incarnation; /* of this replica */
     bool joins;           /* it joined an existing group, at this start or earlier */
+    bool rejoins;         /* and shall have its group take it in, by itself */
     uint64_t now_ms;
     struct io_net *net;
     struct io_log *log;

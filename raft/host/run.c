@@ -67,6 +67,9 @@ static void on_halt(void *context, enum status status, const char *reason)
     if (host->exit_code == HOST_EXIT_OK) {
         host->exit_code = exit_code_of(status);
         fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
+        if (status == ST_CORRUPT) {
+            host_rebuild_mark(host, reason);
+        }
     }
     net_stop(host->net);
 }
@@ -332,7 +335,7 @@ static enum status open_dir(struct host *host, char *error)
         .gid = host->settings->gid,
         .id = host->settings->id,
         .incarnation = random_u64(),
-        .spec_fingerprint = host->settings->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
+        .spec_fingerprint = host->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     return store_dir_open(host->settings->data, &wanted, &host->dir, &host->identity, error);
 }
@@ -344,6 +347,7 @@ static enum status open_service(struct host *host, struct io_log_content *conten
                                .seed = random_u64(),
                                .incarnation = host->identity.incarnation,
                                .joins = joined(host),
+                               .rejoins = joined(host) && host->settings->rebuild,
                                .now_ms = net_now_ms(),
                                .net = net_io(host->net),
                                .log = wal_io(host->wal),
@@ -438,6 +442,9 @@ static enum status open_all(struct host *host, char *error)
     enum status status = open_dir(host, error);
 
     if (status == ST_OK) {
+        status = host_rebuild_check(host, error);
+    }
+    if (status == ST_OK) {
         status = open_net(host, error);
     }
     if (status == ST_OK) { /* before the disks: nothing is begun while a port may be refused */
@@ -463,7 +470,12 @@ int host_run(const struct host_settings *settings, const struct host_service *se
 
     umask(077); /* what is written is for this user alone */
     host_trace_init(&host);
+    host.joins = settings->joins || settings->rebuild;
     status = open_all(&host, error);
+    if (status == ST_CORRUPT && settings->rebuild) {
+        close_all(&host);
+        status = host_rebuild_set_aside(&host, error) ? open_all(&host, error) : status;
+    }
     if (status != ST_OK) {
         complain(&host, error[0] != '\0' ? error : status_text(status), 0);
         close_all(&host);

@@ -218,8 +218,7 @@ json_t *cli_config_json(const struct shardkv_config *config)
     document = json_pack("{s:I,s:o,s:o,s:b}", "num", (json_int_t)config->num, "shards", shards,
                          "groups", groups, "moves_paused", (int)config->moves_paused);
     if (config->n_ctrlers > 0) {
-        json_object_set_new(document, "ctrlers",
-                            replicas_json(config->ctrlers, config->n_ctrlers));
+        json_object_set_new(document, "ctrlers", replicas_json(config->ctrlers, config->n_ctrlers));
     }
     return document;
 }

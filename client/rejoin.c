@@ -17,9 +17,9 @@ struct rejoin {
     struct rejoin_options options;
     struct caller *caller;
     uint64_t now_ms;
-    struct spec others;                    /* whom to ask: the other replicas */
-    size_t next;                           /* of them, who is asked next */
-    char leader[SPEC_MAX_URL + 1];         /* who leads, as the last answer said; "" if unknown */
+    struct spec others;            /* whom to ask: the other replicas */
+    size_t next;                   /* of them, who is asked next */
+    char leader[SPEC_MAX_URL + 1]; /* who leads, as the last answer said; "" if unknown */
     char urls[MAX_ENDPOINTS][SPEC_MAX_URL + 1]; /* by endpoint number; "" if not ours */
     bool is_asking;
     bool done;

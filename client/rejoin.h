@@ -1,9 +1,9 @@
 /* rejoin: a replica that lost its data asks its group to be taken in again, by itself.
  *
- * It speaks to the group as a client: it looks at the group's replicas as their leader knows them, has
- * the one that it was before (the same id, another incarnation) removed, unless that one is heard
- * from, has itself added, and looks on until it votes. Every step may be repeated, and each time it
- * goes by what it finds, so it does not matter where an earlier process was interrupted.
+ * It speaks to the group as a client: it looks at the group's replicas as their leader knows them,
+ * has the one that it was before (the same id, another incarnation) removed, unless that one is
+ * heard from, has itself added, and looks on until it votes. Every step may be repeated, and each
+ * time it goes by what it finds, so it does not matter where an earlier process was interrupted.
  *
  * Pure: events in (raft/io.h), operations out. */
 #ifndef CLIENT_REJOIN_H
@@ -17,9 +17,9 @@ struct rejoin;
 struct rejoin_options {
     struct io_net *net;
     uint32_t gid, id;
-    uint64_t incarnation;  /* of this replica, now */
-    struct spec replicas;  /* of the group as far as is known, this one among them */
-    uint32_t alive_ms;     /* who was heard from within that time is alive, and not replaced */
+    uint64_t incarnation; /* of this replica, now */
+    struct spec replicas; /* of the group as far as is known, this one among them */
+    uint32_t alive_ms;    /* who was heard from within that time is alive, and not replaced */
     uint64_t seed;
     const struct trace *trace;
 };

@@ -34,8 +34,8 @@ struct host {
 void host_rebuild_mark(struct host *host, const char *reason);
 /* With --rebuild: ST_CORRUPT if such a note lies in the directory. */
 enum status host_rebuild_check(struct host *host, char *error);
-/* With --rebuild: sets the damaged directory aside, so that an empty one takes its place. Whether it
- * did; if not, error says why in place of the damage, unless --rebuild was not given. */
+/* With --rebuild: sets the damaged directory aside, so that an empty one takes its place. Whether
+ * it did; if not, error says why in place of the damage, unless --rebuild was not given. */
 bool host_rebuild_set_aside(struct host *host, char *error);
 
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */

@@ -1,10 +1,10 @@
 /* rebuild: the way out for a replica whose data is damaged or lost (--rebuild).
  *
  * The directory is opened as always. Only if that finds damage, or an earlier run found some and
- * left a note (the file DAMAGED), is the whole directory renamed to DIR.damaged-N beside it; nothing
- * is ever deleted. An empty one takes its place, as that of a replica that joins an existing group,
- * and the group is asked to take it in (client/rejoin). So a start with --rebuild of a replica that
- * is whole is a start like any other: the option may stay where it is.
+ * left a note (the file DAMAGED), is the whole directory renamed to DIR.damaged-N beside it;
+ * nothing is ever deleted. An empty one takes its place, as that of a replica that joins an
+ * existing group, and the group is asked to take it in (client/rejoin). So a start with --rebuild
+ * of a replica that is whole is a start like any other: the option may stay where it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "raft/host/host_internal.h"
 #include "raft/util/mem.h"
 
-#define NOTE         "DAMAGED"
+#define NOTE          "DAMAGED"
 #define MAX_SET_ASIDE 1000
 
 static void note_path(const struct host *host, char path[4096])
@@ -132,8 +132,8 @@ bool host_rebuild_set_aside(struct host *host, char *error)
         snprintf(error, STORE_ERROR_BYTES, "%.300s: can't be locked, so it is not set aside", from);
     } else if (!find_name(data, len, to) || rename(from, to) != 0 || !sync_parent(from)) {
         snprintf(error, STORE_ERROR_BYTES,
-                 "%.300s: is damaged, and can't be renamed (%s); move what is in it away by hand", from,
-                 strerror(errno));
+                 "%.300s: is damaged, and can't be renamed (%s); move what is in it away by hand",
+                 from, strerror(errno));
     } else {
         trace_warn(&host->trace, "rebuild: set the damaged data aside from=%s to=%s", from, to);
         memset(&host->identity, 0, sizeof(host->identity));

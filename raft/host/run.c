@@ -30,6 +30,13 @@ static int complain(const struct host *host, const char *line, int code)
     return code;
 }
 
+/* What to do about it, for who is not told by the line itself. */
+static const char *way_out(enum status status, const char *line)
+{
+    return status == ST_CORRUPT && strstr(line, "--rebuild") == NULL ? "; start it with --rebuild"
+                                                                     : "";
+}
+
 static int exit_code_of(enum status status)
 {
     switch (status) {
@@ -66,7 +73,8 @@ static void on_halt(void *context, enum status status, const char *reason)
     trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
     if (host->exit_code == HOST_EXIT_OK) {
         host->exit_code = exit_code_of(status);
-        fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
+        fprintf(stderr, "%s: stopped: %s%s\n", host->settings->program, reason,
+                way_out(status, reason));
         if (status == ST_CORRUPT) {
             host_rebuild_mark(host, reason);
         }
@@ -331,11 +339,11 @@ static enum status open_net(struct host *host, char *error)
 
 static enum status open_dir(struct host *host, char *error)
 {
-    struct identity wanted = {
-        .gid = host->settings->gid,
-        .id = host->settings->id,
-        .incarnation = random_u64(),
-        .spec_fingerprint = host->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
+    struct identity wanted = {.gid = host->settings->gid,
+                              .id = host->settings->id,
+                              .incarnation = random_u64(),
+                              .spec_fingerprint =
+                                  host->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     return store_dir_open(host->settings->data, &wanted, &host->dir, &host->identity, error);
 }
@@ -477,7 +485,9 @@ int host_run(const struct host_settings *settings, const struct host_service *se
         status = host_rebuild_set_aside(&host, error) ? open_all(&host, error) : status;
     }
     if (status != ST_OK) {
-        complain(&host, error[0] != '\0' ? error : status_text(status), 0);
+        const char *line = error[0] != '\0' ? error : status_text(status);
+
+        fprintf(stderr, "%s: %s%s\n", settings->program, line, way_out(status, line));
         close_all(&host);
         return exit_code_of(status);
     }

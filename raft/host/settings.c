@@ -14,7 +14,7 @@
 
 struct flag {
     const char *name;
-    unsigned needs; /* HOST_HAS_* of the programs that have it; 0: all */
+    unsigned needs;       /* HOST_HAS_* of the programs that have it; 0: all */
     const char *argument; /* NULL: a flag that is given or not; as a value: yes or no */
     const char *help;
     struct {

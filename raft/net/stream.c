@@ -52,14 +52,13 @@ static void stream_receive_completed(void *arg)
 
     receive->error = nng_aio_result(receive->aio);
     receive->count = nng_aio_count(receive->aio);
-    mailbox_post(&receive->stream->loop->mailbox, &receive->mail);
+    loop_bring(receive->stream->loop, &receive->mail, true);
 }
 
-static void stream_free_if_done(struct stream *stream)
+static void stream_free(struct mail *mail)
 {
-    if (!stream->closing || stream->receive.pending) {
-        return;
-    }
+    struct stream *stream = ((struct stream_receive *)mail)->stream;
+
     nng_aio_free(stream->receive.aio); /* waits for the last callback's return */
     nng_aio_free(stream->send.aio);    /* the close ended it */
     nng_stream_free(stream->nng);
@@ -68,6 +67,20 @@ static void stream_free_if_done(struct stream *stream)
     mem_free(stream->in);
     buf_fini(&stream->send.out);
     mem_free(stream);
+}
+
+/* An aio can't be freed by its own callback, and that may be where this turn runs. */
+static void stream_free_if_done(struct stream *stream)
+{
+    if (!stream->closing || stream->receive.pending) {
+        return;
+    }
+    if (mailbox_is_owner(&stream->loop->mailbox)) {
+        stream_free(&stream->receive.mail);
+    } else {
+        stream->receive.mail.run = stream_free;
+        mailbox_keep(&stream->loop->mailbox, &stream->receive.mail);
+    }
 }
 
 void stream_close(struct stream **stream_pointer)

@@ -26,7 +26,7 @@ struct host_settings {
     unsigned has;        /* HOST_HAS_* */
     uint32_t gid;        /* 0 without HOST_HAS_GID */
     uint32_t id;
-    bool joins; /* its first start is that of a replica which joins an existing group */
+    bool joins;   /* its first start is that of a replica which joins an existing group */
     bool rebuild; /* what is damaged or lost is set aside, and the group asked to replace it */
     struct spec cluster;
     struct spec ctrlers; /* n == 0 without HOST_HAS_CTRLERS */

@@ -282,7 +282,8 @@ static enum status apply_replicas(struct ctrler_sm *sm, const struct ctrler_comm
     }
     *result = note_replicas(sm, command);
     if (result->status == ST_OK) {
-        if (command->gid != 0) {
+        /* A group that left and holds nothing any more is forgotten with the change. */
+        if (shard_config_find(&sm->latest, command->gid) != NULL) {
             bind_group(sm, command->gid, command->incarnation);
         }
         said = (struct ctrler_replicas){command->term, command->index, *command->replicas};

@@ -252,9 +252,10 @@ struct raft_change {
 struct raft_event {
     enum raft_event_type type;
     uint64_t now_ms; /* monotonic; never below that of an earlier event */
-    /* MESSAGE, PEER_UP: of the peer, as its link showed it; 0: not known. What another incarnation
-     * than the configuration names answers, does not count. */
-    uint64_t incarnation;
+    /* MESSAGE, PEER_UP: of the peer, as its link showed it, and the one that was met first under
+     * its id, which holds where the configuration names none; 0: not known. What another
+     * incarnation answers does not count. */
+    uint64_t incarnation, pinned;
     union {
         struct raft_message *message; /* may be emptied: the core takes over references it keeps */
         struct {

@@ -172,6 +172,9 @@ void group_change_replicas(struct group *group, const struct group_change *chang
  * names; else, unless its removal is committed, `pinned`, met at first contact; else 0, nothing:
  * then another one may come under the id. */
 uint64_t group_pinned_incarnation(const struct group *group, raft_id id, uint64_t pinned);
+/* Which incarnation was met first under an id; 0: none. What another one answers does not count, as
+ * long as the configuration names none. May be called at any time. */
+void group_pin_incarnation(struct group *group, raft_id id, uint64_t pinned);
 
 const struct raft *group_raft(const struct group *group);
 struct io_state *group_state(const struct group *group);

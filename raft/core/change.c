@@ -36,16 +36,18 @@ static size_t count_voters(const struct raft_configuration *configuration)
     return n;
 }
 
-bool change_is_known_incarnation(const struct raft *raft, raft_id id, uint64_t incarnation)
+/* The configuration says it; where it does not, first contact: as remembered by the driver, or by
+ * this leader. */
+bool change_is_known_incarnation(const struct raft *raft, raft_id id,
+                                 const struct raft_event *event)
 {
     const struct raft_server *server = raft_configuration_find(configuration_of(raft), id);
     const struct progress *progress = replicate_find(raft, id);
-    uint64_t known = progress != NULL ? progress->incarnation : 0;
+    uint64_t known = server != NULL ? server->incarnation : 0;
 
-    if (server != NULL && server->incarnation != 0) {
-        known = server->incarnation;
-    }
-    return known == 0 || incarnation == 0 || known == incarnation;
+    known = known == 0 ? event->pinned : known;
+    known = known == 0 && progress != NULL ? progress->incarnation : known;
+    return known == 0 || event->incarnation == 0 || known == event->incarnation;
 }
 
 /* A change that a leader makes must not leave a group that can't decide: of the voters of the

@@ -186,7 +186,7 @@ void replicate_advance_commit(struct raft *raft);
 /* Sends every follower what it may get now; the last thing a leader's step does. */
 void replicate_flush(struct raft *raft);
 struct progress *replicate_find(const struct raft *raft, raft_id id);
-void replicate_peer_up(struct raft *raft, raft_id peer, uint64_t incarnation);
+void replicate_peer_up(struct raft *raft, const struct raft_event *event);
 void replicate_peer_down(struct raft *raft, raft_id peer);
 
 /* The configuration in force changed: followers come, and those that left will go. */
@@ -199,8 +199,9 @@ void change_begin(struct raft *raft, const struct raft_change *change);
 /* What follows from what is committed and heard: the second half of a joint change, promotions, the
  * end of those that left. Leadership may end here. */
 void change_advance(struct raft *raft);
-/* Whether an answer of this incarnation of a server counts. */
-bool change_is_known_incarnation(const struct raft *raft, raft_id id, uint64_t incarnation);
+/* Whether this incarnation of a server is the one whose answers count. */
+bool change_is_known_incarnation(const struct raft *raft, raft_id id,
+                                 const struct raft_event *event);
 
 /* ---- recv_reply.c: the leader's side of the answers ---- */
 void recv_append_reply(struct raft *raft, const struct raft_message *message);

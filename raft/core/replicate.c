@@ -385,16 +385,16 @@ void replicate_tick(struct raft *raft)
     }
 }
 
-void replicate_peer_up(struct raft *raft, raft_id peer, uint64_t incarnation)
+void replicate_peer_up(struct raft *raft, const struct raft_event *event)
 {
-    struct progress *progress = replicate_find(raft, peer);
+    struct progress *progress = replicate_find(raft, event->peer);
 
     ASSERT(raft->role == RAFT_LEADER);
     if (progress != NULL) {
         progress_link_lost(progress);
         progress->snapshot.retry_ms = 0;
-        if (progress->incarnation == 0) {
-            progress->incarnation = incarnation;
+        if (progress->incarnation == 0 && change_is_known_incarnation(raft, event->peer, event)) {
+            progress->incarnation = event->incarnation;
         }
     }
 }

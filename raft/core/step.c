@@ -111,29 +111,31 @@ static void dispatch_to_leader(struct raft *raft, const struct raft_message *mes
 /* Who answers for a replica that it is not, by its incarnation, promises nothing that holds: it
  * lost what that one had promised. Requests are taken from anybody (thesis 4.1): they promise
  * nothing, and the sender may be a member that this log does not tell of yet. */
-static bool is_impostor(struct raft *raft, const struct raft_message *message, uint64_t incarnation)
+static bool is_impostor(struct raft *raft, const struct raft_message *message,
+                        const struct raft_event *event)
 {
     struct progress *progress;
 
-    if (!is_answer(message->type) || incarnation == 0) {
+    if (!is_answer(message->type) || event->incarnation == 0) {
         return false;
     }
-    if (!change_is_known_incarnation(raft, message->from, incarnation)) {
+    if (!change_is_known_incarnation(raft, message->from, event)) {
         trace_debug(raft->options.trace, "answer of another incarnation from=%u", message->from);
         return true;
     }
     progress = replicate_find(raft, message->from);
     if (progress != NULL && progress->incarnation == 0) {
-        progress->incarnation = incarnation;
+        progress->incarnation = event->incarnation;
     }
     return false;
 }
 
-static void step_message(struct raft *raft, struct raft_message *message, uint64_t incarnation)
+static void step_message(struct raft *raft, struct raft_message *message,
+                         const struct raft_event *event)
 {
     if (message->to != raft->options.id || message->from == raft->options.id ||
         message->from == 0 || message->from > SPEC_MAX_ID || message->term == 0 ||
-        message->term > RAFT_MAX_NUMBER || is_impostor(raft, message, incarnation)) {
+        message->term > RAFT_MAX_NUMBER || is_impostor(raft, message, event)) {
         return;
     }
     raft->heard_ms[message->from] = raft->now_ms;
@@ -198,7 +200,7 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
         }
         break;
     case RAFT_EVENT_MESSAGE:
-        step_message(raft, event->message, event->incarnation);
+        step_message(raft, event->message, event);
         break;
     case RAFT_EVENT_PROPOSE:
         replicate_propose(raft, event);
@@ -229,7 +231,7 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
         break;
     case RAFT_EVENT_PEER_UP:
         if (leads) {
-            replicate_peer_up(raft, event->peer, event->incarnation);
+            replicate_peer_up(raft, event);
         } else {
             election_peer_up(raft, event->peer);
         }

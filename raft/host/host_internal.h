@@ -23,7 +23,7 @@ struct host {
     bool joins;            /* an empty directory is begun as that of a replica that joins */
     bool cluster_known;    /* the identity on disk holds the cluster id */
     raft_index pins_index; /* the configuration that META's pins were last held against */
-    bool pins_committed;
+    bool pins_known, pins_committed;
     uint64_t stop_ms; /* when the end began; 0: it did not */
     int exit_code;
     atomic_bool finished; /* read by the signal thread: the end was reached in time */

@@ -154,6 +154,14 @@ static enum status on_admit(void *context, const struct hello *self, const struc
     if (status == ST_OK && known != NULL && *known == 0 && other->incarnation != 0) {
         *known = other->incarnation;
         save_identity(host);
+        if (host->server != NULL) {
+            group_pin_incarnation(host->service->group(host->server), other->id, *known);
+        }
+    } else if (status == ST_OK && known != NULL && *known != other->incarnation) {
+        trace_info(&host->trace,
+                   "peer id=%u joined as another incarnation than was known: its answers count "
+                   "once the configuration names it",
+                   other->id);
     }
     return status;
 }
@@ -162,14 +170,15 @@ static enum status on_admit(void *context, const struct hello *self, const struc
  * may come back as another one. */
 static void follow_pins(struct host *host)
 {
-    const struct group *group = host->service->group(host->server);
+    struct group *group = host->service->group(host->server);
     const struct raft *raft = group_raft(group);
     raft_index index = raft_configuration_index(raft);
     bool committed = index <= raft_commit_index(raft), changed = false;
 
-    if (host->pins_index == index && host->pins_committed == committed) {
+    if (host->pins_known && host->pins_index == index && host->pins_committed == committed) {
         return;
     }
+    host->pins_known = true;
     host->pins_index = index;
     host->pins_committed = committed;
     for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
@@ -178,6 +187,7 @@ static void follow_pins(struct host *host)
 
         changed |= now != *pinned && id != host->settings->id;
         *pinned = id != host->settings->id ? now : *pinned;
+        group_pin_incarnation(group, id, *pinned);
     }
     if (changed) {
         save_identity(host);
@@ -421,6 +431,9 @@ static enum status open_disk(struct host *host, char *error)
                         &meta, error);
     if (status == ST_OK) {
         status = open_service(host, &content, &meta, error);
+    }
+    if (status == ST_OK) {
+        follow_pins(host);
     }
     for (size_t i = 0; i < content.n_entries; i++) { /* that nobody took over */
         blob_unref(&content.entries[i].data);

@@ -128,6 +128,7 @@ static void on_peer_message(struct group *group, const struct io_event *event)
                    message.to, event->peer.id);
     } else {
         rsm_set_away(group, message.from, false);
+        out.pinned = group->pinned[message.from];
         rsm_step_raft(group, &out);
     }
     raft_message_fini(&message);
@@ -140,6 +141,7 @@ static void on_peer_link(struct group *group, const struct io_event *event)
 
     out.peer = event->peer.id;
     out.incarnation = event->peer.incarnation;
+    out.pinned = group->pinned[event->peer.id];
     rsm_set_away(group, event->peer.id, event->type == IO_EVENT_PEER_DOWN);
     rsm_step_raft(group, &out);
 }

@@ -301,6 +301,7 @@ struct group {
     raft_id known_leader;
     bool was_candidate;
 
+    uint64_t pinned[SPEC_MAX_ID + 1];    /* by peer: the incarnation that was met first */
     uint64_t away[SPEC_MAX_ID / 64 + 1]; /* bit by peer: its link is down */
 
     struct rsm_persist persist;

@@ -134,3 +134,9 @@ uint64_t group_pinned_incarnation(const struct group *group, raft_id id, uint64_
     }
     return 0;
 }
+
+void group_pin_incarnation(struct group *group, raft_id id, uint64_t pinned)
+{
+    ASSERT(id > 0 && id <= SPEC_MAX_ID);
+    group->pinned[id] = pinned;
+}

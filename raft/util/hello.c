@@ -102,8 +102,12 @@ static enum status check_peer(const struct hello *self, const struct hello *othe
         *reason = other->id == 0 ? "a peer needs an id" : "both sides have the same id";
         return ST_WRONG_NODE;
     }
-    /* A replica that lost its disk must not pass for the one it was (design, incarnations). */
-    if (known_incarnation != 0 && other->incarnation != known_incarnation) {
+    /* A replica that lost its disk must not pass for the one it was (design, incarnations). One
+     * that joined makes no history of its own; it may have been taken back while we were away, and
+     * then it is the one to tell us. Until the configuration names it, its answers count for
+     * nothing. */
+    if (known_incarnation != 0 && other->incarnation != known_incarnation &&
+        other->spec_fingerprint != 0) {
         *reason = "the replica is another incarnation: it lost its data";
         return ST_WRONG_NODE;
     }

@@ -72,16 +72,46 @@ bool world_can_send(const struct world *world, const struct world_node *from,
     return from->connected && to->connected && !world->cut[from->number][to->number];
 }
 
+/* The number of the incarnation that a node has pinned of another; 0: none. */
+static uint64_t pinned_number(const struct world_node *node, const struct world_node *other)
+{
+    uint32_t pinned = node->pinned[other->number];
+
+    return pinned == 0 ? 0 : (uint64_t)pinned << 32 | (other->number + 1);
+}
+
+static void tell_pin(struct world_node *node, const struct world_node *other)
+{
+    struct group *group = node->server == NULL ? NULL : node->ops->group(node->server);
+
+    if (group != NULL) {
+        group_pin_incarnation(group, other->id, pinned_number(node, other));
+    }
+}
+
+static bool refuses(const struct world_node *node, const struct world_node *other)
+{
+    uint32_t pinned = node->pinned[other->number];
+
+    return pinned != 0 && pinned != other->incarnation && !other->joined;
+}
+
+static void pin(struct world_node *node, const struct world_node *other)
+{
+    if (node->pinned[other->number] == 0) {
+        node->pinned[other->number] = other->incarnation;
+        tell_pin(node, other);
+    }
+}
+
+/* As hello_check and raft/host have it. */
 bool world_admit(struct world_node *a, struct world_node *b)
 {
-    uint32_t *a_knows = &a->pinned[b->number], *b_knows = &b->pinned[a->number];
-
-    if ((*a_knows != 0 && *a_knows != b->incarnation) ||
-        (*b_knows != 0 && *b_knows != a->incarnation)) {
+    if (refuses(a, b) || refuses(b, a)) {
         return false;
     }
-    *a_knows = b->incarnation;
-    *b_knows = a->incarnation;
+    pin(a, b);
+    pin(b, a);
     return true;
 }
 
@@ -174,6 +204,15 @@ uint64_t world_incarnation_number(const struct world_node *node)
     return (uint64_t)node->incarnation << 32 | (node->number + 1);
 }
 
+void world_tell_pins(struct world *world, struct world_node *node)
+{
+    for (size_t i = 0; i < world->n_nodes; i++) {
+        if (world->nodes[i]->gid == node->gid && world->nodes[i] != node) {
+            tell_pin(node, world->nodes[i]);
+        }
+    }
+}
+
 void world_follow_pins(struct world *world, struct world_node *node)
 {
     const struct group *group = node->ops->group(node->server);
@@ -182,10 +221,13 @@ void world_follow_pins(struct world *world, struct world_node *node)
         const struct world_node *other = world->nodes[i];
 
         if (other->gid == node->gid && other != node) {
-            uint64_t pinned = (uint64_t)node->pinned[i] << 32 | (i + 1);
+            uint64_t before = pinned_number(node, other);
+            uint64_t now = group_pinned_incarnation(group, other->id, before);
 
-            pinned = group_pinned_incarnation(group, other->id, node->pinned[i] == 0 ? 0 : pinned);
-            node->pinned[i] = (uint32_t)(pinned >> 32);
+            node->pinned[i] = (uint32_t)(now >> 32);
+            if (now != before) {
+                tell_pin(node, other);
+            }
         }
     }
 }

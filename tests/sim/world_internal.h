@@ -132,8 +132,9 @@ struct world_node {
 
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */
     uint32_t incarnation;
-    bool joins; /* see world_join; it forgets that with its first configuration */
-    bool lost;  /* wiped, and not made to join anew */
+    bool joined; /* this incarnation did */
+    bool joins;  /* see world_join; it forgets that with its first configuration */
+    bool lost;   /* wiped, and not made to join anew */
     bool members[SPEC_MAX_ID + 1]; /* by id: those that its links go to */
     bool open;                     /* it does not know them yet, and takes anybody */
     uint32_t pinned[WORLD_MAX_NODES];
@@ -273,6 +274,8 @@ void world_set_members(struct world *world, struct world_node *node, const struc
                        size_t n);
 /* A turn ended: what the node believes of its peers' incarnations follows its configuration. */
 void world_follow_pins(struct world *world, struct world_node *node);
+/* The server just started: it is told what its node believes. */
+void world_tell_pins(struct world *world, struct world_node *node);
 uint64_t world_incarnation_number(const struct world_node *node);
 /* Links of a node with its running, reachable peers go up or down. */
 void world_announce_links(struct world *world, struct world_node *node, bool up);

@@ -182,6 +182,7 @@ static enum status try_start(struct world *world, struct world_node *node, char 
         world_disk_end(world, node, false);
         return ST_IO;
     }
+    world_tell_pins(world, node);
     world_tell_started(world, node->number);
     world_deliver(world, node, &tick);
     if (node->life == life) {
@@ -277,6 +278,7 @@ void world_wipe(struct world *world, size_t number)
     ASSERT(node->server == NULL);
     world_record_life(world, number, "WIPE");
     node->incarnation++;
+    node->joins = node->joined = false;
     node->lost = true;
     memset(node->pinned, 0, sizeof(node->pinned));
     memset(node->asked_for, 0, sizeof(node->asked_for));
@@ -297,7 +299,7 @@ void world_join(struct world *world, size_t number)
     struct world_node *node = world->nodes[number];
 
     ASSERT(node->server == NULL && node->life == 0 ? true : node->lost);
-    node->joins = true;
+    node->joins = node->joined = true;
     node->lost = false;
 }
 

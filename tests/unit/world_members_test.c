@@ -219,13 +219,6 @@ static void calm_down(struct upheaval *upheaval)
         }
     }
     raft_cluster_sleep(upheaval->cluster, 10000);
-    for (size_t i = 0; i < 2 * n; i++) {
-        size_t leader = raft_cluster_check_leader(upheaval->cluster);
-
-        (void)group_transfer(world_group(upheaval->world, leader), (raft_id)(i % n) + 1);
-        world_kick(upheaval->world, leader);
-        raft_cluster_sleep(upheaval->cluster, 1500);
-    }
 }
 
 static void run_upheaval(uint64_t seed)

@@ -18,9 +18,6 @@ struct visitor {
     io_conn number;       /* a client: its number; else 0 */
 };
 
-/* Requests are taken from replicas that the own configuration does not name, if they are of this
- * group in this cluster (thesis 4.1): a replica that was away while others came and went knows the
- * leader of today only when that has told it. */
 static enum status visitor_on_hello(struct conn *conn, const struct hello *hello,
                                     const char **reason)
 {
@@ -34,8 +31,7 @@ static enum status visitor_on_hello(struct conn *conn, const struct hello *hello
         return ST_WRONG_NODE;
     }
     if (hello->who == HELLO_PEER &&
-        (hello->gid != net->options.group || hello->id == net->self.id ||
-         (!peers_has(net, hello->id) && !hello_same_cluster(&net->self, hello)))) {
+        (hello->gid != net->options.group || !peers_has(net, hello->id))) {
         *reason = hello->gid != net->options.group ? "this is a replica of another group"
                                                    : "no other replica of the group has that id";
         return ST_WRONG_NODE;

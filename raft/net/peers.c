@@ -340,7 +340,8 @@ void peers_send(struct net *net, group_id group, raft_id to, enum io_class class
     struct conn *conn = peer == NULL ? NULL : peer->conn;
 
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
-    if ((conn == NULL || conn->state != CONN_UP) && group == net->options.group) {
+    if ((conn == NULL || conn->state != CONN_UP) && net->peers.open &&
+        group == net->options.group) {
         conn = accepted_peer_conn(net, to);
     }
     if (conn == NULL || conn->state != CONN_UP ||

@@ -112,8 +112,6 @@ struct hello {
     uint64_t spec_fingerprint; /* of the SPEC it was started with; 0: a client, or it joined */
 };
 
-/* Whether both know their cluster, and it is the same. */
-bool hello_same_cluster(const struct hello *a, const struct hello *b);
 void hello_encode(const struct hello *hello, struct buf *out);
 bool hello_decode(struct slice body, struct hello *hello);
 

@@ -58,12 +58,6 @@ static bool cluster_is_known(const struct hello *hello)
     return any != 0;
 }
 
-bool hello_same_cluster(const struct hello *a, const struct hello *b)
-{
-    return cluster_is_known(a) &&
-           memcmp(a->cluster_id, b->cluster_id, sizeof(a->cluster_id)) == 0;
-}
-
 /* A replica that joins an existing group was told where to listen, not who the others are. */
 static bool joins(const struct hello *hello)
 {

@@ -117,8 +117,9 @@ bool world_admit(struct world_node *a, struct world_node *b)
 
 bool world_are_linked(const struct world_node *a, const struct world_node *b)
 {
-    /* Answers travel on the link that the other dialled. */
-    return a->members[b->id] || b->members[a->id];
+    bool a_dials = a->members[b->id], b_dials = b->members[a->id];
+
+    return (a_dials && (b_dials || b->open)) || (b_dials && a->open);
 }
 
 /* A link is down only if nothing passes at all: one direction alone is lost in silence. */

@@ -54,29 +54,14 @@ static void a_peer_of_another_group_is_refused(void **state)
     expect_refused(&pair, "WRONG_NODE");
 }
 
-static void a_replica_that_nobody_named_and_of_no_known_cluster_is_refused(void **state)
+static void a_replica_that_the_spec_does_not_name_is_refused(void **state)
 {
     struct pair pair;
 
     (void)state;
     pair_init(&pair);
     pair.one.options.self.id = 3;
-    memset(pair.one.options.self.cluster_id, 0, sizeof(pair.one.options.self.cluster_id));
     expect_refused(&pair, "WRONG_NODE");
-}
-
-/* It may have joined while this one was away (thesis 4.1). */
-static void a_replica_of_the_own_group_that_nobody_named_yet_is_let_in(void **state)
-{
-    struct pair pair;
-
-    (void)state;
-    pair_init(&pair);
-    pair.one.options.self.id = 3;
-    node_start(&pair.one);
-    node_start(&pair.two);
-    assert_true(node_wait(&pair.one, IO_EVENT_PEER_UP, 2, 1, WITHIN_MS));
-    pair_fini(&pair);
 }
 
 /* The SPEC of `one` has two's URL under another id. */
@@ -406,8 +391,7 @@ int main(void)
         cmocka_unit_test(a_peer_of_another_cluster_is_refused),
         cmocka_unit_test(a_peer_without_a_common_version_is_refused),
         cmocka_unit_test(a_peer_of_another_group_is_refused),
-        cmocka_unit_test(a_replica_that_nobody_named_and_of_no_known_cluster_is_refused),
-        cmocka_unit_test(a_replica_of_the_own_group_that_nobody_named_yet_is_let_in),
+        cmocka_unit_test(a_replica_that_the_spec_does_not_name_is_refused),
         cmocka_unit_test(a_url_where_another_replica_answers_is_not_used),
         cmocka_unit_test(the_program_has_the_last_word_on_who_is_admitted),
         cmocka_unit_test(a_refused_peer_is_tried_again_and_a_new_hello_counts),

@@ -42,9 +42,11 @@ struct io_net_ops {
                       struct buf *message);
     /* The replicas of an own group are these from now on, the own one among them or not; borrowed
      * for the call. Links to others end, links to new ones begin, one to a new address begins
-     * anew. n == 0: they are not known (a replica that joins): whoever shows the group's hello is
-     * taken for one of them, and answered on the link that it dialled. */
-    void (*set_peers)(struct io_net *net, group_id group, const struct io_peer *peers, size_t n);
+     * anew. n == 0: those there are stay. open: they may be others (a replica that joins, or was
+     * away for long): whoever shows the group's hello is taken for one of them too, and answered on
+     * the link that it dialled. */
+    void (*set_peers)(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                      bool open);
     /* Answers on a client connection. Takes the buffer over. Dropped if the connection is gone. */
     void (*reply)(struct io_net *net, io_conn conn, struct buf *message);
     /* The endpoint of a URL, made when first asked for. The same URL gives the same number. */

@@ -63,10 +63,11 @@ static void net_peer_send(struct io_net *io, group_id group, raft_id to, enum io
     peers_send(net_of(io), group, to, class, message);
 }
 
-static void net_set_peers(struct io_net *io, group_id group, const struct io_peer *peers, size_t n)
+static void net_set_peers(struct io_net *io, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
 {
     ASSERT(group == net_of(io)->options.group);
-    peers_set(net_of(io), peers, n);
+    peers_set(net_of(io), peers, n, open);
 }
 
 static void net_reply(struct io_net *io, io_conn conn, struct buf *message)

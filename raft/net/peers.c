@@ -306,14 +306,16 @@ static void drop_unwanted(struct net *net, const struct io_peer *wanted, size_t 
     }
 }
 
-void peers_set(struct net *net, const struct io_peer *peers, size_t n)
+void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open)
 {
-    net->peers.open = n == 0;
+    net->peers.open = open;
     if (n == 0) {
         return;
     }
     drop_unwanted(net, peers, n);
-    accepted_keep_peers(net, peers, n);
+    if (!open) {
+        accepted_keep_peers(net, peers, n);
+    }
     for (size_t i = 0; i < n; i++) {
         if (peers[i].id != net->self.id && peers_find(net, peers[i].id) == NULL) {
             trace_info(net->loop.trace, "peer added id=%u url=%s", (unsigned)peers[i].id,

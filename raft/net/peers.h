@@ -8,7 +8,8 @@
  *
  * Who they are is what the SPEC says until the group says it (peers_set), again and again: links to
  * those that left end, in both directions, and new ones begin. A replica that joins does not know
- * them yet (`open`): it takes whoever is admitted, and answers on the link that the other dialled.
+ * them yet, and one that was away for long may know the wrong ones (`open`): it takes whoever is
+ * admitted, and answers on the link that the other dialled.
  */
 #ifndef RAFT_NET_PEERS_H
 #define RAFT_NET_PEERS_H
@@ -20,7 +21,7 @@ struct peer;
 struct peers {
     struct peer **links; /* self left out; those that are gone stay until their conn is closed */
     size_t n, capacity;
-    bool open;    /* who they are is not known */
+    bool open;    /* there may be others */
     bool started; /* the loop runs: links are dialled */
 };
 
@@ -29,7 +30,7 @@ void peers_start(struct net *net);
 void peers_fini(struct net *net);
 
 /* See struct io_net_ops. May be called while an event is delivered. */
-void peers_set(struct net *net, const struct io_peer *peers, size_t n);
+void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open);
 /* Whether a replica of that id may be a peer. */
 bool peers_has(const struct net *net, raft_id id);
 

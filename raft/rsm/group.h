@@ -271,7 +271,9 @@ struct rsm_peers {
     struct raft_configuration configuration; /* the last one that the links were set by */
     raft_index index;
     raft_term term;
-    bool known; /* it was set once */
+    bool known;      /* it was set once */
+    bool open;       /* who they are may be out of date */
+    uint64_t led_ms; /* when a leader was last known */
     struct rsm_leaver leavers[RAFT_MAX_SERVERS];
     size_t n_leavers;
 };

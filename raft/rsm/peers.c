@@ -1,15 +1,23 @@
 /* The links to the peers follow the configuration in force: the address of a replica is what its
  * entry in the log says, whatever this process was started with.
  *
+ * A replica that finds no leader for long is `open`: see should_be_open.
+ *
  * One that the configuration has no more keeps its link until its removal is committed, and a
  * little longer: the leader tells it, and it answers. */
 #include "raft/rsm/group.h"
 
 #define LINGER_TIMEOUTS 2 /* election timeouts; the core tells a leaver for one */
+#define LOST_TIMEOUTS   5 /* without a leader: this replica's configuration may be out of date */
 
 static uint64_t linger_ms(const struct group *group)
 {
     return (uint64_t)LINGER_TIMEOUTS * group->options.raft.election_timeout_ms;
+}
+
+static uint64_t lost_ms(const struct group *group)
+{
+    return (uint64_t)LOST_TIMEOUTS * group->options.raft.election_timeout_ms;
 }
 
 static void remove_leaver(struct rsm_peers *peers, size_t at)
@@ -82,7 +90,22 @@ static void set_links(struct group *group)
         list[n++] = (struct io_peer){server->id, server->address, server->incarnation};
     }
     ASSERT(n <= 2 * RAFT_MAX_SERVERS);
-    group->world.net->ops->set_peers(group->world.net, group->options.group, list, n);
+    group->world.net->ops->set_peers(group->world.net, group->options.group, list, n, peers->open);
+}
+
+/* Everybody that this replica knows may have been replaced while it was away: then it takes the
+ * word of a leader that it does not know. An empty configuration knows nobody. */
+static bool should_be_open(struct group *group)
+{
+    const struct raft_configuration *configuration = raft_latest_configuration(group->raft);
+    raft_id leader = raft_leader(group->raft);
+
+    if (leader != 0) {
+        group->peers.led_ms = group->now_ms;
+        return raft_configuration_find(configuration, leader) == NULL &&
+               leader != group->options.raft.id;
+    }
+    return configuration->n == 0 || group->now_ms - group->peers.led_ms >= lost_ms(group);
 }
 
 void rsm_peers_follow(struct group *group)
@@ -101,6 +124,10 @@ void rsm_peers_follow(struct group *group)
     }
     peers->term = term != 0 ? term : peers->term;
     if (peers->n_leavers > 0 && forget_leavers(group)) {
+        changed = true;
+    }
+    if (should_be_open(group) != peers->open) {
+        peers->open = !peers->open;
         changed = true;
     }
     if (changed) {

@@ -173,12 +173,14 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
     bench->packets_end = &packet->next;
 }
 
-static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n)
+static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
 {
     struct bench_replica *replica = (struct bench_replica *)net;
 
     ASSERT(group == replica->bench->options.group && n <= BENCH_MAX_PEERS);
     replica->n_peers = n;
+    replica->open = open;
     for (size_t i = 0; i < n; i++) {
         replica->peers[i] = peers[i].id;
     }

@@ -59,6 +59,7 @@ struct bench_replica {
     raft_id peers[BENCH_MAX_PEERS]; /* that the group wants links to */
     size_t n_peers;
     uint32_t peers_set; /* times */
+    bool open;          /* and that others be let in */
 };
 
 /* The options of a replica are taken when it starts; `options.raft.id` and seed are set then. */

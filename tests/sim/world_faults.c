@@ -178,12 +178,20 @@ static void announce_new_link(struct world *world, struct world_node *node, raft
 }
 
 void world_set_members(struct world *world, struct world_node *node, const struct io_peer *peers,
-                       size_t n)
+                       size_t n, bool open)
 {
     bool before[SPEC_MAX_ID + 1];
+    bool opened = open && !node->open;
 
-    node->open = n == 0;
-    if (node->open) {
+    node->open = open;
+    if (opened) { /* those that it let not in try again */
+        for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+            if (!node->members[id]) {
+                announce_new_link(world, node, id);
+            }
+        }
+    }
+    if (n == 0) {
         return;
     }
     node->joins = false;

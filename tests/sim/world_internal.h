@@ -271,7 +271,7 @@ bool world_admit(struct world_node *a, struct world_node *b);
 bool world_are_linked(const struct world_node *a, const struct world_node *b);
 /* The node's links go to these from now on. */
 void world_set_members(struct world *world, struct world_node *node, const struct io_peer *peers,
-                       size_t n);
+                       size_t n, bool open);
 /* A turn ended: what the node believes of its peers' incarnations follows its configuration. */
 void world_follow_pins(struct world *world, struct world_node *node);
 /* The server just started: it is told what its node believes. */

@@ -145,10 +145,11 @@ size_t world_find_url(const struct world *world, const char *url)
 
 /* ---- The table ---- */
 
-static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n)
+static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
 {
     ASSERT(group == node_of(net)->gid);
-    world_set_members(node_of(net)->world, node_of(net), peers, n);
+    world_set_members(node_of(net)->world, node_of(net), peers, n, open);
 }
 
 static void net_reply(struct io_net *net, io_conn conn, struct buf *message)

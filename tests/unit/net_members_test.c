@@ -5,6 +5,7 @@
 struct members {
     struct io_peer peers[4];
     size_t n;
+    bool open;
 };
 
 static void on_set_peers(struct node *node, void *arg)
@@ -12,13 +13,13 @@ static void on_set_peers(struct node *node, void *arg)
     struct members *members = arg;
     struct io_net *io = net_io(node->net);
 
-    io->ops->set_peers(io, 5, members->peers, members->n);
+    io->ops->set_peers(io, 5, members->peers, members->n, members->open);
 }
 
 /* The replicas of the SPEC whose ids are in the text. */
 static void node_set_peers(struct node *node, const struct spec *spec, const char *ids)
 {
-    struct members members = {.n = 0};
+    struct members members = {.open = *ids == '\0'};
 
     for (; *ids != '\0'; ids++) {
         raft_id id = (raft_id)(*ids - '0');

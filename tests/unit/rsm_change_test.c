@@ -96,6 +96,7 @@ static void an_empty_one_waits_for_its_group(void **state)
     bench_start(bench, id);
     assert_int_equal(bench_replica(bench, id)->n_peers, 0); /* whoever comes */
     assert_int_equal(bench_replica(bench, id)->peers_set, 1);
+    assert_true(bench_replica(bench, id)->open);
     bench_run(bench, 3000);
     assert_int_equal(raft_last_index(group_raft(bench_replica(bench, id)->group)), 0);
     bench_crash(bench, id, 0);
@@ -267,6 +268,27 @@ static void a_lost_replica_is_taken_back_as_another_one(void **state)
     bench_destroy(&bench);
 }
 
+/* Its peers may all have been replaced while it was away. */
+static void one_that_finds_no_leader_listens_to_others(void **state)
+{
+    struct bench *bench = started(3, 12);
+    raft_id away = bench_other(bench, bench_leader(bench));
+
+    (void)state;
+    bench_run(bench, 100);
+    assert_false(bench_replica(bench, away)->open);
+    bench_replica(bench, away)->cut = true;
+    bench_run(bench, 1000);
+    assert_false(bench_replica(bench, away)->open);
+    bench_run(bench, 4000);
+    assert_true(bench_replica(bench, away)->open);
+    assert_int_equal(bench_replica(bench, away)->n_peers, 3);
+    bench_replica(bench, away)->cut = false;
+    bench_run(bench, 1000);
+    assert_false(bench_replica(bench, away)->open);
+    bench_destroy(&bench);
+}
+
 static void one_that_is_left_goes_on_alone(void **state)
 {
     struct bench *bench = started(3, 11);
@@ -308,6 +330,7 @@ int main(void)
         cmocka_unit_test(a_group_that_ends_tells_what_waits),
         cmocka_unit_test(all_restart_in_the_midst_of_a_removal),
         cmocka_unit_test(a_lost_replica_is_taken_back_as_another_one),
+        cmocka_unit_test(one_that_finds_no_leader_listens_to_others),
         cmocka_unit_test(one_that_is_left_goes_on_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,9 +8,9 @@
  *   - a server that refuses its damaged disk stays away: for good, or until it is replaced
  *     (replicas.h).
  *
- * Where replicas come and go, the members that count are those of the team's configuration, learners
- * included, and nothing is damaged while that is not certain; who votes again after it was replaced
- * counts as whole.
+ * Where replicas come and go, the members that count are those of the team's configuration,
+ * learners included, and nothing is damaged while that is not certain; who votes again after it was
+ * replaced counts as whole.
  */
 #ifndef TESTS_SIMULATOR_FAULTS_H
 #define TESTS_SIMULATOR_FAULTS_H

@@ -414,8 +414,7 @@ void faults_end_nodes(struct faults *faults, bool all)
     for (size_t i = 0; i < faults->n_nodes; i++) {
         struct node_state *state = &faults->nodes[i];
         bool stays =
-            state->lost ||
-            (all && state->wiped && faults->run->plan.replicas_per_100_s == 0);
+            state->lost || (all && state->wiped && faults->run->plan.replicas_per_100_s == 0);
 
         end_states(faults, i, all);
         if (!world_is_running(faults->world, i) && !stays &&

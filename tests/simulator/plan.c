@@ -28,8 +28,8 @@ const struct profile profiles[] = {
      true, 30, 120, 200, 600, 200},
     {"replicas", "replicas come and go without pause, crashes",
      FAULT_OF_CRASHES | FAULT_OF_MOVES | FAULT_OF_REPLICAS, true, 60, 200, 20, 100, 200},
-    {"all", "every fault", ALL_FAULTS | FAULT_OF_MOVES | FAULT_OF_REPLICAS, false, 200, 800, 20, 200,
-     300},
+    {"all", "every fault", ALL_FAULTS | FAULT_OF_MOVES | FAULT_OF_REPLICAS, false, 200, 800, 20,
+     200, 300},
 };
 const size_t n_profiles = sizeof(profiles) / sizeof(profiles[0]);
 
@@ -160,8 +160,8 @@ static void draw_faults(struct plan *plan, const struct plan_wishes *wishes)
 static void draw_replicas(struct plan *plan, const struct plan_wishes *wishes)
 {
     struct rng rng = plan_stream(plan->seed, "rate of replicas");
-    bool drawn = chance(&rng, 50) || plan->profile->classes == (FAULT_OF_CRASHES | FAULT_OF_MOVES |
-                                                                FAULT_OF_REPLICAS);
+    bool drawn = chance(&rng, 50) ||
+                 plan->profile->classes == (FAULT_OF_CRASHES | FAULT_OF_MOVES | FAULT_OF_REPLICAS);
     uint32_t rate = between(&rng, 20, 200);
 
     if (drawn && (plan->profile->classes & FAULT_OF_REPLICAS) != 0 &&

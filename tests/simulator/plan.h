@@ -62,7 +62,7 @@ enum fault_class {
     X(STATE_ERROR, "state-error", DISKS, 30, 20, "a checkpoint or an install fails")               \
     X(READ_ERROR, "read-error", DISKS, 20, 20, "a read of the state fails")                        \
     X(BIT_FLIP, "bit-flip", DISKS, 8, 10, "a bit of a Raft log flips while its server is down")    \
-    X(MOVES, "moves", MOVES, 0, 1, "joins, leaves and moves")                                    \
+    X(MOVES, "moves", MOVES, 0, 1, "joins, leaves and moves")                                      \
     X(REPLICAS, "replicas", REPLICAS, 0, 1, "replicas are added, removed and replaced")
 
 enum fault {

@@ -36,8 +36,7 @@ struct replicas *replicas_create(struct run *run)
     replicas->moments = plan_stream(run->plan.seed, "moments of replicas");
     replicas->choices = plan_stream(run->plan.seed, "replicas");
     /* One more client would have its share of the world's random numbers. */
-    replicas->client =
-        run->plan.replicas_per_100_s > 0 ? kv_client_create(run->cluster) : NULL;
+    replicas->client = run->plan.replicas_per_100_s > 0 ? kv_client_create(run->cluster) : NULL;
     return replicas;
 }
 
@@ -87,8 +86,8 @@ static size_t count_voters(const struct raft_configuration *configuration)
     return n;
 }
 
-/* Whether the member is the server as it is now. One that was never emptied may be listed without an
- * incarnation, and so may a learner that was not heard from yet. */
+/* Whether the member is the server as it is now. One that was never emptied may be listed without
+ * an incarnation, and so may a learner that was not heard from yet. */
 static bool is_current(const struct replicas *replicas, size_t node,
                        const struct raft_server *member)
 {
@@ -152,8 +151,7 @@ static bool bring_in(struct replicas *replicas, const struct raft_configuration 
 {
     struct faults *faults = replicas->run->faults;
     size_t node = faults_team_node(faults, draw->team, draw->i);
-    const struct raft_server *member =
-        raft_configuration_find(configuration, (raft_id)draw->i + 1);
+    const struct raft_server *member = raft_configuration_find(configuration, (raft_id)draw->i + 1);
 
     if (faults_is_spoilt(faults, node)) {
         faults_make_joiner(faults, node);
@@ -186,8 +184,8 @@ static bool has_spoilt(const struct replicas *replicas, size_t team)
     return false;
 }
 
-/* A server whose disk is whole is removed only from a team in which all are: otherwise those that are
- * left might have no majority with disks. */
+/* A server whose disk is whole is removed only from a team in which all are: otherwise those that
+ * are left might have no majority with disks. */
 static void act(struct replicas *replicas, const struct replicas_draw *draw)
 {
     struct faults *faults = replicas->run->faults;

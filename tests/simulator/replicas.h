@@ -1,9 +1,9 @@
 /* replicas: replicas come and go all the time.
  *
  * A team is a group or the controllers. Members are removed and added again, half of them with an
- * empty disk; servers that lost their disk, or refuse it, are replaced: emptied, started as replicas
- * that join, the old incarnation removed and the new one added. After the faults this goes on until
- * every server votes in its team again. */
+ * empty disk; servers that lost their disk, or refuse it, are replaced: emptied, started as
+ * replicas that join, the old incarnation removed and the new one added. After the faults this goes
+ * on until every server votes in its team again. */
 #ifndef TESTS_SIMULATOR_REPLICAS_H
 #define TESTS_SIMULATOR_REPLICAS_H
 

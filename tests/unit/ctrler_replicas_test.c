@@ -202,7 +202,6 @@ static void nobody_joins_at_a_controllers_url(void **state)
     assert_refused(ctrler_machine_join_one(machine, 10, 7), ST_CONFLICT, CTRLER_REASON_SHARED_URL);
 }
 
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

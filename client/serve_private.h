@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "client/serve.h"
+#include "client/serve_metrics.h"
 
 /* A change of the group's replicas whose end is not known yet. */
 struct serve_change {
@@ -17,6 +18,7 @@ struct serve_change {
 struct serve {
     struct serve_options options;
     uint32_t pending; /* tickets with the service, at most options.max_pending */
+    struct serve_metrics metrics;
     LIST_HEAD(, serve_change) changes;
     uint64_t heard_ms[SPEC_MAX_ID + 1]; /* by id: when a message of that peer last came; 0: never */
 };

@@ -38,4 +38,6 @@ bool peers_has(const struct net *net, raft_id id);
 void peers_send(struct net *net, group_id group, raft_id to, enum io_class class,
                 struct buf *message);
 
+size_t peers_statistics(const struct peers *peers, struct net_peer_stats *stats, size_t max);
+
 #endif

@@ -126,6 +126,7 @@ struct proto_replica {
     struct slice url;
     uint64_t match_index; /* told by a leader: it has the log up to here; else 0 */
     uint64_t heard_ms;    /* since a message of it last came; PROTO_UNKNOWN: not since the start */
+    uint64_t heard_incarnation; /* whose message that was: `incarnation`, unless that is 0 */
 };
 
 #define PROTO_MAX_REPLICAS 18 /* old and new ones, while a change is under way */

@@ -3,14 +3,15 @@
  *   REPLICA    u8 kind, u32 gid, u32 id, URL as bytes
  *   REPLICAS   u32 gid, u32 id, u64 incarnation, u64 configuration_index, u8 committed, u64 term,
  * u32 leader, u64 commit_index, last_index, last_term, u8 n, n x (u8 id, u8 flags, u64 incarnation,
- * URL as bytes, u64 match_index, u64 heard_ms)
+ * URL as bytes, u64 match_index, u64 heard_ms, u64
+ * heard_incarnation)
  */
 #include "client/proto_private.h"
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define REPLICA_MIN_BYTES (1 + 1 + 8 + 4 + 8 + 8)
+#define REPLICA_MIN_BYTES (1 + 1 + 8 + 4 + 8 + 8 + 8)
 
 void proto_replica_encode(const struct proto_request *request, struct buf *out)
 {
@@ -64,6 +65,7 @@ void proto_replicas_encode(const struct proto_replicas *replicas, struct buf *ou
         buf_put_bytes(out, replica->url);
         buf_put_u64(out, replica->match_index);
         buf_put_u64(out, replica->heard_ms);
+        buf_put_u64(out, replica->heard_incarnation);
     }
 }
 
@@ -77,6 +79,7 @@ static bool decode_row(struct reader *reader, uint32_t above, struct proto_repli
     replica->url = reader_bytes(reader, SPEC_MAX_URL);
     replica->match_index = reader_u64(reader);
     replica->heard_ms = reader_u64(reader);
+    replica->heard_incarnation = reader_u64(reader);
     return reader_ok(reader) && replica->id > above && replica->flags != 0 &&
            (replica->flags & ~all) == 0 &&
            (replica->url.len == 0 || memchr(replica->url.data, 0, replica->url.len) == NULL);

@@ -115,7 +115,8 @@ static void act_on(struct rejoin *rejoin, const struct proto_replica *self)
         return;
     }
     /* Whoever is under this id now has other data: it may go only if it is gone. */
-    if (self->heard_ms <= rejoin->options.alive_ms) {
+    if (self->heard_ms <= rejoin->options.alive_ms &&
+        self->heard_incarnation != rejoin->options.incarnation) {
         say(rejoin, TRACE_WARN,
             "waits: another replica under this id is alive, or was just now; is it still running?");
         rest(rejoin, REFUSED_PAUSE_MS);

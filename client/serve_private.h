@@ -15,12 +15,19 @@ struct serve_change {
     struct serve_ticket ticket;
 };
 
+/* When a message of that incarnation of a peer last came; 0: never. Another one may come under the
+ * id while it is being replaced. */
+struct serve_heard {
+    uint64_t incarnation;
+    uint64_t at_ms;
+};
+
 struct serve {
     struct serve_options options;
     uint32_t pending; /* tickets with the service, at most options.max_pending */
     struct serve_metrics metrics;
     LIST_HEAD(, serve_change) changes;
-    uint64_t heard_ms[SPEC_MAX_ID + 1]; /* by id: when a message of that peer last came; 0: never */
+    struct serve_heard heard[SPEC_MAX_ID + 1][2]; /* by id: the first that came under it, another */
 };
 
 /* Fills in what every response says of this server, and sends it. */

@@ -15,11 +15,27 @@
 
 /* ---- Telling ---- */
 
+/* What was heard of the member; NULL: nothing. */
+static const struct serve_heard *find_heard(const struct serve *serve,
+                                            const struct raft_server *server)
+{
+    const struct serve_heard *heard = serve->heard[server->id];
+
+    for (int i = 0; i < 2; i++) {
+        if (heard[i].at_ms != 0 &&
+            (server->incarnation == 0 || heard[i].incarnation == server->incarnation)) {
+            return &heard[i];
+        }
+    }
+    return NULL;
+}
+
 static void fill_row(const struct serve *serve, const struct raft_server *server, uint64_t now_ms,
                      struct proto_replica *row)
 {
     const struct raft *raft = group_raft(serve->options.group);
     struct raft_progress_info progress;
+    const struct serve_heard *heard;
 
     *row = (struct proto_replica){.id = server->id,
                                   .flags = server->flags,
@@ -34,8 +50,10 @@ static void fill_row(const struct serve *serve, const struct raft_server *server
     if (raft_progress(raft, server->id, &progress)) {
         row->match_index = progress.match_index;
     }
-    if (serve->heard_ms[server->id] != 0) {
-        row->heard_ms = now_ms - serve->heard_ms[server->id];
+    heard = find_heard(serve, server);
+    if (heard != NULL) {
+        row->heard_ms = now_ms - heard->at_ms;
+        row->heard_incarnation = heard->incarnation;
     }
 }
 
@@ -72,10 +90,17 @@ void serve_replicas(struct serve *serve, const struct serve_ticket *ticket, uint
 
 void serve_observe(struct serve *serve, const struct io_event *event)
 {
-    if (event->type == IO_EVENT_PEER_MESSAGE && event->peer.group == serve->options.gid &&
-        event->peer.id <= SPEC_MAX_ID) {
-        serve->heard_ms[event->peer.id] = event->now_ms;
+    struct serve_heard *heard;
+
+    if (event->type != IO_EVENT_PEER_MESSAGE || event->peer.group != serve->options.gid ||
+        event->peer.id > SPEC_MAX_ID) {
+        return;
     }
+    heard = serve->heard[event->peer.id];
+    if (heard[0].at_ms != 0 && heard[0].incarnation != event->peer.incarnation) {
+        heard++;
+    }
+    *heard = (struct serve_heard){event->peer.incarnation, event->now_ms};
 }
 
 bool serve_voters(const struct group *group, struct spec *voters)

@@ -13,13 +13,14 @@ declare -A pids=()
 load_pid=
 cleanup() {
     local code=$? name
+    exec 2>/dev/null # of what is killed here, the shell would tell
     [ -z "$load_pid" ] || kill "$load_pid" 2>/dev/null || true
     for name in "${!pids[@]}"; do
         kill -9 "${pids[$name]}" 2>/dev/null || true
     done
     if [ "$code" -ne 0 ]; then
         say "--- last traces of each server"
-        tail -n 20 "$work"/*.log 2>/dev/null || true
+        tail -n 20 "$work"/*.log || true
     fi
     wait 2>/dev/null || true
     rm -rf "$work"

@@ -72,7 +72,8 @@ static struct proto_response told_by(struct proto_replica rows[3])
                                          .incarnation = 0x1111111111111111 * i,
                                          .url = slice_text(i == 2 ? "" : "tcp://h:1"),
                                          .match_index = 77 + i,
-                                         .heard_ms = i == 1 ? PROTO_UNKNOWN : i};
+                                         .heard_ms = i == 1 ? PROTO_UNKNOWN : i,
+                                         .heard_incarnation = 0x99 + i};
     }
     response.replicas = (struct proto_replicas){.gid = 4,
                                                 .id = 11,
@@ -113,6 +114,7 @@ static void what_is_told_of_replicas_comes_as_it_was_sent(void **state)
         assert_true(again.replicas.replicas[i].incarnation == rows[i].incarnation);
         assert_true(again.replicas.replicas[i].match_index == rows[i].match_index);
         assert_true(again.replicas.replicas[i].heard_ms == rows[i].heard_ms);
+        assert_true(again.replicas.replicas[i].heard_incarnation == rows[i].heard_incarnation);
         assert_true(slice_equal(again.replicas.replicas[i].url, rows[i].url));
     }
     proto_response_fini(&again);

@@ -14,7 +14,7 @@ load_pid=
 cleanup() {
     local code=$? name
     exec 2>/dev/null # of what is killed here, the shell would tell
-    [ -z "$load_pid" ] || kill "$load_pid" 2>/dev/null || true
+    touch "$work/enough" # the load's requests end, and with them its client
     for name in "${!pids[@]}"; do
         kill -9 "${pids[$name]}" 2>/dev/null || true
     done

@@ -154,6 +154,7 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
                       uint64_t deadline_ms, caller_done done, void *context)
 {
     struct call *call = mem_zalloc(sizeof(*call));
+    size_t first;
 
     ASSERT(!caller->closing);
     ASSERT(done != NULL);
@@ -173,8 +174,9 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
     call->timer.order = call->id;
     call->timer.owner = call;
     proto_request_encode(request, &call->message);
-    call->rotation = first_replica(call, now_ms);
-    caller_try_start(call, now_ms, call->rotation);
+    first = first_replica(call, now_ms);
+    call->rotation = first < call->group->replicas.n ? first : call->group->cursor;
+    caller_try_start(call, now_ms, first);
     return call->id;
 }
 
@@ -225,6 +227,9 @@ bool caller_on_message(struct caller *caller, uint64_t now_ms, struct slice mess
         caller_try_garbled(call, now_ms, index);
         return true;
     }
+    if (response.config > caller->config_heard) {
+        caller->config_heard = response.config;
+    }
     if (response.cluster_time > caller->cluster_time) {
         caller->cluster_time = response.cluster_time;
     }
@@ -255,7 +260,7 @@ static void server_lost(struct caller *caller, uint64_t now_ms, const char *lost
             }
             serial = (call->tries[i].request_id ^ caller->id_mask) >> CALL_SLOT_BITS;
             if (serial <= limit &&
-                strcmp(call->group->replicas.replicas[call->tries[i].replica].url, url) == 0) {
+                strcmp(caller_group_url(call->group, call->tries[i].replica), url) == 0) {
                 caller_try_broken(call, now_ms, i, unsent);
             }
         }
@@ -294,6 +299,19 @@ uint64_t caller_next_deadline_ms(const struct caller *caller)
 size_t caller_outstanding(const struct caller *caller)
 {
     return caller->n_calls;
+}
+
+uint64_t caller_config_heard(const struct caller *caller)
+{
+    return caller->config_heard;
+}
+
+bool caller_goes_to(const struct caller *caller, uint64_t call_id, const struct spec *replicas)
+{
+    size_t slot = call_id & ((1u << CALL_SLOT_BITS) - 1);
+    const struct call *call = slot < caller->n_slots ? caller->slots[slot] : NULL;
+
+    return call != NULL && call->id == call_id && spec_equal(&call->group->replicas, replicas);
 }
 
 uint64_t caller_cluster_time(const struct caller *caller)

@@ -79,6 +79,10 @@ void caller_on_unreachable(struct caller *caller, uint64_t now_ms, const char *u
 void caller_tick(struct caller *caller, uint64_t now_ms);
 uint64_t caller_next_deadline_ms(const struct caller *caller); /* UINT64_MAX: none */
 size_t caller_outstanding(const struct caller *caller);
+/* The highest number of a configuration that any server's answer told. */
+uint64_t caller_config_heard(const struct caller *caller);
+/* Whether the call, if it is outstanding, goes to just these replicas. */
+bool caller_goes_to(const struct caller *caller, uint64_t call, const struct spec *replicas);
 /* The highest cluster time that any server's answer told. */
 uint64_t caller_cluster_time(const struct caller *caller);
 

@@ -39,6 +39,47 @@ static void forget_one(struct caller *caller)
     }
 }
 
+size_t caller_group_size(const struct caller_group *group)
+{
+    return group->replicas.n + group->n_guests;
+}
+
+const char *caller_group_url(const struct caller_group *group, size_t replica)
+{
+    ASSERT(replica < caller_group_size(group));
+    return replica < group->replicas.n ? group->replicas.replicas[replica].url
+                                       : group->guests[replica - group->replicas.n].url;
+}
+
+size_t caller_group_guest(struct caller_group *group, uint32_t id, const char *url)
+{
+    struct spec_replica *guest;
+
+    for (size_t i = 0; i < caller_group_size(group); i++) {
+        if (strcmp(caller_group_url(group, i), url) == 0) {
+            return i;
+        }
+    }
+    if (group->n_guests == CALLER_MAX_GUESTS) {
+        return NO_REPLICA;
+    }
+    ASSERT(strlen(url) <= SPEC_MAX_URL);
+    guest = &group->guests[group->n_guests++];
+    guest->id = id;
+    memcpy(guest->url, url, strlen(url) + 1);
+    group->silent_until_ms[caller_group_size(group) - 1] = 0;
+    return caller_group_size(group) - 1;
+}
+
+/* Nobody points into the guests any more: room for others. */
+static void forget_guests(struct caller_group *group)
+{
+    if (group->n_calls == 0 && group->n_guests == CALLER_MAX_GUESTS) {
+        group->n_guests = 0;
+        group->leader = NO_REPLICA;
+    }
+}
+
 struct caller_group *caller_group_get(struct caller *caller, const struct spec *replicas)
 {
     uint64_t hash = hash_of(replicas);
@@ -47,12 +88,14 @@ struct caller_group *caller_group_get(struct caller *caller, const struct spec *
 
     ASSERT(replicas->n >= 1 && replicas->n <= SPEC_MAX_REPLICAS);
     if (group != NULL && group->hash == hash && spec_equal(&group->replicas, replicas)) {
+        forget_guests(group);
         return group;
     }
     for (size_t i = 0; i < caller->n_groups; i++) {
         group = caller->groups[i];
         if (group->hash == hash && spec_equal(&group->replicas, replicas)) {
             *recent = group;
+            forget_guests(group);
             return group;
         }
     }
@@ -84,8 +127,8 @@ void caller_group_set_silent(struct caller *caller, const char *url, uint64_t un
     for (size_t i = 0; i < caller->n_groups; i++) {
         struct caller_group *group = caller->groups[i];
 
-        for (size_t r = 0; r < group->replicas.n; r++) {
-            if (strcmp(group->replicas.replicas[r].url, url) != 0) {
+        for (size_t r = 0; r < caller_group_size(group); r++) {
+            if (strcmp(caller_group_url(group, r), url) != 0) {
                 continue;
             }
             group->silent_until_ms[r] = until_ms;

@@ -20,11 +20,16 @@
 #define CALL_REASON_SIZE     384
 #define NO_REPLICA           SIZE_MAX
 #define CALLER_RECENT_GROUPS 256
+#define CALLER_MAX_GUESTS    8
 
-/* What is known of a group of replicas. */
+/* What is known of a group of replicas. Besides those that its calls name there may be guests:
+ * replicas that joined the group since, of whom the others told as their leader. They are asked
+ * only when they are said to lead. */
 struct caller_group {
     uint64_t hash;
     struct spec replicas;
+    size_t n_guests; /* their indexes follow those of `replicas` */
+    struct spec_replica guests[CALLER_MAX_GUESTS];
     size_t leader;     /* index of the replica that leads, as far as known, or NO_REPLICA */
     bool confirmed;    /* it answered as leader; else a hint says so */
     bool ids_unknown;  /* the ids of `replicas` are not the servers' own (a list of URLs): hints say
@@ -33,7 +38,7 @@ struct caller_group {
     uint32_t n_calls;  /* that use it now */
     uint64_t last_use; /* serial of the last call */
     /* Until then the replica is tried last: it did not answer, or its connection broke. */
-    uint64_t silent_until_ms[SPEC_MAX_REPLICAS];
+    uint64_t silent_until_ms[SPEC_MAX_REPLICAS + CALLER_MAX_GUESTS];
 };
 
 struct
@@ -87,6 +92,7 @@ struct caller {
     size_t n_groups, groups_capacity;
     struct caller_group *recent[CALLER_RECENT_GROUPS]; /* by hash: a shortcut into groups */
     uint64_t cluster_time;
+    config_num config_heard;
     bool closing;
 };
 
@@ -94,6 +100,12 @@ struct caller {
 /* The group with these replicas, made when first asked for. */
 struct caller_group *caller_group_get(struct caller *caller, const struct spec *replicas);
 void caller_group_fini(struct caller *caller);
+/* How many replicas can be asked, guests included; their URLs. */
+size_t caller_group_size(const struct caller_group *group);
+const char *caller_group_url(const struct caller_group *group, size_t replica);
+/* The replica with that URL, taken in as a guest if it is none yet; NO_REPLICA: there is no room.
+ */
+size_t caller_group_guest(struct caller_group *group, uint32_t id, const char *url);
 void caller_group_set_silent(struct caller *caller, const char *url, uint64_t until_ms);
 /* Where a call begins. */
 size_t caller_group_first(const struct caller_group *group, uint64_t now_ms);

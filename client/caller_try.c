@@ -56,7 +56,7 @@ static bool withdraw_try(struct call *call, size_t index)
     const struct try *try = &call->tries[index];
 
     if (transport->withdraw == NULL ||
-        !transport->withdraw(transport->context, call->group->replicas.replicas[try->replica].url,
+        !transport->withdraw(transport->context, caller_group_url(call->group, try->replica),
                              try->request_id)) {
         return false;
     }
@@ -97,7 +97,7 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
     uint64_t id;
 
     ASSERT(call->current_id == 0);
-    ASSERT(replica < call->group->replicas.n);
+    ASSERT(replica < caller_group_size(call->group));
     if (call->n_tries == CALL_MAX_TRIES) {
         lose_try(call, 0);
     }
@@ -112,7 +112,7 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
               now_ms + caller->options.try_timeout_ms + call->message.len / BYTES_PER_EXTRA_MS,
               now_ms);
     caller->options.transport.send(caller->options.transport.context,
-                                   call->group->replicas.replicas[replica].url, &copy);
+                                   caller_group_url(call->group, replica), &copy);
     check_call(call);
 }
 
@@ -173,10 +173,31 @@ static enum meaning meaning_of(enum status status)
     }
 }
 
+/* Who is not the leader tells its URL as well as its id: it may be a replica that joined the group
+ * after the call's replicas were learnt. */
+static size_t named_replica(const struct call *call, const struct proto_response *response)
+{
+    char url[SPEC_MAX_URL + 1];
+
+    if (response->status != ST_NOT_LEADER || response->leader_hint == 0 ||
+        response->text.len == 0 || response->text.len > SPEC_MAX_URL || call->only_prefer) {
+        return NO_REPLICA;
+    }
+    memcpy(url, response->text.data, response->text.len);
+    url[response->text.len] = '\0';
+    return spec_check_url(url) == NULL ? caller_group_guest(call->group, response->leader_hint, url)
+                                       : NO_REPLICA;
+}
+
 /* The index of the replica that the answer points to, if that is another one of the same group. */
 static size_t hinted_replica(const struct call *call, size_t replica,
                              const struct proto_response *response)
 {
+    size_t named = named_replica(call, response);
+
+    if (named != NO_REPLICA) {
+        return named != replica ? named : NO_REPLICA;
+    }
     for (size_t i = 0; !call->group->ids_unknown && i < call->group->replicas.n; i++) {
         if (call->group->replicas.replicas[i].id == response->leader_hint && i != replica) {
             return i;
@@ -233,15 +254,17 @@ static void note_leader(struct call *call, size_t replica, const struct proto_re
     }
     group->leader = replica;
     group->confirmed = true;
-    group->ids_unknown =
-        response->leader_hint != 0 && response->leader_hint != group->replicas.replicas[replica].id;
+    if (replica < group->replicas.n) {
+        group->ids_unknown = response->leader_hint != 0 &&
+                             response->leader_hint != group->replicas.replicas[replica].id;
+    }
 }
 
 void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
                        const struct proto_response *response)
 {
     size_t replica = call->tries[index].replica;
-    const char *url = call->group->replicas.replicas[replica].url;
+    const char *url = caller_group_url(call->group, replica);
     bool was_current = call->tries[index].request_id == call->current_id;
     enum meaning meaning = meaning_of(response->status);
 
@@ -270,7 +293,7 @@ void caller_try_garbled(struct call *call, uint64_t now_ms, size_t index)
     size_t replica = call->tries[index].replica;
     bool was_current = call->tries[index].request_id == call->current_id;
 
-    caller_set_reason(call, call->group->replicas.replicas[replica].url, "a malformed answer",
+    caller_set_reason(call, caller_group_url(call->group, replica), "a malformed answer",
                       slice_of(NULL, 0));
     lose_try(call, index);
     if (was_current) {
@@ -285,7 +308,7 @@ void caller_try_broken(struct call *call, uint64_t now_ms, size_t index, bool un
     size_t replica = call->tries[index].replica;
     bool was_current = call->tries[index].request_id == call->current_id;
 
-    caller_set_reason(call, call->group->replicas.replicas[replica].url,
+    caller_set_reason(call, caller_group_url(call->group, replica),
                       unsent ? "can't be reached" : "the connection broke", slice_of(NULL, 0));
     if (unsent) {
         remove_try(call, index);
@@ -312,7 +335,7 @@ static void end_at_deadline(struct call *call)
     caller_try_withdraw(call);
     status = call->current_id != 0 ? ST_TIMEOUT : ST_UNAVAILABLE;
     if (call->reason == NULL) {
-        caller_set_reason(call, call->group->replicas.replicas[call->replica].url, "no answer",
+        caller_set_reason(call, caller_group_url(call->group, call->replica), "no answer",
                           slice_of(NULL, 0));
     }
     caller_end_call(call, caller_try_maybe_applied(call) ? ST_UNKNOWN : status, NULL, NULL);
@@ -321,7 +344,7 @@ static void end_at_deadline(struct call *call)
 /* The current try is overdue: it stays in tries, since an answer may still come. */
 static void give_up_waiting(struct call *call, uint64_t now_ms)
 {
-    const char *url = call->group->replicas.replicas[call->replica].url;
+    const char *url = caller_group_url(call->group, call->replica);
 
     ASSERT(call->n_tries > 0 && call->tries[call->n_tries - 1].request_id == call->current_id);
     caller_set_reason(call, url, "no answer", slice_of(NULL, 0));

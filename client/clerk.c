@@ -412,6 +412,7 @@ void clerk_on_message(struct clerk *clerk, uint64_t now_ms, struct slice message
 {
     clerk->now_ms = now_ms;
     caller_on_message(clerk->caller, now_ms, message);
+    clerk_config_heard(clerk, now_ms);
 }
 
 void clerk_on_down(struct clerk *clerk, uint64_t now_ms, const char *url)

@@ -300,8 +300,11 @@ static bool is_misdirected(const struct operation *operation)
 {
     const struct clerk *clerk = operation->clerk;
     uint32_t owner = clerk->config.shards[operation->shard];
+    const struct config_group *group = shard_config_find(&clerk->config, operation->gid);
 
-    return operation->suspect && owner != 0 && owner != operation->gid;
+    return operation->suspect &&
+           ((owner != 0 && owner != operation->gid) ||
+            (group != NULL && !caller_goes_to(clerk->caller, operation->call, &group->replicas)));
 }
 
 void clerk_call_config_changed(struct clerk *clerk, uint64_t now_ms)

@@ -85,6 +85,16 @@ void clerk_config_tick(struct clerk *clerk, uint64_t now_ms)
     }
 }
 
+void clerk_config_heard(struct clerk *clerk, uint64_t now_ms)
+{
+    config_num heard = caller_config_heard(clerk->caller);
+
+    if (clerk->config.n_shards != 0 && heard > clerk->config.num && heard > clerk->heard) {
+        clerk->heard = heard;
+        clerk_config_refresh(clerk, now_ms);
+    }
+}
+
 uint64_t clerk_config_next_ms(const struct clerk *clerk)
 {
     return clerk->refresh_wanted && !clerk->refreshing ? clerk->refresh_at_ms : UINT64_MAX;

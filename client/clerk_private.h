@@ -103,6 +103,7 @@ struct clerk {
     struct shard_config config; /* n_shards == 0: none yet */
     uint32_t *held_by; /* per shard: who served it last though the configuration says otherwise */
     bool refresh_wanted, refreshing;
+    config_num heard; /* a server told of it, and the configuration was asked for because of that */
     uint64_t refresh_at_ms; /* not before */
     uint32_t refresh_pause_ms;
     char ctrler_reason[CLERK_REASON_SIZE]; /* why the last refresh failed; "" if it did not */
@@ -140,6 +141,8 @@ void clerk_call_config_changed(struct clerk *clerk, uint64_t now_ms);
 void clerk_config_refresh(struct clerk *clerk, uint64_t now_ms);
 void clerk_config_tick(struct clerk *clerk, uint64_t now_ms);
 uint64_t clerk_config_next_ms(const struct clerk *clerk);
+/* A server may have told of a newer configuration than the one that is known. */
+void clerk_config_heard(struct clerk *clerk, uint64_t now_ms);
 
 /* ---- clerk_session.c ---- */
 void clerk_session_init(struct clerk *clerk);

@@ -28,6 +28,8 @@ static const struct cli_verb verbs[] = {
     {"status", "", "every replica, shard and move, as far as they can be reached", cli_status},
     {"transfer", "GID ID", "hand leadership of a group (0: the controllers) to a replica",
      cli_transfer},
+    {"replica", "add|remove|replace|list|recover ...",
+     "change and list the replicas of a group; see help replica", cli_replica},
     {"wait", "[--shards] [--timeout MS]",
      "until every group has a leader (--shards: and no shard is moving)", cli_wait},
     {"pipe", "", "JSON requests on stdin, JSON replies on stdout", cli_pipe},
@@ -228,6 +230,17 @@ static int cli_help(struct cli *cli, int argc, char **argv)
         printf("  --dry-run prints which shards would go where, and changes nothing.\n");
     } else if (strcmp(verb->name, "moves") == 0) {
         printf("  A pause stands until it is undone, whatever restarts meanwhile.\n");
+    } else if (strcmp(verb->name, "replica") == 0) {
+        printf(
+            "  add GID ID=URL [--no-wait]       start the new replica with --join first\n"
+            "  remove GID ID [--no-wait]\n"
+            "  replace GID ID=URL [--no-wait]   remove and add; goes on where it was interrupted\n"
+            "  list GID                         who votes, who learns, how far behind\n"
+            "  recover GID ID [--dry-run] [--yes] [--force]\n"
+            "                                   for a group whose majority is lost for good: that\n"
+            "                                   replica goes on alone; writes may be lost\n"
+            "  GID 0 is the group of the controllers. They wait, 60 s or --timeout MS, until the\n"
+            "  replica votes, or is gone, and the controllers list the group so.\n");
     } else if (strcmp(verb->name, "pipe") == 0) {
         printf("  {\"id\":1,\"op\":\"put\",\"key\":\"k\",\"arg\":\"v\"} -> "
                "{\"id\":1,\"ok\":true,\"out\":null}\n"

@@ -2,9 +2,9 @@
  * (client/kv.h).
  *
  * Reading order: cli.c (options, the table of verbs), cli_print.c (bytes as text and as JSON),
- * cli_verbs.c, cli_admin.c, cli_survey.c, cli_dry_run.c, cli_moves.c, cli_status.c with
- * cli_progress.c, then cli_pipe.c with cli_request.c, cli_bench.c with cli_bench_run.c and
- * cli_histogram.c, and cli_shell.c.
+ * cli_verbs.c, cli_admin.c, cli_group.c, cli_replica.c, cli_recover.c, cli_survey.c, cli_dry_run.c,
+ * cli_moves.c, cli_status.c with cli_progress.c, then cli_pipe.c with cli_request.c, cli_bench.c
+ * with cli_bench_run.c and cli_histogram.c, and cli_shell.c.
  */
 #ifndef CLIENT_CLI_H
 #define CLIENT_CLI_H
@@ -95,6 +95,8 @@ void cli_echo_json(json_t *json);
 json_t *cli_config_json(const struct shardkv_config *config);
 /* A row of `status`; node NULL: it is down. */
 json_t *cli_node_json(uint32_t gid, uint32_t id, const char *url, const struct shardkv_node *node);
+/* A group's replicas as one of them tells; heard_ms is null for who was never heard from. */
+json_t *cli_members_json(const struct shardkv_members *members);
 const char *cli_role_name(uint32_t role);
 const char *cli_shard_state_name(uint32_t state);
 const char *cli_move_phase_name(uint32_t phase);
@@ -113,6 +115,7 @@ int cli_leave(struct cli *cli, int argc, char **argv);
 int cli_move(struct cli *cli, int argc, char **argv);
 int cli_moves(struct cli *cli, int argc, char **argv);
 int cli_transfer(struct cli *cli, int argc, char **argv);
+int cli_replica(struct cli *cli, int argc, char **argv);
 int cli_status(struct cli *cli, int argc, char **argv);
 int cli_wait(struct cli *cli, int argc, char **argv);
 int cli_pipe(struct cli *cli, int argc, char **argv);

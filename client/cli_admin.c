@@ -15,6 +15,10 @@ static void print_config(const struct shardkv_config *config)
 {
     printf("configuration %llu, %u shards%s\n", (unsigned long long)config->num, config->n_shards,
            config->moves_paused ? ", moves are paused" : "");
+    for (size_t i = 0; i < config->n_ctrlers; i++) {
+        printf("%scontroller %u  %s\n", i == 0 ? "controllers\n  " : "  ", config->ctrlers[i].id,
+               config->ctrlers[i].url);
+    }
     for (size_t g = 0; g < config->n_groups; g++) {
         const struct shardkv_group *group = &config->groups[g];
         bool first = true;

@@ -9,6 +9,29 @@
 
 /* ---- Requests ---- */
 
+static uint32_t node_timeout(const struct request *request, uint32_t timeout_ms)
+{
+    return request->timeout_ms > 0 && request->timeout_ms < timeout_ms ? request->timeout_ms
+                                                                       : timeout_ms;
+}
+
+static void run_replica(struct shardkv *kv, const struct request *request, uint32_t timeout_ms,
+                        struct shardkv_result **result)
+{
+    switch (request->change) {
+    case REQUEST_REPLICA_ADD:
+        shardkv_replica_add(kv, request->gid, request->replica, request->url, timeout_ms, result);
+        return;
+    case REQUEST_REPLICA_REMOVE:
+        shardkv_replica_remove(kv, request->gid, request->replica, timeout_ms, result);
+        return;
+    case REQUEST_REPLICA_RECOVER:
+        shardkv_replica_recover(kv, request->url, request->gid, request->replica, timeout_ms,
+                                result);
+        return;
+    }
+}
+
 static void run(struct cli *cli, const struct request *request, uint32_t timeout_ms,
                 struct shardkv_result **result)
 {
@@ -32,12 +55,14 @@ static void run(struct cli *cli, const struct request *request, uint32_t timeout
         shardkv_cas(kv, request->key, request->has_arg ? &request->arg : NULL, request->arg2,
                     timeout_ms, result);
         break;
+    case REQUEST_MEMBERS:
+        shardkv_members(kv, request->node, node_timeout(request, timeout_ms), result);
+        break;
+    case REQUEST_REPLICA:
+        run_replica(kv, request, timeout_ms, result);
+        break;
     case REQUEST_STATUS:
-        shardkv_status(kv, request->node,
-                       request->timeout_ms > 0 && request->timeout_ms < timeout_ms
-                           ? request->timeout_ms
-                           : timeout_ms,
-                       result);
+        shardkv_status(kv, request->node, node_timeout(request, timeout_ms), result);
         break;
     case REQUEST_CONFIG:
         shardkv_config(kv, request->num, timeout_ms, result);

@@ -184,22 +184,42 @@ void cli_echo_json(json_t *json)
 
 /* ---- Documents ---- */
 
+static json_t *replicas_json(const struct shardkv_replica *replicas, size_t n)
+{
+    json_t *object = json_object();
+    char name[16];
+
+    for (size_t i = 0; i < n; i++) {
+        snprintf(name, sizeof(name), "%u", replicas[i].id);
+        json_object_set_new(object, name, json_string(replicas[i].url));
+    }
+    return object;
+}
+
+/* Not as an object by id, as groups are: who looks for "1": in the document means a group. */
+static json_t *ctrlers_json(const struct shardkv_config *config)
+{
+    json_t *rows = json_array();
+
+    for (size_t i = 0; i < config->n_ctrlers; i++) {
+        json_array_append_new(rows, json_pack("{s:i,s:s}", "id", (int)config->ctrlers[i].id, "url",
+                                              config->ctrlers[i].url));
+    }
+    return rows;
+}
+
 json_t *cli_config_json(const struct shardkv_config *config)
 {
-    json_t *shards = json_array(), *groups = json_object();
+    json_t *shards = json_array(), *groups = json_object(), *document;
 
     for (uint32_t s = 0; s < config->n_shards; s++) {
         json_array_append_new(shards, json_integer(config->shards[s]));
     }
     for (size_t g = 0; g < config->n_groups; g++) {
         const struct shardkv_group *group = &config->groups[g];
-        json_t *replicas = json_object();
+        json_t *replicas = replicas_json(group->replicas, group->n_replicas);
         char name[16];
 
-        for (size_t i = 0; i < group->n_replicas; i++) {
-            snprintf(name, sizeof(name), "%u", group->replicas[i].id);
-            json_object_set_new(replicas, name, json_string(group->replicas[i].url));
-        }
         snprintf(name, sizeof(name), "%u", group->gid);
         if (group->member) {
             json_object_set_new(groups, name, replicas);
@@ -207,8 +227,12 @@ json_t *cli_config_json(const struct shardkv_config *config)
             json_decref(replicas);
         }
     }
-    return json_pack("{s:I,s:o,s:o,s:b}", "num", (json_int_t)config->num, "shards", shards,
-                     "groups", groups, "moves_paused", (int)config->moves_paused);
+    document = json_pack("{s:I,s:o,s:o,s:b}", "num", (json_int_t)config->num, "shards", shards,
+                         "groups", groups, "moves_paused", (int)config->moves_paused);
+    if (config->n_ctrlers > 0) {
+        json_object_set_new(document, "ctrlers", ctrlers_json(config));
+    }
+    return document;
 }
 
 const char *cli_role_name(uint32_t role)
@@ -271,4 +295,40 @@ json_t *cli_node_json(uint32_t gid, uint32_t id, const char *url, const struct s
     json_object_set_new(row, "read_only", json_boolean(node->read_only));
     json_object_set_new(row, "version", json_string(node->version));
     return row;
+}
+
+json_t *cli_members_json(const struct shardkv_members *members)
+{
+    json_t *rows = json_array(), *object = json_object();
+
+    for (size_t i = 0; i < members->n_members; i++) {
+        const struct shardkv_member *member = &members->members[i];
+        json_t *row = json_object();
+
+        set_integer(row, "id", member->id);
+        json_object_set_new(row, "url", json_string(member->url));
+        json_object_set_new(row, "voter",
+                            json_boolean((member->flags & SHARDKV_MEMBER_VOTER) != 0));
+        json_object_set_new(row, "voter_old",
+                            json_boolean((member->flags & SHARDKV_MEMBER_VOTER_OLD) != 0));
+        json_object_set_new(row, "learner",
+                            json_boolean((member->flags & SHARDKV_MEMBER_LEARNER) != 0));
+        set_integer(row, "match_index", member->match_index);
+        json_object_set_new(row, "heard_ms",
+                            member->heard_ms == SHARDKV_NOT_KNOWN
+                                ? json_null()
+                                : json_integer((json_int_t)member->heard_ms));
+        json_array_append_new(rows, row);
+    }
+    set_integer(object, "gid", members->gid);
+    set_integer(object, "id", members->id);
+    set_integer(object, "leader", members->leader);
+    set_integer(object, "term", members->term);
+    set_integer(object, "configuration_index", members->configuration_index);
+    json_object_set_new(object, "committed", json_boolean(members->committed));
+    set_integer(object, "commit_index", members->commit_index);
+    set_integer(object, "last_index", members->last_index);
+    set_integer(object, "last_term", members->last_term);
+    json_object_set_new(object, "replicas", rows);
+    return object;
 }

@@ -60,8 +60,9 @@ static const char *take_text(const json_t *document, const char *name, const cha
 
     *text = json_string_value(field);
     if (*text == NULL || strlen(*text) != json_string_length(field)) {
-        return strcmp(name, "node") == 0 ? "\"node\" must be a URL"
-                                         : "\"cluster\" must be ID=URL,ID=URL,...";
+        return strcmp(name, "node") == 0  ? "\"node\" must be a URL"
+               : strcmp(name, "url") == 0 ? "\"url\" must be a URL"
+                                          : "\"cluster\" must be ID=URL,ID=URL,...";
     }
     return NULL;
 }
@@ -144,6 +145,34 @@ static const char *parse_pause(struct request *request)
     return NULL;
 }
 
+static const char *parse_replica(struct request *request)
+{
+    static const char *const names[] = {"add", "remove", "recover"};
+    const char *change = json_string_value(json_object_get(request->document, "change"));
+    uint64_t replica;
+    size_t i = 0;
+
+    while (change != NULL && i < 3 && strcmp(change, names[i]) != 0) {
+        i++;
+    }
+    if (change == NULL || i == 3) {
+        return "\"change\" must be add, remove or recover";
+    }
+    request->change = (enum request_change)i;
+    if (!take_number(request->document, "replica", 1, 255, &replica)) {
+        return "\"replica\" must be a number from 1 to 255";
+    }
+    request->replica = (uint32_t)replica;
+    if (request->change != REQUEST_REPLICA_REMOVE) {
+        const char *wrong = take_text(request->document, "url", &request->url);
+
+        if (wrong != NULL) {
+            return wrong;
+        }
+    }
+    return take_gid(request->document, 0, &request->gid);
+}
+
 static const char *parse_fields(struct request *request)
 {
     const json_t *document = request->document;
@@ -160,7 +189,10 @@ static const char *parse_fields(struct request *request)
     case REQUEST_CAS:
         return parse_cas(request);
     case REQUEST_STATUS:
+    case REQUEST_MEMBERS:
         return parse_status(request);
+    case REQUEST_REPLICA:
+        return parse_replica(request);
     case REQUEST_CONFIG:
         return parse_config(request);
     case REQUEST_JOIN:
@@ -180,8 +212,9 @@ static const char *parse_fields(struct request *request)
 
 static bool find_op(const char *name, enum request_op *op)
 {
-    static const char *const names[] = {"get",    "put",  "append", "delete", "cas",      "status",
-                                        "config", "join", "leave",  "move",   "transfer", "moves"};
+    static const char *const names[] = {"get",      "put",    "append",  "delete", "cas",
+                                        "status",   "config", "join",    "leave",  "move",
+                                        "transfer", "moves",  "members", "replica"};
 
     for (size_t i = 0; name != NULL && i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(name, names[i]) == 0) {
@@ -212,7 +245,7 @@ const char *request_parse(struct request *request, const char *line, size_t len,
     request->id = json_object_get(request->document, "id");
     if (!find_op(json_string_value(json_object_get(request->document, "op")), &request->op)) {
         return "\"op\" must be get, put, append, delete, cas, status, config, join, leave, move, "
-               "transfer or moves";
+               "transfer, moves, members or replica";
     }
     return parse_fields(request);
 }
@@ -228,7 +261,8 @@ void request_fini(struct request *request)
 
 bool request_is_read(enum request_op op)
 {
-    return op == REQUEST_GET || op == REQUEST_STATUS || op == REQUEST_CONFIG;
+    return op == REQUEST_GET || op == REQUEST_STATUS || op == REQUEST_CONFIG ||
+           op == REQUEST_MEMBERS;
 }
 
 /* ---- Replies ---- */
@@ -266,8 +300,11 @@ static json_t *output(const struct request *request, const struct shardkv_result
                                                    : NULL;
     case REQUEST_CAS:
         return ran || result->code == SHARDKV_MISMATCH ? json_integer(ran) : NULL;
+    case REQUEST_MEMBERS:
+        return ran ? cli_members_json(result->members) : NULL;
     case REQUEST_PUT:
     case REQUEST_TRANSFER:
+    case REQUEST_REPLICA:
         return ran ? json_null() : NULL;
     case REQUEST_APPEND:
     case REQUEST_DELETE:

@@ -24,8 +24,12 @@ enum request_op {
     REQUEST_LEAVE,
     REQUEST_MOVE,
     REQUEST_TRANSFER,
-    REQUEST_PAUSE
+    REQUEST_PAUSE,
+    REQUEST_MEMBERS,
+    REQUEST_REPLICA
 };
+
+enum request_change { REQUEST_REPLICA_ADD, REQUEST_REPLICA_REMOVE, REQUEST_REPLICA_RECOVER };
 
 struct request {
     json_t *document;
@@ -35,8 +39,9 @@ struct request {
     struct shardkv_bytes key, arg, arg2;
     bool has_arg; /* cas: whether a value is expected, or else the key's absence */
     /* Borrowed from the document: */
-    const char *node, *cluster;
-    uint32_t timeout_ms; /* status; 0: not given */
+    const char *node, *cluster, *url;
+    uint32_t timeout_ms;        /* status, members; 0: not given */
+    enum request_change change; /* replica */
     uint32_t gid, shard, replica;
     bool paused;  /* moves */
     uint64_t num; /* config; SHARDKV_CONFIG_LATEST if not given */

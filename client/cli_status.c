@@ -6,8 +6,9 @@
 #include "client/cli_moves.h"
 #include "client/cli_progress.h"
 
-#define STATUS_TIMEOUT_MS 2000 /* for one replica: a dead one must not hold up the others' rows */
-#define WAIT_PAUSE_MS     100
+#define STATUS_TIMEOUT_MS   2000 /* for one replica: a dead one must not hold up the others' rows */
+#define LEARNERS_TIMEOUT_MS 1000
+#define WAIT_PAUSE_MS       100
 
 static void look_at_all(struct cli *cli, struct survey *survey)
 {
@@ -39,13 +40,33 @@ static const struct shardkv_node *node_of(const struct survey_row *row)
     return row->result == NULL || row->result->code != SHARDKV_OK ? NULL : row->result->node;
 }
 
+static bool is_learner(const struct survey_row *row)
+{
+    return node_of(row) != NULL && node_of(row)->role == SHARDKV_LEARNER;
+}
+
+/* How many entries of its leader's log a replica does not have yet, as far as is known. */
+static uint64_t behind(const struct survey *survey, const struct survey_row *row)
+{
+    const struct shardkv_node *leader = survey_leader(survey, row->gid);
+
+    return leader != NULL && leader->last_index > node_of(row)->last_index
+               ? leader->last_index - node_of(row)->last_index
+               : 0;
+}
+
 static void print_status_json(const struct survey *survey)
 {
     json_t *nodes = json_array();
 
     for (size_t i = 0; i < survey->n_rows; i++) {
         const struct survey_row *row = &survey->rows[i];
-        json_array_append_new(nodes, cli_node_json(row->gid, row->id, row->url, node_of(row)));
+        json_t *node = cli_node_json(row->gid, row->id, row->url, node_of(row));
+
+        if (is_learner(row)) {
+            json_object_set_new(node, "behind", json_integer((json_int_t)behind(survey, row)));
+        }
+        json_array_append_new(nodes, node);
     }
     cli_print_json(json_pack("{s:I,s:o,s:o,s:o,s:b}", "config",
                              (json_int_t)(survey->config == NULL ? 0 : survey->config->num),
@@ -66,10 +87,14 @@ static void print_nodes(const struct survey *survey)
             printf("%-5u %-3u %-28s %s\n", row->gid, row->id, row->url, "down");
             continue;
         }
-        printf("%-5u %-3u %-28s %-10s %6llu %10llu %10llu %8.1fM %8.1fM\n", row->gid, row->id,
+        printf("%-5u %-3u %-28s %-10s %6llu %10llu %10llu %8.1fM %8.1fM", row->gid, row->id,
                row->url, cli_role_name(node->role), (unsigned long long)node->term,
                (unsigned long long)node->commit_index, (unsigned long long)node->applied_index,
                (double)node->db_bytes / 1e6, (double)node->log_bytes / 1e6);
+        if (is_learner(row)) {
+            printf("  %llu entries behind", (unsigned long long)behind(survey, row));
+        }
+        printf("\n");
     }
 }
 
@@ -128,6 +153,7 @@ int cli_status(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     }
     look_at_all(cli, &survey);
+    survey_add_learners(cli, LEARNERS_TIMEOUT_MS, &survey);
     if (cli->json) {
         print_status_json(&survey);
     } else {

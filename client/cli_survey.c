@@ -29,9 +29,13 @@ static void on_answer(void *context, struct shardkv_result *result)
     pthread_mutex_unlock(&gathering->mutex);
 }
 
+/* shardkv_status_async, or shardkv_members_async. */
+typedef int (*ask_async)(struct shardkv *kv, const char *url, uint32_t timeout_ms,
+                         shardkv_callback callback, void *context, uint64_t *id);
+
 /* Asks rows[first..n). */
 static void ask_all(struct shardkv *kv, struct survey_row *rows, size_t first, size_t n,
-                    uint32_t timeout_ms)
+                    uint32_t timeout_ms, ask_async ask)
 {
     struct gathering gathering = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
     struct question *questions = calloc(n + 1, sizeof(*questions));
@@ -41,8 +45,7 @@ static void ask_all(struct shardkv *kv, struct survey_row *rows, size_t first, s
         pthread_mutex_lock(&gathering.mutex);
         gathering.outstanding++;
         pthread_mutex_unlock(&gathering.mutex);
-        if (shardkv_status_async(kv, rows[i].url, timeout_ms, on_answer, &questions[i], NULL) !=
-            SHARDKV_OK) {
+        if (ask(kv, rows[i].url, timeout_ms, on_answer, &questions[i], NULL) != SHARDKV_OK) {
             pthread_mutex_lock(&gathering.mutex);
             gathering.outstanding--;
             pthread_mutex_unlock(&gathering.mutex);
@@ -90,16 +93,84 @@ static const struct shardkv_node *node_of(const struct survey_row *row)
     return row->result == NULL || row->result->code != SHARDKV_OK ? NULL : row->result->node;
 }
 
+static bool has_row(const struct survey *survey, uint32_t gid, const char *url)
+{
+    for (size_t i = 0; i < survey->n_rows; i++) {
+        if (survey->rows[i].gid == gid && strcmp(survey->rows[i].url, url) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_controller(const struct shardkv_config *config, const char *url)
+{
+    for (size_t i = 0; i < config->n_ctrlers; i++) {
+        if (strcmp(config->ctrlers[i].url, url) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The controllers that were asked are those of --ctrlers: some may have left the group since. */
+static void correct_controllers(struct survey *survey)
+{
+    const struct shardkv_config *config = survey->config;
+    size_t kept = 0;
+
+    if (config->n_ctrlers == 0) {
+        return;
+    }
+    for (size_t i = 0; i < survey->n_rows; i++) {
+        if (is_controller(config, survey->rows[i].url)) {
+            survey->rows[kept++] = survey->rows[i];
+        } else {
+            shardkv_result_free(survey->rows[i].result);
+        }
+    }
+    survey->n_rows = kept;
+}
+
+/* Everybody that the configuration names and who is no row yet. */
+static void add_listed(struct survey *survey)
+{
+    const struct shardkv_config *config = survey->config;
+
+    for (size_t i = 0; i < config->n_ctrlers; i++) {
+        if (!has_row(survey, 0, config->ctrlers[i].url)) {
+            add_row(survey, 0, config->ctrlers[i].id, config->ctrlers[i].url,
+                    strlen(config->ctrlers[i].url));
+        }
+    }
+    for (size_t g = 0; g < config->n_groups; g++) {
+        const struct shardkv_group *group = &config->groups[g];
+        for (size_t i = 0; i < group->n_replicas; i++) {
+            add_row(survey, group->gid, group->replicas[i].id, group->replicas[i].url,
+                    strlen(group->replicas[i].url));
+        }
+    }
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct survey_row *x = a;
+    const struct survey_row *y = b;
+
+    return x->gid != y->gid ? (x->gid > y->gid) - (x->gid < y->gid)
+                            : (x->id > y->id) - (x->id < y->id);
+}
+
 void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
 {
-    size_t n_controllers;
+    size_t n_asked;
     bool any_up = false;
 
     *survey = (struct survey){0};
     add_controllers(survey, cli->ctrlers);
-    n_controllers = survey->n_rows;
-    ask_all(cli->kv, survey->rows, 0, n_controllers, timeout_ms);
-    for (size_t i = 0; i < n_controllers; i++) {
+    n_asked = survey->n_rows;
+    ask_all(cli->kv, survey->rows, 0, n_asked, timeout_ms, shardkv_status_async);
+    for (size_t i = 0; i < n_asked; i++) {
         const struct shardkv_node *node = node_of(&survey->rows[i]);
         if (node != NULL) {
             survey->rows[i].id = node->id;
@@ -114,14 +185,46 @@ void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
     if (survey->config == NULL) {
         return;
     }
-    for (size_t g = 0; g < survey->config->n_groups; g++) {
-        const struct shardkv_group *group = &survey->config->groups[g];
-        for (size_t i = 0; i < group->n_replicas; i++) {
-            add_row(survey, group->gid, group->replicas[i].id, group->replicas[i].url,
-                    strlen(group->replicas[i].url));
+    correct_controllers(survey);
+    n_asked = survey->n_rows;
+    add_listed(survey);
+    ask_all(cli->kv, survey->rows, n_asked, survey->n_rows, timeout_ms, shardkv_status_async);
+    qsort(survey->rows, survey->n_rows, sizeof(survey->rows[0]), compare_rows);
+}
+
+/* Adds whom the leader of that row names, and who is no row yet. */
+static void add_members(struct survey *survey, const struct survey_row *told)
+{
+    const struct shardkv_members *members = told->result != NULL ? told->result->members : NULL;
+
+    for (size_t i = 0; members != NULL && i < members->n_members; i++) {
+        if (!has_row(survey, told->gid, members->members[i].url)) {
+            add_row(survey, told->gid, members->members[i].id, members->members[i].url,
+                    strlen(members->members[i].url));
         }
     }
-    ask_all(cli->kv, survey->rows, n_controllers, survey->n_rows, timeout_ms);
+}
+
+void survey_add_learners(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
+{
+    struct survey leaders = {0};
+    size_t n = survey->n_rows;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct shardkv_node *node = node_of(&survey->rows[i]);
+
+        if (node != NULL && node == survey_leader(survey, survey->rows[i].gid)) {
+            add_row(&leaders, survey->rows[i].gid, 0, survey->rows[i].url,
+                    strlen(survey->rows[i].url));
+        }
+    }
+    ask_all(cli->kv, leaders.rows, 0, leaders.n_rows, timeout_ms, shardkv_members_async);
+    for (size_t i = 0; i < leaders.n_rows; i++) {
+        add_members(survey, &leaders.rows[i]);
+    }
+    survey_fini(&leaders);
+    ask_all(cli->kv, survey->rows, n, survey->n_rows, timeout_ms, shardkv_status_async);
+    qsort(survey->rows, survey->n_rows, sizeof(survey->rows[0]), compare_rows);
 }
 
 void survey_fini(struct survey *survey)

@@ -20,6 +20,9 @@ struct survey {
 /* Asks the controllers, then everybody that the latest configuration names, groups that have left
  * included, each for at most timeout_ms. Always ends; who does not answer is down. */
 void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey);
+/* Adds those that the leaders know as members, but the configuration does not list (yet): learners
+ * above all. */
+void survey_add_learners(struct cli *cli, uint32_t timeout_ms, struct survey *survey);
 void survey_fini(struct survey *survey);
 
 /* The leader of a group as far as the rows tell: of the highest term; NULL if there is none. */

@@ -14,6 +14,9 @@
 struct ctrler_clerk {
     struct caller *caller;
     struct caller_target target;
+    struct spec original; /* those given at first */
+    struct spec other;    /* asked when nobody of the target answers: those given at first, or
+                             the last ones that were learnt */
     uint8_t client_id[16];
     uint64_t next_seq;
     uint64_t time; /* the highest that an answer told */
@@ -43,6 +46,8 @@ struct ctrler_clerk *ctrler_clerk_create(struct caller *caller, const struct spe
     ASSERT(caller != NULL && ctrlers->n >= 1);
     clerk->caller = caller;
     clerk->target.replicas = *ctrlers;
+    clerk->other = *ctrlers;
+    clerk->original = *ctrlers;
     memcpy(clerk->client_id, client_id, sizeof(clerk->client_id));
     clerk->next_seq = 1;
     clerk->reason = "";
@@ -66,6 +71,30 @@ uint64_t ctrler_clerk_time(const struct ctrler_clerk *clerk)
     uint64_t heard = caller_cluster_time(clerk->caller);
 
     return heard > clerk->time ? heard : clerk->time;
+}
+
+void ctrler_clerk_follow(struct ctrler_clerk *clerk, const struct spec *ctrlers)
+{
+    ASSERT(ctrlers->n >= 1);
+    if (!spec_equal(&clerk->target.replicas, ctrlers)) {
+        clerk->target.replicas = *ctrlers;
+        clerk->other = clerk->original;
+    }
+}
+
+/* Nobody answered: perhaps the controllers that were learnt are all gone, and those that were given
+ * at first serve, or the reverse. */
+static void try_others(struct ctrler_clerk *clerk)
+{
+    struct spec target = clerk->target.replicas;
+
+    clerk->target.replicas = clerk->other;
+    clerk->other = target;
+}
+
+const struct spec *ctrler_clerk_ctrlers(const struct ctrler_clerk *clerk)
+{
+    return &clerk->target.replicas;
 }
 
 const char *ctrler_clerk_reason(const struct ctrler_clerk *clerk)
@@ -203,6 +232,9 @@ static void end_query(struct ctrler_operation *operation, const struct caller_en
         reader = reader_of(end->response->config_reply.encoded);
         status = shard_config_decode(&reader, &config) ? ST_OK : ST_MALFORMED;
     }
+    if (status == ST_OK && config.ctrlers.n > 0) {
+        ctrler_clerk_follow(operation->clerk, &config.ctrlers);
+    }
     operation->config_done(operation->context, status, status == ST_OK ? &config : NULL);
     if (status == ST_OK) {
         shard_config_fini(&config);
@@ -241,6 +273,12 @@ static void end_plan(struct ctrler_operation *operation, const struct caller_end
     }
 }
 
+/* Of the configuration made; what makes none tells the one that the controller is at. */
+static config_num number_of(const struct ctrler_operation *operation, const struct caller_end *end)
+{
+    return operation->session != NULL ? end->response->admin.num : end->response->config;
+}
+
 static void end_change(struct ctrler_operation *operation, const struct caller_end *end)
 {
     enum status status = final_status(end);
@@ -250,8 +288,7 @@ static void end_change(struct ctrler_operation *operation, const struct caller_e
     if (answered) {
         copy_text(end, text);
     }
-    operation->changed(operation->context, status,
-                       status == ST_OK && operation->session != NULL ? end->response->admin.num : 0,
+    operation->changed(operation->context, status, status == ST_OK ? number_of(operation, end) : 0,
                        answered ? text : end->reason);
 }
 
@@ -281,6 +318,9 @@ static void operation_done(void *context, const struct caller_end *end)
 
     if (end->response != NULL && end->response->cluster_time > clerk->time) {
         clerk->time = end->response->cluster_time;
+    }
+    if (end->response == NULL && (end->status == ST_UNAVAILABLE || end->status == ST_TIMEOUT)) {
+        try_others(clerk);
     }
     if (reissue(operation, end)) {
         return;
@@ -412,6 +452,24 @@ void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t inc
     operation->request.confirm.incarnation = incarnation;
     operation->request.confirm.n = n;
     operation->request.confirm.shards = mem_copy(shards, n * sizeof(shards[0]));
+    start_call(operation, now_ms);
+}
+
+void ctrler_clerk_report(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                         uint64_t term, uint64_t index, const struct spec *replicas,
+                         uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                         void *context)
+{
+    struct ctrler_operation *operation =
+        operation_create(clerk, PROTO_REPORT, deadline_ms, context);
+
+    ASSERT(replicas->n >= 1);
+    operation->changed = done;
+    operation->request.report.gid = gid;
+    operation->request.report.incarnation = incarnation;
+    operation->request.report.term = term;
+    operation->request.report.index = index;
+    operation->request.report.replicas = mem_copy(replicas, sizeof(*replicas));
     start_call(operation, now_ms);
 }
 

@@ -1,6 +1,6 @@
 /* ctrler_clerk: the controller's verbs for programs: query, join, leave, move, pause, plan,
- * confirm, bind. Pure, on top of caller. The changing verbs carry a session, so a retry is never
- * taken for a second change. */
+ * confirm, report, bind. Pure, on top of caller. The changing verbs carry a session, so a retry is
+ * never taken for a second change. */
 #ifndef CLIENT_CTRLER_CLERK_H
 #define CLIENT_CTRLER_CLERK_H
 
@@ -10,8 +10,8 @@
 
 struct ctrler_clerk;
 
-/* ctrlers: the controller's replicas. client_id: 16 random bytes, never used before. The caller
- * outlives the clerk. */
+/* ctrlers: the controller's replicas at first; the clerk follows every configuration that it
+ * learns. client_id: 16 random bytes, never used before. The caller outlives the clerk. */
 struct ctrler_clerk *ctrler_clerk_create(struct caller *caller, const struct spec *ctrlers,
                                          const uint8_t client_id[16]);
 /* What is outstanding ends with ST_CANCELLED or ST_UNKNOWN first. */
@@ -59,10 +59,21 @@ void ctrler_clerk_confirm(struct ctrler_clerk *clerk, uint32_t gid, uint64_t inc
                           const struct proto_confirm *shards, uint32_t n, uint64_t now_ms,
                           uint64_t deadline_ms, ctrler_clerk_changed done, void *context);
 
+/* Likewise: who the group's voters are, by the configuration entry at `index`, as its leader of
+ * `term` says. */
+void ctrler_clerk_report(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
+                         uint64_t term, uint64_t index, const struct spec *replicas,
+                         uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
+                         void *context);
+
 /* Idempotent as well: the group shows its incarnation. */
 void ctrler_clerk_bind(struct ctrler_clerk *clerk, uint32_t gid, uint64_t incarnation,
                        uint64_t now_ms, uint64_t deadline_ms, ctrler_clerk_changed done,
                        void *context);
+
+/* The controllers changed, as somebody else learnt: the next calls go to these. */
+void ctrler_clerk_follow(struct ctrler_clerk *clerk, const struct spec *ctrlers);
+const struct spec *ctrler_clerk_ctrlers(const struct ctrler_clerk *clerk);
 
 /* The highest cluster time heard of. */
 uint64_t ctrler_clerk_time(const struct ctrler_clerk *clerk);

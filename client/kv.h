@@ -132,6 +132,8 @@ struct shardkv_config {
     size_t n_groups;
     const struct shardkv_group *groups; /* ascending by gid */
     bool moves_paused;                  /* no shard is copied until they are resumed */
+    size_t n_ctrlers;                   /* the controllers at present; 0: not known */
+    const struct shardkv_replica *ctrlers;
 };
 
 enum shardkv_shard_state {
@@ -201,6 +203,34 @@ struct shardkv_node {
     const struct shardkv_move_status *moves;
 };
 
+enum shardkv_member_flags {
+    SHARDKV_MEMBER_VOTER = 1,
+    SHARDKV_MEMBER_VOTER_OLD = 2, /* voted before the change that is under way */
+    SHARDKV_MEMBER_LEARNER = 4    /* receives everything, does not vote yet */
+};
+
+struct shardkv_member {
+    uint32_t id;
+    uint32_t flags; /* enum shardkv_member_flags */
+    const char *url;
+    uint64_t incarnation; /* 0: it was not heard from yet */
+    uint64_t match_index; /* only a leader tells: it has the log up to here */
+    uint64_t heard_ms;    /* how long ago who tells this heard from it; SHARDKV_NOT_KNOWN: never */
+};
+
+/* A group's replicas, as one of them knows them. */
+struct shardkv_members {
+    uint32_t gid, id; /* of the replica that tells */
+    uint64_t incarnation;
+    uint64_t configuration_index;
+    bool committed; /* false: the last change of the replicas may yet be taken back */
+    uint64_t term;
+    uint32_t leader;
+    uint64_t commit_index, last_index, last_term; /* of its log */
+    size_t n_members;
+    const struct shardkv_member *members; /* ascending by id */
+};
+
 /* The end of an operation. Made by the library, released as a whole by shardkv_result_free. */
 struct shardkv_result {
     int code;                   /* enum shardkv_code */
@@ -210,11 +240,12 @@ struct shardkv_result {
     size_t n_outputs;           /* writes that ran: one for each operation */
     const uint32_t *outputs;    /* put: 0, append: the length after it, delete: keys removed */
     size_t n_records;           /* scan */
-    const struct shardkv_record *records; /* in bytewise order of the keys */
-    bool more;                            /* scan: there are further keys after the last one */
-    uint64_t config_num;                  /* join, leave, move, pause: the configuration made */
-    const struct shardkv_config *config;  /* config, plans; else NULL */
-    const struct shardkv_node *node;      /* status; else NULL */
+    const struct shardkv_record *records;  /* in bytewise order of the keys */
+    bool more;                             /* scan: there are further keys after the last one */
+    uint64_t config_num;                   /* join, leave, move, pause: the configuration made */
+    const struct shardkv_config *config;   /* config, plans; else NULL */
+    const struct shardkv_node *node;       /* status; else NULL */
+    const struct shardkv_members *members; /* members; else NULL */
 };
 
 /* NULL is fine. */
@@ -423,6 +454,39 @@ SHARDKV_API int shardkv_transfer(struct shardkv *handle, uint32_t gid, uint32_t 
 SHARDKV_API int shardkv_transfer_async(struct shardkv *handle, uint32_t gid, uint32_t to,
                                        uint32_t timeout_ms, shardkv_callback callback,
                                        void *context, uint64_t *id);
+
+/* The replicas of a group, as the replica at that URL knows them, without a quorum. */
+SHARDKV_API int shardkv_members(struct shardkv *handle, const char *url, uint32_t timeout_ms,
+                                struct shardkv_result **result);
+SHARDKV_API int shardkv_members_async(struct shardkv *handle, const char *url, uint32_t timeout_ms,
+                                      shardkv_callback callback, void *context, uint64_t *id);
+
+/* Adds a replica to a group (0: to the controllers), or removes one. It is added as a learner,
+ * which votes by itself once it has caught up. To add one that is there under that URL, or to
+ * remove one that is not there, is SHARDKV_OK; so both may be repeated after SHARDKV_UNKNOWN. What
+ * would break the quorum is SHARDKV_CONFLICT. The configuration of the cluster follows a moment
+ * later. */
+SHARDKV_API int shardkv_replica_add(struct shardkv *handle, uint32_t gid, uint32_t replica,
+                                    const char *url, uint32_t timeout_ms,
+                                    struct shardkv_result **result);
+SHARDKV_API int shardkv_replica_add_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
+                                          const char *url, uint32_t timeout_ms,
+                                          shardkv_callback callback, void *context, uint64_t *id);
+SHARDKV_API int shardkv_replica_remove(struct shardkv *handle, uint32_t gid, uint32_t replica,
+                                       uint32_t timeout_ms, struct shardkv_result **result);
+SHARDKV_API int shardkv_replica_remove_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
+                                             uint32_t timeout_ms, shardkv_callback callback,
+                                             void *context, uint64_t *id);
+
+/* For a group that has lost its majority for good: orders the replica at that URL to go on as the
+ * only one. What only the others had acknowledged is lost, and they must never be started again. */
+SHARDKV_API int shardkv_replica_recover(struct shardkv *handle, const char *url, uint32_t gid,
+                                        uint32_t replica, uint32_t timeout_ms,
+                                        struct shardkv_result **result);
+SHARDKV_API int shardkv_replica_recover_async(struct shardkv *handle, const char *url, uint32_t gid,
+                                              uint32_t replica, uint32_t timeout_ms,
+                                              shardkv_callback callback, void *context,
+                                              uint64_t *id);
 
 #ifdef __cplusplus
 }

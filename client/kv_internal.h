@@ -1,5 +1,6 @@
 /* What the files of the public library share: kv.c the handle and its thread, kv_request.c what an
- * operation does on that thread, kv_result.c results, kv_calls.c and kv_admin.c the exported calls.
+ * operation does on that thread, kv_result.c results, kv_calls.c, kv_admin.c and kv_replica.c the
+ * exported calls.
  *
  * A request is made on the caller's thread, handed over under the handle's mutex, and from then on
  * belongs to the loop thread until its callback. The mutex is never held while a callback runs or
@@ -29,8 +30,14 @@ enum kv_request_kind {
     KV_REQUEST_PAUSE,
     KV_REQUEST_STATUS,
     KV_REQUEST_TRANSFER,
-    KV_REQUEST_CANCEL /* of another one; has no callback */
+    KV_REQUEST_MEMBERS,
+    KV_REQUEST_REPLICA, /* add, remove, recover */
+    KV_REQUEST_CANCEL   /* of another one; has no callback */
 };
+
+struct kv_request;
+typedef void (*kv_request_found)(struct kv_request *request, const struct spec *replicas,
+                                 uint64_t now_ms);
 
 struct kv_request {
     struct shardkv *handle;
@@ -51,12 +58,14 @@ struct kv_request {
     uint32_t n;
     uint32_t gid, shard, to;
     bool paused;
-    bool is_plan; /* JOIN, LEAVE, MOVE: a dry run */
+    enum proto_replica_change change; /* REPLICA */
+    bool is_plan;                     /* JOIN, LEAVE, MOVE: a dry run */
     uint64_t num;
     char url[SPEC_MAX_URL + 1];
     uint64_t target; /* CANCEL: the id */
 
-    uint64_t operation; /* of the clerk, or call of the caller; 0: none */
+    kv_request_found found; /* what to do with the group, once it is known */
+    uint64_t operation;     /* of the clerk, or call of the caller; 0: none */
 };
 
 TAILQ_HEAD(kv_request_list, kv_request);
@@ -86,6 +95,8 @@ struct shardkv {
     struct kv_request_list started; /* and not released */
     struct kv_link **links;         /* by endpoint number */
     size_t n_links, links_capacity;
+    config_num
+        followed; /* admin goes to the controllers of this configuration, or of a later one */
     bool ending;
     /* The last server that refuses us, or we it, and why; empty once any server has answered. */
     char refusal[SPEC_MAX_URL + 200];
@@ -123,6 +134,14 @@ void kv_request_destroy(struct kv_request *request);
 /* On the loop thread. */
 void kv_request_start(struct kv_request *request, uint64_t now_ms);
 void kv_request_cancel(struct kv_request *request, uint64_t now_ms);
+/* The end: out of the list, to the user, and gone. */
+void kv_request_finish(struct kv_request *request, struct shardkv_result *result);
+/* For who asks one group: finds its replicas, by asking the controller for the configuration, and
+ * then calls found with them. */
+void kv_request_find_group(struct kv_request *request, kv_request_found found, uint64_t now_ms);
+
+/* ---- kv_replica.c ---- */
+void kv_replica_start(struct kv_request *request, uint64_t now_ms);
 
 /* ---- kv_result.c ---- */
 struct shardkv_result *kv_result_create(enum status status, const char *reason);
@@ -131,5 +150,6 @@ void kv_result_explain(struct shardkv_result *result, const char *refusal);
 struct shardkv_result *kv_result_of_clerk(const struct clerk_end *end);
 void kv_result_set_config(struct shardkv_result *result, const struct shard_config *config);
 void kv_result_set_node(struct shardkv_result *result, const struct proto_node_status *node);
+void kv_result_set_members(struct shardkv_result *result, const struct proto_replicas *replicas);
 
 #endif

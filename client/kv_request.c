@@ -28,8 +28,7 @@ void kv_request_destroy(struct kv_request *request)
     mem_free(request);
 }
 
-/* The end: out of the list, to the user, and gone. */
-static void finish(struct kv_request *request, struct shardkv_result *result)
+void kv_request_finish(struct kv_request *request, struct shardkv_result *result)
 {
     TAILQ_REMOVE(&request->handle->started, request, link);
     if (request->handle->refusal[0] != '\0' &&
@@ -47,7 +46,7 @@ static void finish(struct kv_request *request, struct shardkv_result *result)
 
 static void on_clerk_end(void *context, const struct clerk_end *end)
 {
-    finish(context, kv_result_of_clerk(end));
+    kv_request_finish(context, kv_result_of_clerk(end));
 }
 
 static void on_config(void *context, enum status status, const struct shard_config *config)
@@ -59,7 +58,7 @@ static void on_config(void *context, enum status status, const struct shard_conf
     if (status == ST_OK) {
         kv_result_set_config(result, config);
     }
-    finish(request, result);
+    kv_request_finish(request, result);
 }
 
 static void on_changed(void *context, enum status status, config_num num, const char *text)
@@ -67,7 +66,7 @@ static void on_changed(void *context, enum status status, config_num num, const 
     struct shardkv_result *result = kv_result_create(status, text);
 
     result->config_num = num;
-    finish(context, result);
+    kv_request_finish(context, result);
 }
 
 static void on_planned(void *context, enum status status, const struct shard_config *config,
@@ -78,7 +77,7 @@ static void on_planned(void *context, enum status status, const struct shard_con
     if (status == ST_OK) {
         kv_result_set_config(result, config);
     }
-    finish(context, result);
+    kv_request_finish(context, result);
 }
 
 static void start_plan(struct kv_request *request, uint64_t now_ms)
@@ -110,7 +109,7 @@ static void on_node_answer(void *context, const struct caller_end *end)
     if (request->kind == KV_REQUEST_STATUS && end->status == ST_OK) {
         kv_result_set_node(result, &end->response->node);
     }
-    finish(request, result);
+    kv_request_finish(request, result);
 }
 
 static void start_status(struct kv_request *request, uint64_t now_ms)
@@ -123,7 +122,7 @@ static void start_status(struct kv_request *request, uint64_t now_ms)
                                       now_ms, request->deadline_ms, on_node_answer, request);
 }
 
-/* ---- Transfer: first who the group is, then to its leader ---- */
+/* ---- To one group: first who it is, then to its leader ---- */
 
 static void start_transfer(struct kv_request *request, const struct spec *replicas, uint64_t now_ms)
 {
@@ -135,30 +134,54 @@ static void start_transfer(struct kv_request *request, const struct spec *replic
                                       false, now_ms, request->deadline_ms, on_node_answer, request);
 }
 
-static void on_transfer_config(void *context, enum status status, const struct shard_config *config)
+static void on_group_config(void *context, enum status status, const struct shard_config *config)
 {
     struct kv_request *request = context;
     const struct config_group *group =
         status == ST_OK ? shard_config_find(config, request->gid) : NULL;
+    const struct spec *replicas = group != NULL ? &group->replicas : NULL;
 
+    if (status == ST_OK && request->gid == 0) {
+        replicas = ctrler_clerk_ctrlers(request->handle->admin);
+    }
     if (status != ST_OK) {
-        finish(request, kv_result_create(status, ctrler_clerk_reason(request->handle->admin)));
-    } else if (group == NULL) {
-        finish(request, kv_result_create(ST_NO_GROUP, ""));
+        kv_request_finish(request,
+                          kv_result_create(status, ctrler_clerk_reason(request->handle->admin)));
+    } else if (replicas == NULL) {
+        kv_request_finish(request, kv_result_create(ST_NO_GROUP, ""));
     } else if (request->callback == NULL || request->handle->ending) {
-        finish(request, kv_result_create(ST_CANCELLED, ""));
+        kv_request_finish(request, kv_result_create(ST_CANCELLED, ""));
     } else {
-        start_transfer(request, &group->replicas, net_now_ms());
+        request->found(request, replicas, net_now_ms());
     }
 }
 
+void kv_request_find_group(struct kv_request *request, kv_request_found found, uint64_t now_ms)
+{
+    request->found = found;
+    ctrler_clerk_query(request->handle->admin, CONFIG_LATEST, 0, 0, now_ms, request->deadline_ms,
+                       on_group_config, request);
+}
+
 /* ---- Start and cancel ---- */
+
+/* The controllers that the clerk has learnt of meanwhile. */
+static void follow_controllers(struct shardkv *handle)
+{
+    const struct shard_config *config = clerk_config(handle->clerk);
+
+    if (config != NULL && config->ctrlers.n > 0 && config->num > handle->followed) {
+        handle->followed = config->num;
+        ctrler_clerk_follow(handle->admin, &config->ctrlers);
+    }
+}
 
 static void start_admin(struct kv_request *request, uint64_t now_ms)
 {
     struct ctrler_clerk *admin = request->handle->admin;
     uint64_t deadline_ms = request->deadline_ms;
 
+    follow_controllers(request->handle);
     if (request->is_plan) {
         start_plan(request, now_ms);
         return;
@@ -185,14 +208,13 @@ static void start_admin(struct kv_request *request, uint64_t now_ms)
     case KV_REQUEST_STATUS:
         start_status(request, now_ms);
         break;
+    case KV_REQUEST_MEMBERS:
+    case KV_REQUEST_REPLICA:
+        kv_replica_start(request, now_ms);
+        break;
     default:
         ASSERT(request->kind == KV_REQUEST_TRANSFER);
-        if (request->gid == 0) {
-            start_transfer(request, &request->handle->ctrlers, now_ms);
-        } else {
-            ctrler_clerk_query(admin, CONFIG_LATEST, 0, 0, now_ms, deadline_ms, on_transfer_config,
-                               request);
-        }
+        kv_request_find_group(request, start_transfer, now_ms);
         break;
     }
 }

@@ -5,7 +5,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define MAX_BLOCKS 8
+#define MAX_BLOCKS 12
 
 struct box {
     struct shardkv_result result; /* first: what the user sees */
@@ -154,6 +154,20 @@ static void set_groups(struct shardkv_result *result, struct shardkv_config *to,
     to->n_groups = config->n_groups;
 }
 
+static void set_ctrlers(struct shardkv_result *result, struct shardkv_config *to,
+                        const struct spec *ctrlers)
+{
+    struct shardkv_replica *replicas = box_alloc(result, ctrlers->n * sizeof(replicas[0]));
+    char(*urls)[SPEC_MAX_URL + 1] = box_alloc(result, ctrlers->n * sizeof(urls[0]));
+
+    for (size_t i = 0; i < ctrlers->n; i++) {
+        memcpy(urls[i], ctrlers->replicas[i].url, sizeof(urls[i]));
+        replicas[i] = (struct shardkv_replica){ctrlers->replicas[i].id, urls[i]};
+    }
+    to->n_ctrlers = ctrlers->n;
+    to->ctrlers = replicas;
+}
+
 void kv_result_set_config(struct shardkv_result *result, const struct shard_config *config)
 {
     struct shardkv_config *to = box_alloc(result, sizeof(*to));
@@ -170,6 +184,7 @@ void kv_result_set_config(struct shardkv_result *result, const struct shard_conf
     to->from = from;
     to->moves_paused = config->moves_paused;
     set_groups(result, to, config);
+    set_ctrlers(result, to, &config->ctrlers);
     result->config = to;
     result->config_num = config->num;
 }
@@ -240,6 +255,41 @@ void kv_result_set_node(struct shardkv_result *result, const struct proto_node_s
     memcpy(to->cluster_id, node->cluster_id, sizeof(to->cluster_id));
     set_rows(result, to, node);
     result->node = to;
+}
+
+/* ---- Members ---- */
+
+void kv_result_set_members(struct shardkv_result *result, const struct proto_replicas *replicas)
+{
+    struct shardkv_members *to = box_alloc(result, sizeof(*to));
+    struct shardkv_member *members = box_alloc(result, replicas->n * sizeof(members[0]));
+    char(*urls)[SPEC_MAX_URL + 1] = box_alloc(result, replicas->n * sizeof(urls[0]));
+
+    for (uint32_t i = 0; i < replicas->n; i++) {
+        const struct proto_replica *row = &replicas->replicas[i];
+
+        ASSERT(row->url.len <= SPEC_MAX_URL);
+        memcpy(urls[i], row->url.len > 0 ? (const char *)row->url.data : "", row->url.len);
+        members[i] = (struct shardkv_member){.id = row->id,
+                                             .flags = row->flags,
+                                             .url = urls[i],
+                                             .incarnation = row->incarnation,
+                                             .match_index = row->match_index,
+                                             .heard_ms = row->heard_ms};
+    }
+    *to = (struct shardkv_members){.gid = replicas->gid,
+                                   .id = replicas->id,
+                                   .incarnation = replicas->incarnation,
+                                   .configuration_index = replicas->configuration_index,
+                                   .committed = replicas->committed,
+                                   .term = replicas->term,
+                                   .leader = replicas->leader,
+                                   .commit_index = replicas->commit_index,
+                                   .last_index = replicas->last_index,
+                                   .last_term = replicas->last_term,
+                                   .n_members = replicas->n,
+                                   .members = members};
+    result->members = to;
 }
 
 /* ---- Codes ---- */

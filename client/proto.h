@@ -37,6 +37,8 @@ enum proto_op {
     PROTO_STATUS = 10,
     PROTO_TRANSFER = 11,
     PROTO_PING = 12,
+    PROTO_REPLICA = 13,  /* adds, removes or leaves alone a replica of the own group */
+    PROTO_REPLICAS = 14, /* the replicas of the own group, as this one knows them */
     /* controller */
     PROTO_CONFIG = 20, /* a configuration by number */
     PROTO_JOIN = 21,
@@ -45,6 +47,7 @@ enum proto_op {
     PROTO_CONFIRM = 24, /* a group reports that it owns shards now */
     PROTO_BIND = 25,    /* a group shows its incarnation */
     PROTO_PAUSE = 26,   /* stops the copies of shards that move, or lets them go on */
+    PROTO_REPORT = 27,  /* a group reports who its replicas are */
     /* shardkv, from the group that takes a shard over */
     PROTO_SHARD_PULL = 40,    /* the next piece of a shard */
     PROTO_SHARD_RELEASE = 41, /* the taker has it for good */
@@ -106,6 +109,39 @@ bool kv_write_decode(struct reader *reader, struct kv_write *write);
 void kv_write_result_encode(const struct kv_write_result *result, struct buf *out);
 bool kv_write_result_decode(struct reader *reader, struct kv_write_result *result);
 
+/* ---- Replicas that come and go ---- */
+
+enum proto_replica_change {
+    PROTO_REPLICA_ADD = 1,    /* as a learner, which is promoted by itself when it has caught up */
+    PROTO_REPLICA_REMOVE = 2, /* whoever has that id */
+    PROTO_REPLICA_ALONE = 3   /* this one goes on without the others: their majority is lost */
+};
+
+/* A member of a group as one replica knows it. */
+enum { PROTO_REPLICA_VOTER = 1, PROTO_REPLICA_VOTER_OLD = 2, PROTO_REPLICA_LEARNER = 4 };
+struct proto_replica {
+    uint32_t id;
+    uint8_t flags;        /* as in struct raft_server; VOTER_OLD: until the change is committed */
+    uint64_t incarnation; /* 0: not known yet */
+    struct slice url;
+    uint64_t match_index; /* told by a leader: it has the log up to here; else 0 */
+    uint64_t heard_ms;    /* since a message of it last came; PROTO_UNKNOWN: not since the start */
+    uint64_t heard_incarnation; /* whose message that was: `incarnation`, unless that is 0 */
+};
+
+#define PROTO_MAX_REPLICAS 18 /* old and new ones, while a change is under way */
+struct proto_replicas {
+    uint32_t gid, id; /* who says so */
+    uint64_t incarnation;
+    uint64_t configuration_index; /* of the entry that brought this configuration */
+    bool committed;
+    uint64_t term;
+    uint32_t leader; /* 0: not known */
+    uint64_t commit_index, last_index, last_term;
+    uint32_t n;
+    struct proto_replica *replicas; /* ascending by id */
+};
+
 /* ---- Requests ---- */
 
 struct proto_request {
@@ -113,7 +149,7 @@ struct proto_request {
     uint64_t request_id;  /* the caller's; comes back */
     uint32_t deadline_ms; /* from receipt: after it nobody waits for the answer. 0: none */
     uint64_t trace_id;
-    bool dry_run; /* JOIN, LEAVE, MOVE: change nothing, tell what it would make */
+    bool dry_run; /* JOIN, LEAVE, MOVE, REPLICA: change nothing, tell what it would make */
     union {
         struct {
             shard_id shard;
@@ -129,6 +165,12 @@ struct proto_request {
         struct {
             uint32_t to; /* 0: anyone */
         } transfer;
+        struct {
+            enum proto_replica_change kind;
+            uint32_t gid; /* whose; compared with the server's own */
+            uint32_t id;
+            struct slice url; /* ADD: where it listens; else empty */
+        } replica;
         struct {
             config_num num;       /* UINT64_MAX: the latest */
             uint32_t gid;         /* of the group that asks; 0: a client */
@@ -159,6 +201,12 @@ struct proto_request {
             uint32_t n;
             struct proto_confirm *shards; /* likewise */
         } confirm;                        /* CONFIRM; for BIND only gid and incarnation */
+        struct {
+            uint32_t gid;
+            uint64_t incarnation;
+            uint64_t term, index;  /* of the leader, and of the configuration's entry */
+            struct spec *replicas; /* likewise; the voters */
+        } report;
         struct {
             shard_id shard;
             config_num num;      /* the configuration that moves it */
@@ -279,7 +327,8 @@ struct proto_response {
     uint32_t gid_hint;     /* with WRONG_GROUP: who has the shard, 0: not known */
     config_num config;     /* the number that the server is at */
     uint64_t cluster_time; /* microseconds */
-    struct slice text;     /* with a refusal: one clause, may be empty */
+    struct slice text;     /* with a refusal: one clause, may be empty; with NOT_LEADER: the URL of
+                              the replica that leader_hint names, if it is known */
     union {
         struct {
             struct slice value;
@@ -299,6 +348,10 @@ struct proto_response {
             config_num num;       /* of the configuration made, or the present one */
             struct slice planned; /* a dry run: the encoded shard_config; else empty */
         } admin;                  /* JOIN, LEAVE, MOVE, PAUSE */
+        struct {
+            uint64_t configuration_index; /* of the change; 0: it was made before, or a dry run */
+        } replica;
+        struct proto_replicas replicas; /* with the decoder's memory: proto_response_fini */
         struct {
             uint64_t piece;
             uint8_t kind;

@@ -26,4 +26,10 @@ bool proto_op_is_valid(uint8_t op);
 void proto_node_status_encode(const struct proto_node_status *node, struct buf *out);
 bool proto_node_status_decode(struct reader *reader, struct proto_node_status *node);
 
+/* The bodies of REPLICA, and of the answer to REPLICAS (proto_replica.c). */
+void proto_replica_encode(const struct proto_request *request, struct buf *out);
+bool proto_replica_decode(struct reader *reader, struct proto_request *request);
+void proto_replicas_encode(const struct proto_replicas *replicas, struct buf *out);
+bool proto_replicas_decode(struct reader *reader, struct proto_replicas *replicas);
+
 #endif

@@ -5,6 +5,8 @@
  *   SCAN           u16 shard, prefix, after, u32 limit
  *   STATUS, PING   nothing
  *   TRANSFER       u32 to
+ *   REPLICA        u8 kind, u32 gid, u32 id, URL
+ *   REPLICAS       nothing
  *   CONFIG         u64 num, u32 gid, u64 incarnation
  *   JOIN           session, u16 n, n x (u32 gid, u64 incarnation, SPEC)
  *   LEAVE          session, u16 n, n x u32 gid
@@ -12,6 +14,7 @@
  *   PAUSE          session, u8 paused
  *   CONFIRM        u32 gid, u64 incarnation, u32 n, n x (u16 shard, u64 epoch)
  *   BIND           u32 gid, u64 incarnation
+ *   REPORT         u32 gid, u64 incarnation, u64 term, u64 index, SPEC
  *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes, u8
  * anew SHARD_RELEASE  u16 shard, u64 num, u32 to SHARD_WHERE    u16 shard
  *
@@ -33,6 +36,8 @@ bool proto_op_is_valid(uint8_t op)
     case PROTO_STATUS:
     case PROTO_TRANSFER:
     case PROTO_PING:
+    case PROTO_REPLICA:
+    case PROTO_REPLICAS:
     case PROTO_CONFIG:
     case PROTO_JOIN:
     case PROTO_LEAVE:
@@ -40,6 +45,7 @@ bool proto_op_is_valid(uint8_t op)
     case PROTO_CONFIRM:
     case PROTO_BIND:
     case PROTO_PAUSE:
+    case PROTO_REPORT:
     case PROTO_SHARD_PULL:
     case PROTO_SHARD_RELEASE:
     case PROTO_SHARD_WHERE:
@@ -53,6 +59,7 @@ bool proto_is_for_servers(const struct proto_request *request)
     switch (request->op) {
     case PROTO_CONFIRM:
     case PROTO_BIND:
+    case PROTO_REPORT:
     case PROTO_SHARD_PULL:
     case PROTO_SHARD_RELEASE:
     case PROTO_SHARD_WHERE:
@@ -103,6 +110,16 @@ static void encode_confirm(const struct proto_request *request, struct buf *out)
     }
 }
 
+static void encode_report(const struct proto_request *request, struct buf *out)
+{
+    ASSERT(request->report.replicas->n >= 1);
+    buf_put_u32(out, request->report.gid);
+    buf_put_u64(out, request->report.incarnation);
+    buf_put_u64(out, request->report.term);
+    buf_put_u64(out, request->report.index);
+    spec_encode(request->report.replicas, out);
+}
+
 static void encode_client_body(const struct proto_request *request, struct buf *out)
 {
     switch (request->op) {
@@ -133,7 +150,10 @@ static void encode_client_body(const struct proto_request *request, struct buf *
         proto_session_encode(&request->pause.session, out);
         buf_put_u8(out, request->pause.paused);
         break;
-    default: /* STATUS, PING: nothing */
+    case PROTO_REPLICA:
+        proto_replica_encode(request, out);
+        break;
+    default: /* STATUS, PING, REPLICAS: nothing */
         break;
     }
 }
@@ -163,10 +183,10 @@ static void encode_shard_body(const struct proto_request *request, struct buf *o
     }
 }
 
-/* Only what changes the configuration can be tried dry. */
+/* Only what changes a configuration can be tried dry. */
 static bool may_be_dry(enum proto_op op)
 {
-    return op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE;
+    return op == PROTO_JOIN || op == PROTO_LEAVE || op == PROTO_MOVE || op == PROTO_REPLICA;
 }
 
 void proto_request_encode(const struct proto_request *request, struct buf *out)
@@ -192,6 +212,9 @@ void proto_request_encode(const struct proto_request *request, struct buf *out)
     case PROTO_CONFIRM:
     case PROTO_BIND:
         encode_confirm(request, out);
+        break;
+    case PROTO_REPORT:
+        encode_report(request, out);
         break;
     case PROTO_SHARD_PULL:
     case PROTO_SHARD_RELEASE:
@@ -284,6 +307,19 @@ static bool decode_confirm(struct reader *reader, struct proto_request *request)
     return reader_ok(reader);
 }
 
+static bool decode_report(struct reader *reader, struct proto_request *request)
+{
+    request->report.gid = reader_u32(reader);
+    request->report.incarnation = reader_u64(reader);
+    request->report.term = reader_u64(reader);
+    request->report.index = reader_u64(reader);
+    if (!reader_ok(reader)) {
+        return false;
+    }
+    request->report.replicas = mem_zalloc(sizeof(*request->report.replicas));
+    return spec_decode(reader, request->report.replicas);
+}
+
 static bool decode_client_body(struct reader *reader, struct proto_request *request)
 {
     switch (request->op) {
@@ -318,7 +354,9 @@ static bool decode_client_body(struct reader *reader, struct proto_request *requ
         }
         request->pause.paused = proto_read_bool(reader);
         return reader_ok(reader);
-    default: /* STATUS, PING: nothing */
+    case PROTO_REPLICA:
+        return proto_replica_decode(reader, request);
+    default: /* STATUS, PING, REPLICAS: nothing */
         return true;
     }
 }
@@ -360,6 +398,8 @@ static bool decode_body(struct reader *reader, struct proto_request *request)
     case PROTO_CONFIRM:
     case PROTO_BIND:
         return decode_confirm(reader, request);
+    case PROTO_REPORT:
+        return decode_report(reader, request);
     case PROTO_SHARD_PULL:
     case PROTO_SHARD_RELEASE:
     case PROTO_SHARD_WHERE:
@@ -402,6 +442,8 @@ void proto_request_fini(struct proto_request *request)
         mem_free(request->leave.gids);
     } else if (request->op == PROTO_CONFIRM) {
         mem_free(request->confirm.shards);
+    } else if (request->op == PROTO_REPORT) {
+        mem_free(request->report.replicas);
     }
     memset(request, 0, sizeof(*request));
 }

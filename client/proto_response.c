@@ -7,6 +7,8 @@
  *   CONFIG                    an encoded shard_config
  *   JOIN, LEAVE, MOVE         u64 num, and of a dry run an encoded shard_config
  *   PAUSE                     u64 num
+ *   REPLICA                   u64 configuration index
+ *   REPLICAS                  the group's replicas (proto_replica.c)
  *   SHARD_PULL                u64 piece, u8 kind, body, cursor
  *   SHARD_WHERE               u8 held, u64 epoch
  *   the others                nothing
@@ -63,6 +65,12 @@ static void encode_body(const struct proto_response *response, struct buf *out)
         if (response->admin.planned.len > 0) {
             buf_put_bytes(out, response->admin.planned);
         }
+        break;
+    case PROTO_REPLICA:
+        buf_put_u64(out, response->replica.configuration_index);
+        break;
+    case PROTO_REPLICAS:
+        proto_replicas_encode(&response->replicas, out);
         break;
     case PROTO_SHARD_PULL:
         buf_put_u64(out, response->shard_pull.piece);
@@ -174,6 +182,11 @@ static bool decode_body(struct reader *reader, struct proto_response *response)
     case PROTO_MOVE:
     case PROTO_PAUSE:
         return decode_admin(reader, response);
+    case PROTO_REPLICA:
+        response->replica.configuration_index = reader_u64(reader);
+        break;
+    case PROTO_REPLICAS:
+        return proto_replicas_decode(reader, &response->replicas);
     case PROTO_SHARD_PULL:
         return decode_pull(reader, response);
     case PROTO_SHARD_WHERE:
@@ -236,6 +249,8 @@ void proto_response_fini(struct proto_response *response)
     } else if (has_body(response->status) && response->op == PROTO_STATUS) {
         mem_free(response->node.shards);
         mem_free(response->node.moves);
+    } else if (has_body(response->status) && response->op == PROTO_REPLICAS) {
+        mem_free(response->replicas.replicas);
     }
     memset(response, 0, sizeof(*response));
 }

@@ -11,11 +11,10 @@
  * number and who holds how many; when the connection closes meanwhile, the network drops the
  * answer.
  */
-#include "client/serve.h"
+#include "client/serve_private.h"
 
 #include "client/proto_private.h"
 #include "client/serve_metrics.h"
-#include "client/serve_share.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/metrics.h"
@@ -25,12 +24,6 @@
 #define REQUEST_OP_OFFSET      1  /* u8 */
 #define REQUEST_ID_OFFSET      4  /* u64 */
 #define REQUEST_ID_END         12 /* a shorter message shows no request id */
-
-struct serve {
-    struct serve_options options;
-    struct serve_share share; /* of the tickets with the service */
-    struct serve_metrics metrics;
-};
 
 struct serve *serve_create(const struct serve_options *options)
 {
@@ -52,6 +45,7 @@ void serve_destroy(struct serve **serve)
     if (*serve == NULL) {
         return;
     }
+    serve_drop_changes(*serve);
     serve_share_fini(&(*serve)->share);
     mem_free(*serve);
     *serve = NULL;
@@ -62,6 +56,16 @@ uint32_t serve_pending(const struct serve *serve)
     return serve->share.requests;
 }
 
+/* The leader's URL, for who is told to go there: it may not know that replica yet. */
+static struct slice leader_url(const struct serve *serve)
+{
+    const struct raft *raft = group_raft(serve->options.group);
+    const struct raft_server *leader =
+        raft_configuration_find(raft_latest_configuration(raft), raft_leader(raft));
+
+    return slice_text(leader != NULL ? leader->address : "");
+}
+
 void serve_put_metrics(const struct serve *serve, struct buf *text)
 {
     metrics_put_gauge(text, "shardkv_requests_pending",
@@ -70,9 +74,8 @@ void serve_put_metrics(const struct serve *serve, struct buf *text)
     serve_metrics_put(&serve->metrics, text);
 }
 
-/* Fills in what every response says of this server, and sends it. */
-static void send_response(struct serve *serve, const struct serve_ticket *ticket,
-                          struct proto_response *response)
+void serve_send(struct serve *serve, const struct serve_ticket *ticket,
+                struct proto_response *response)
 {
     const struct serve_options *options = &serve->options;
     struct buf message = {0};
@@ -89,30 +92,32 @@ static void send_response(struct serve *serve, const struct serve_ticket *ticket
     options->net->ops->reply(options->net, ticket->conn, &message);
 }
 
-static void send_refusal(struct serve *serve, const struct serve_ticket *ticket, enum status status,
-                         const char *text)
+void serve_send_refusal(struct serve *serve, const struct serve_ticket *ticket, enum status status,
+                        const char *text)
 {
     struct proto_response response = {.status = status};
 
     ASSERT(status != ST_OK);
-    if (text != NULL) {
+    if (status == ST_NOT_LEADER) {
+        response.text = leader_url(serve);
+    } else if (text != NULL) {
         response.text = slice_text(text);
     }
-    send_response(serve, ticket, &response);
+    serve_send(serve, ticket, &response);
 }
 
 void serve_respond(struct serve *serve, const struct serve_ticket *ticket,
                    struct proto_response *response)
 {
     serve_share_give_back(&serve->share, ticket->conn, ticket->bytes);
-    send_response(serve, ticket, response);
+    serve_send(serve, ticket, response);
 }
 
 void serve_refuse(struct serve *serve, const struct serve_ticket *ticket, enum status status,
                   const char *text)
 {
     serve_share_give_back(&serve->share, ticket->conn, ticket->bytes);
-    send_refusal(serve, ticket, status, text);
+    serve_send_refusal(serve, ticket, status, text);
 }
 
 /* The replica's place in its group: a leader or candidate by role; otherwise the configuration says
@@ -122,7 +127,8 @@ static uint8_t status_role(const struct raft *raft)
     const struct raft_server *self =
         raft_configuration_find(raft_latest_configuration(raft), raft_self(raft));
 
-    if (raft_role(raft) == RAFT_FOLLOWER && self != NULL && (self->flags & RAFT_LEARNER) != 0) {
+    if (raft_role(raft) == RAFT_FOLLOWER &&
+        (self == NULL || (self->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) == 0)) {
         return STATUS_ROLE_LEARNER;
     }
     return (uint8_t)raft_role(raft);
@@ -179,7 +185,7 @@ static void answer_status(struct serve *serve, const struct serve_ticket *ticket
     if (options->status != NULL) {
         options->status(options->context, node);
     }
-    send_response(serve, ticket, &response);
+    serve_send(serve, ticket, &response);
     mem_free(node->shards);
     mem_free(node->moves);
 }
@@ -192,7 +198,7 @@ static void answer_transfer(struct serve *serve, const struct serve_ticket *tick
     if (response.status == ST_INVALID) {
         response.text = slice_text("no such replica, or it can't lead");
     }
-    send_response(serve, ticket, &response);
+    serve_send(serve, ticket, &response);
 }
 
 /* Answers what needs no service; false: the service must. */
@@ -203,13 +209,19 @@ static bool answer_here(struct serve *serve, const struct serve_ticket *ticket,
 
     switch (request->op) {
     case PROTO_PING:
-        send_response(serve, ticket, &pong);
+        serve_send(serve, ticket, &pong);
         return true;
     case PROTO_STATUS:
         answer_status(serve, ticket, now_ms);
         return true;
     case PROTO_TRANSFER:
         answer_transfer(serve, ticket, request->transfer.to);
+        return true;
+    case PROTO_REPLICA:
+        serve_replica(serve, ticket, request);
+        return true;
+    case PROTO_REPLICAS:
+        serve_replicas(serve, ticket, now_ms);
         return true;
     default:
         return false;
@@ -235,8 +247,9 @@ static void refuse_malformed(struct serve *serve, const struct io_event *event)
     }
     trace_debug(serve->options.trace, "malformed request conn=%llu bytes=%zu",
                 (unsigned long long)ticket.conn, message.len);
-    send_refusal(serve, &ticket, other_version ? ST_VERSION : ST_MALFORMED,
-                 other_version ? "the request is of a protocol version not known here" : NULL);
+    serve_send_refusal(serve, &ticket, other_version ? ST_VERSION : ST_MALFORMED,
+                       other_version ? "the request is of a protocol version not known here"
+                                     : NULL);
 }
 
 bool serve_message(struct serve *serve, const struct io_event *event, struct proto_request *request,
@@ -258,7 +271,8 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
         .begun_us = group_now_us(serve->options.group),
     };
     if (event->client.is_stranger && proto_is_for_servers(request)) {
-        send_refusal(serve, ticket, ST_DENIED, "only a server that proved the peer key may ask it");
+        serve_send_refusal(serve, ticket, ST_DENIED,
+                           "only a server that proved the peer key may ask it");
         proto_request_fini(request);
         return false;
     }
@@ -267,7 +281,7 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
         return false;
     }
     if (!serve_share_take(&serve->share, ticket->conn, ticket->bytes)) {
-        send_refusal(serve, ticket, ST_BUSY, NULL);
+        serve_send_refusal(serve, ticket, ST_BUSY, NULL);
         proto_request_fini(request);
         return false;
     }

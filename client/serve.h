@@ -1,6 +1,6 @@
 /* serve: what every server does the same with its clients' messages: decode, bound, answer PING,
- * STATUS and TRANSFER, remember who waits for what. The services (shardctrler, shardkv) see decoded
- * requests and hand back responses. */
+ * STATUS, TRANSFER, REPLICAS and REPLICA, remember who waits for what. The services (shardctrler,
+ * shardkv) see decoded requests and hand back responses. */
 #ifndef CLIENT_SERVE_H
 #define CLIENT_SERVE_H
 
@@ -17,6 +17,7 @@ struct serve_options {
     struct group *group;
     group_id gid;
     raft_id id;
+    uint64_t incarnation; /* of this replica */
     const char *version;
     uint64_t start_ms;
     uint32_t max_pending;       /* requests being worked on; beyond: ST_BUSY */
@@ -49,6 +50,8 @@ struct serve_ticket {
 /* How many requests the service has taken and not answered yet. */
 uint32_t serve_pending(const struct serve *serve);
 
+/* Each event of the server passes here first: what comes from peers tells who is alive. */
+void serve_observe(struct serve *serve, const struct io_event *event);
 /* Appends the metrics of all requests, also of those answered here, in Prometheus' text format. */
 void serve_put_metrics(const struct serve *serve, struct buf *text);
 
@@ -65,5 +68,9 @@ void serve_respond(struct serve *serve, const struct serve_ticket *ticket,
 /* Answers with a status and one clause (may be NULL). */
 void serve_refuse(struct serve *serve, const struct serve_ticket *ticket, enum status status,
                   const char *text);
+
+/* Who votes in the group, as a SPEC: of the configuration in force if that is committed and no
+ * change is under way; else false. */
+bool serve_voters(const struct group *group, struct spec *voters);
 
 #endif

@@ -24,6 +24,12 @@ static const char *op_name(unsigned op)
         return "transfer";
     case PROTO_PING:
         return "ping";
+    case PROTO_REPLICA:
+        return "replica";
+    case PROTO_REPLICAS:
+        return "replicas";
+    case PROTO_REPORT:
+        return "report";
     case PROTO_CONFIG:
         return "config";
     case PROTO_JOIN:

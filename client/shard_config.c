@@ -1,18 +1,21 @@
 /* The shard configuration as a value: copy, search, bytes; and the shard of a key.
  *
- * Format: u8 format = 2, u64 num, 16 bytes cluster id, u32 n_shards, u16 n_groups, then the groups
+ * Format: u8 format = 3, u64 num, 16 bytes cluster id, u32 n_shards, u16 n_groups, then the groups
  * in ascending order of gid, each u32 gid, u8 member, u64 joined_at, u64 incarnation and its SPEC
  * (raft/util/spec.h); then u32 n_runs and the runs, each u32 length, u32 shards, u32 from; then u8
- * moves_paused. A run is as long as it can be, so that a configuration has one encoding only.
+ * moves_paused; then the controllers as a SPEC. A run is as long as it can be, so that a
+ * configuration has one encoding only.
  *
- * Format 1 is the same without moves_paused; it is read, not written. */
+ * Format 2 is the same without the controllers, for when they are not known; format 1 without
+ * moves_paused as well: it is read, not written. */
 #include "client/shard_config.h"
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define FORMAT          2
-#define FORMAT_NO_PAUSE 1
+#define FORMAT            3
+#define FORMAT_NO_CTRLERS 2
+#define FORMAT_NO_PAUSE   1
 
 bool shard_count_is_valid(uint32_t n_shards)
 {
@@ -99,7 +102,7 @@ void shard_config_encode(const struct shard_config *config, struct buf *out)
 {
     ASSERT(shard_count_is_valid(config->n_shards));
     ASSERT(config->n_groups <= CONFIG_MAX_LISTED);
-    buf_put_u8(out, FORMAT);
+    buf_put_u8(out, config->ctrlers.n > 0 ? FORMAT : FORMAT_NO_CTRLERS);
     buf_put_u64(out, config->num);
     buf_put(out, config->cluster_id, sizeof(config->cluster_id));
     buf_put_u32(out, config->n_shards);
@@ -116,6 +119,9 @@ void shard_config_encode(const struct shard_config *config, struct buf *out)
     }
     encode_runs(config, out);
     buf_put_u8(out, config->moves_paused ? 1 : 0);
+    if (config->ctrlers.n > 0) {
+        spec_encode(&config->ctrlers, out);
+    }
 }
 
 static bool decode_group(struct reader *reader, struct config_group *group, uint32_t above)
@@ -202,7 +208,7 @@ static bool decode_content(struct reader *reader, struct shard_config *config)
     struct slice cluster_id;
     uint32_t n_shards;
 
-    if (format != FORMAT && format != FORMAT_NO_PAUSE) {
+    if (format < FORMAT_NO_PAUSE || format > FORMAT) {
         return false;
     }
     num = reader_u64(reader);
@@ -215,7 +221,8 @@ static bool decode_content(struct reader *reader, struct shard_config *config)
     config->num = num;
     memcpy(config->cluster_id, cluster_id.data, sizeof(config->cluster_id));
     return decode_groups(reader, config) && decode_runs(reader, config) &&
-           decode_pause(reader, format, config);
+           decode_pause(reader, format, config) &&
+           (format != FORMAT || spec_decode(reader, &config->ctrlers));
 }
 
 bool shard_config_decode(struct reader *reader, struct shard_config *config)

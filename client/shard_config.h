@@ -37,7 +37,8 @@ struct shard_config {
     uint32_t *from;
     size_t n_groups;
     struct config_group *groups; /* ascending by gid */
-    bool moves_paused; /* no shard is copied while this stands; what moves, waits where it is */
+    struct spec ctrlers; /* the controllers at present, whatever the number; n == 0: not known */
+    bool moves_paused;   /* no shard is copied while this stands; what moves, waits where it is */
 };
 
 /* {0} is an empty configuration; fini releases and zeroes it. */

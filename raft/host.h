@@ -28,6 +28,8 @@ struct host_settings {
     unsigned has;        /* HOST_HAS_* */
     uint32_t gid;        /* 0 without HOST_HAS_GID */
     uint32_t id;
+    bool joins;   /* its first start is that of a replica which joins an existing group */
+    bool rebuild; /* what is damaged or lost is set aside, and the group asked to replace it */
     struct spec cluster;
     struct spec ctrlers; /* n == 0 without HOST_HAS_CTRLERS */
     uint32_t shards;     /* 0: not given */
@@ -55,6 +57,8 @@ struct host_parts {
     const struct host_settings *settings;
     uint64_t seed;        /* random */
     uint64_t incarnation; /* of this replica */
+    bool joins;           /* it joined an existing group, at this start or earlier */
+    bool rejoins;         /* and shall have its group take it in, by itself */
     uint64_t now_ms;
     struct io_net *net;
     struct io_log *log;
@@ -65,7 +69,8 @@ struct host_parts {
     struct group_world world; /* the same tables again, with halt, as group_create wants them */
 };
 
-/* Options of the group as the settings say, with the bootstrap configuration of the SPEC. */
+/* Options of the group as the settings say, with the bootstrap configuration of the SPEC, or with
+ * none for a replica that joined. */
 void host_group_options(const struct host_parts *parts, struct group_options *options);
 
 /* What the host asks of a service; all on the loop thread. */

@@ -27,12 +27,26 @@ enum io_class {
     IO_BULK /* snapshot chunks: behind everything, in fragments */
 };
 
+/* A replica of an own group, as its configuration names it. */
+struct io_peer {
+    raft_id id;
+    const char *url;
+    uint64_t incarnation; /* 0: not known */
+};
+
 struct io_net;
 struct io_net_ops {
     /* To a replica of an own group. Takes the buffer over. Dropped without a word if there is no
      * link or its queue is full: Raft repeats. */
     void (*peer_send)(struct io_net *net, group_id group, raft_id to, enum io_class class,
                       struct buf *message);
+    /* The replicas of an own group are these from now on, the own one among them or not; borrowed
+     * for the call. Links to others end, links to new ones begin, one to a new address begins
+     * anew. n == 0: those there are stay. open: they may be others (a replica that joins, or was
+     * away for long): whoever shows the group's hello is taken for one of them too, and answered on
+     * the link that it dialled. */
+    void (*set_peers)(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                      bool open);
     /* Answers on a client connection. Takes the buffer over. Dropped if the connection is gone. */
     void (*reply)(struct io_net *net, io_conn conn, struct buf *message);
     /* The endpoint of a URL, made when first asked for. The same URL gives the same number. */
@@ -212,6 +226,7 @@ struct io_event {
         struct {
             group_id group;
             raft_id id;
+            uint64_t incarnation; /* MESSAGE, UP: as the link showed it; 0: not known */
             struct slice message; /* valid during the call */
         } peer;
         struct {

@@ -23,8 +23,8 @@ struct net_sink {
     /* A remote showed its hello: ST_OK to talk, else refuse with *reason (static). NULL:
      * hello_check alone, knowing nothing. On the loop thread. self->who says in which role we meet:
      * HELLO_SERVER, we were dialled; HELLO_PEER, we dialled a replica of the own group;
-     * HELLO_CLIENT, we dialled a server as its client. That a peer's gid and id are those of the
-     * SPEC is checked before. */
+     * HELLO_CLIENT, we dialled a server as its client. That a peer's gid is ours and its id that of
+     * a peer is checked before. */
     enum status (*admit)(void *context, const struct hello *self, const struct hello *other,
                          const char **reason);
     /* A server that we called refuses us, or we it, in the hello or in TLS: it is not just down.
@@ -49,7 +49,9 @@ struct net_options {
     const char *listen_url; /* NULL: a client only */
     struct hello self;      /* who == HELLO_PEER for a replica, HELLO_CLIENT for a client */
     group_id group;         /* of the peers below */
-    struct spec peers;      /* all replicas of the own group, self included; n == 0 for a client */
+    /* All replicas of the own group, self included, until the group names them (set_peers); n == 0
+     * for a client. */
+    struct spec peers;
     uint32_t
         election_timeout_ms; /* silence that closes a peer link; dial timeout and hello timeout */
     uint32_t heartbeat_ms;   /* pause after which an idle link sends a PING */

@@ -68,6 +68,9 @@ struct raft_configuration {
     struct raft_server servers[RAFT_MAX_SERVERS];
 };
 
+/* Whether decisions need two majorities. */
+bool raft_configuration_is_joint(const struct raft_configuration *configuration);
+
 /* Format: u8 version = 1, u8 count, then per server u8 id, u8 flags, u64 incarnation, u32 length
  * and address. Decoding checks order, flags and bounds; false means malformed. */
 void raft_configuration_encode(const struct raft_configuration *configuration, struct buf *out);
@@ -184,6 +187,7 @@ struct raft_hard_state {
 
 struct raft_options {
     raft_id id;
+    uint64_t incarnation; /* this replica's own; 0: not known */
     uint64_t seed;
     uint32_t election_timeout_ms;   /* E: followers wait E..2E, drawn anew each time */
     uint32_t heartbeat_ms;          /* well below E */
@@ -200,7 +204,8 @@ void raft_options_default(struct raft_options *options, raft_id id, uint64_t see
 
 /* What the disk holds at start. An empty replica: hard state zero, a snapshot of index 0 with the
  * configuration from its SPEC, no entries: raft_create then begins the log with that configuration
- * as entry 1 of term 1, the same on every replica (bootstrap). */
+ * as entry 1 of term 1, the same on every replica (bootstrap). An empty configuration: it joins an
+ * existing group, whose leader will tell. So did one that has been in a term and has no entries. */
 struct raft_start {
     struct raft_hard_state hard_state;
     struct raft_snapshot_meta snapshot; /* the log begins after it; index 0: at the beginning */
@@ -221,6 +226,7 @@ enum raft_event_type {
     RAFT_EVENT_PERSISTED,          /* a write is durable */
     RAFT_EVENT_READ,               /* when may a linearizable read be served? leader only */
     RAFT_EVENT_TRANSFER,           /* hand leadership over (thesis 3.10) */
+    RAFT_EVENT_CONFIGURE,          /* change the configuration (thesis 4) */
     RAFT_EVENT_COMPACT,            /* the state holds everything up to an index durably */
     RAFT_EVENT_CHUNK_READ,         /* sender: a chunk that chunk_requests asked for */
     RAFT_EVENT_CHUNK_STORED,       /* receiver: chunks are durable up to an offset */
@@ -229,9 +235,27 @@ enum raft_event_type {
     RAFT_EVENT_PEER_DOWN           /* a link broke: what was in flight may be lost */
 };
 
+enum raft_change_kind {
+    RAFT_CHANGE_ADD = 1,    /* as a learner, which is promoted once it has caught up */
+    RAFT_CHANGE_REMOVE = 2, /* a voter, by a joint configuration, or a learner */
+    /* This replica becomes the only member, in a term above all it saw, without a majority: the
+     * last resort when one is lost for good. Not only for a leader. */
+    RAFT_CHANGE_FORCE_ALONE = 3
+};
+
+struct raft_change {
+    enum raft_change_kind kind;
+    raft_id id;
+    const char *address; /* ADD */
+};
+
 struct raft_event {
     enum raft_event_type type;
     uint64_t now_ms; /* monotonic; never below that of an earlier event */
+    /* MESSAGE, PEER_UP: of the peer, as its link showed it, and the one that was met first under
+     * its id, which holds where the configuration names none; 0: not known. What another
+     * incarnation answers does not count. */
+    uint64_t incarnation, pinned;
     union {
         struct raft_message *message; /* may be emptied: the core takes over references it keeps */
         struct {
@@ -249,6 +273,7 @@ struct raft_event {
         struct {
             raft_id to; /* 0: the most caught-up voter */
         } transfer;
+        struct raft_change change;          /* CONFIGURE */
         struct raft_snapshot_meta *compact; /* entries up to index may go from the log */
         struct {
             raft_id to;
@@ -328,9 +353,11 @@ struct raft_update {
      * no reset. */
     raft_index log_reset_index;
 
-    /* The answer to PROPOSE (ST_OK, ST_NOT_LEADER, ST_BUSY), READ and TRANSFER. Commands of a
-     * PROPOSE got the indices first_index, first_index+1, … of `term`. */
+    /* The answer to PROPOSE (ST_OK, ST_NOT_LEADER, ST_BUSY), READ, TRANSFER and CONFIGURE (those of
+     * rsm.h, GROUP_*, but SHUTDOWN and UNKNOWN). Commands of a PROPOSE got the indices first_index,
+     * first_index+1, … of `term`; a change's entry is at first_index. */
     enum status status;
+    const char *reason; /* CONFIGURE: a clause for people, static; never NULL */
     raft_index first_index;
     raft_term term;
 
@@ -374,6 +401,9 @@ raft_term raft_term_at(const struct raft *raft, raft_index index);
 /* The configuration in force (the latest in the log), and the one as of an index at or below the
  * last and not below the snapshot: what a checkpoint at that index must record. */
 const struct raft_configuration *raft_latest_configuration(const struct raft *raft);
+/* The index of the entry that brought the configuration in force; of one that a snapshot brought,
+ * or that the log begins with, the snapshot's. 0: none is known. */
+raft_index raft_configuration_index(const struct raft *raft);
 void raft_configuration_at(const struct raft *raft, raft_index index,
                            struct raft_configuration *configuration);
 /* Compaction must not pass this index: a follower is receiving a snapshot of it (else UINT64_MAX).

@@ -58,10 +58,14 @@ struct rsm_service_ops {
 struct group_options {
     group_id group;
     struct raft_options raft;
-    struct raft_configuration bootstrap; /* for an empty replica */
-    uint64_t checkpoint_log_bytes;       /* checkpoint when so much was applied since the last */
-    uint64_t checkpoint_dirty_bytes;     /* or so much is dirty in the state */
-    uint32_t drop_checkpoint_ms;         /* a dropped range waits no longer for a checkpoint */
+    /* For an empty replica: the configuration that its group begins with, the same on all of them.
+     * n == 0: it joins an existing group. Then it writes no first entry and never stands for
+     * election, as no configuration that it knows has it as a voter; it waits for a leader of its
+     * group to send it the log or a snapshot. */
+    struct raft_configuration bootstrap;
+    uint64_t checkpoint_log_bytes;   /* checkpoint when so much was applied since the last */
+    uint64_t checkpoint_dirty_bytes; /* or so much is dirty in the state */
+    uint32_t drop_checkpoint_ms;     /* a dropped range waits no longer for a checkpoint */
     uint64_t log_keep_bytes; /* entries kept behind a checkpoint for followers that lag a little */
     /* Beyond, proposals get ST_BUSY, and a follower that has committed entries to apply takes no
      * further ones, until a checkpoint frees some. */
@@ -129,6 +133,50 @@ void group_read(struct group *group, group_read_done done, void *context);
 /* Hands leadership over; 0: to the most caught-up voter. ST_OK: begun. ST_NOT_LEADER, ST_INVALID.
  */
 enum status group_transfer(struct group *group, raft_id to);
+
+/* ---- Replicas come and go ---- */
+
+enum group_change_kind {
+    GROUP_ADD_REPLICA = 1,    /* as a learner; it catches up and is promoted by itself */
+    GROUP_REMOVE_REPLICA = 2, /* a voter, by a joint configuration, or a learner */
+    /* For a group that has lost its majority for good, by an operator's explicit order only: this
+     * replica's configuration becomes itself alone, in a term above all it saw, without asking
+     * anybody. What only the others had acknowledged is lost; if they live, they are a second group
+     * under the same name from then on, and must not be started again. */
+    GROUP_FORCE_ALONE = 3
+};
+
+struct group_change {
+    enum group_change_kind kind;
+    raft_id id;      /* FORCE_ALONE: this replica's own */
+    const char *url; /* ADD: where it listens; borrowed for the call. Else NULL */
+};
+
+/* The end of a change, exactly once; from group_step, or for an immediate refusal from
+ * group_change_replicas itself.
+ *   ST_OK           committed: for ADD the entry with the learner, for REMOVE the final (not joint)
+ *                   configuration; configuration_index is that entry's
+ *   ST_NOT_LEADER, ST_SHUTDOWN
+ *   ST_BUSY         another change is under way, or the leader has not committed in its term yet
+ *   ST_INVALID      id or URL in use, unknown id, the last voter, more than SPEC_MAX_REPLICAS;
+ *                   FORCE_ALONE: a majority is heard from, or this replica is no voter
+ *   ST_UNAVAILABLE  a majority of the voters that would be left was not heard from within an
+ *                   election timeout: the change would break the quorum
+ *   ST_UNKNOWN      it was begun, and its end can't be known here any more
+ * All but the first and the last: certainly without effect. configuration_index is 0 for them.
+ * reason: one static clause for people, never NULL. */
+typedef void (*group_change_done)(void *context, enum status status, const char *reason,
+                                  raft_index configuration_index);
+void group_change_replicas(struct group *group, const struct group_change *change,
+                           group_change_done done, void *context);
+
+/* What a replica may go on believing of a peer's incarnation: that which the configuration in force
+ * names; else, unless its removal is committed, `pinned`, met at first contact; else 0, nothing:
+ * then another one may come under the id. */
+uint64_t group_pinned_incarnation(const struct group *group, raft_id id, uint64_t pinned);
+/* Which incarnation was met first under an id; 0: none. What another one answers does not count, as
+ * long as the configuration names none. May be called at any time. */
+void group_pin_incarnation(struct group *group, raft_id id, uint64_t pinned);
 
 const struct raft *group_raft(const struct group *group);
 struct io_state *group_state(const struct group *group);

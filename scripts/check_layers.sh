@@ -28,7 +28,7 @@ allowed_includes() {
         client/ctrler_clerk*.[ch])
         echo '^raft/util/|^client/(proto|shard_config|caller|clerk|ctrler_clerk)[a-z_]*\.h$'
         ;;
-    client/serve*.[ch]) echo '^raft/util/|^raft/(raft|io|rsm)\.h$|^client/' ;;
+    client/serve*.[ch] | client/rejoin.[ch]) echo '^raft/util/|^raft/(raft|io|rsm)\.h$|^client/' ;;
     client/*) echo '^raft/util/|^raft/(raft|io|net)\.h$|^client/' ;;
     shardctrler/main.c) echo '^raft/|^client/|^shardctrler/' ;;
     shardkv/main.c) echo '^raft/|^client/|^shardkv/' ;;
@@ -46,7 +46,7 @@ is_pure() {
     raft/util/* | raft/core/* | raft/wire/* | raft/rsm/*) return 0 ;;
     raft/raft.h | raft/wire.h | raft/io.h | raft/rsm.h) return 0 ;;
     client/proto* | client/shard_config* | client/caller* | client/clerk* | client/ctrler_clerk*) return 0 ;;
-    client/serve*) return 0 ;;
+    client/serve* | client/rejoin.*) return 0 ;;
     */main.c) return 1 ;;
     shardctrler/* | shardkv/*) return 0 ;;
     *) return 1 ;;

@@ -160,8 +160,24 @@ static bool check_gid(struct change *change, uint32_t i)
     return true;
 }
 
-/* No replica serves two groups. A group that left counts while it may hold shards: others still
- * fetch them from its URLs. */
+/* No replica serves two groups, nor is one a controller. A group that left counts while it may hold
+ * shards: others still fetch them from its URLs. */
+static bool check_spec(struct change *change, uint32_t gid, const struct spec *replicas)
+{
+    if (gid != 0 && specs_share_url(replicas, &change->latest->ctrlers)) {
+        return refuse(change, ST_CONFLICT, CTRLER_REASON_SHARED_URL, 0, gid);
+    }
+    for (size_t j = 0; j < change->latest->n_groups; j++) {
+        const struct config_group *other = &change->latest->groups[j];
+
+        if (other->gid != gid && (other->member || is_holder(change, other->gid)) &&
+            specs_share_url(replicas, &other->replicas)) {
+            return refuse(change, ST_CONFLICT, CTRLER_REASON_SHARED_URL, other->gid, gid);
+        }
+    }
+    return true;
+}
+
 static bool check_urls(struct change *change, uint32_t i)
 {
     const struct proto_join_group *joining = &change->command->groups[i];
@@ -173,15 +189,7 @@ static bool check_urls(struct change *change, uint32_t i)
             return refuse(change, ST_CONFLICT, CTRLER_REASON_SHARED_URL, other->gid, joining->gid);
         }
     }
-    for (size_t j = 0; j < change->latest->n_groups; j++) {
-        const struct config_group *other = &change->latest->groups[j];
-
-        if (other->gid != joining->gid && (other->member || is_holder(change, other->gid)) &&
-            specs_share_url(&joining->replicas, &other->replicas)) {
-            return refuse(change, ST_CONFLICT, CTRLER_REASON_SHARED_URL, other->gid, joining->gid);
-        }
-    }
-    return true;
+    return check_spec(change, joining->gid, &joining->replicas);
 }
 
 /* The incarnation that binds a gid which comes back: that under which it may still hold shards; 0:
@@ -341,6 +349,33 @@ static bool change_pause(struct change *change)
     return finish_next(change);
 }
 
+/* ---- Replicas ---- */
+
+/* Owners stay. Whether the report is newer than what is known was checked by the caller. */
+static bool change_replicas(struct change *change)
+{
+    uint32_t gid = change->command->gid;
+    const struct spec *replicas = change->command->replicas;
+    const struct config_group *group = shard_config_find(change->latest, gid);
+    const struct spec *listed = gid == 0 ? &change->latest->ctrlers : &group->replicas;
+
+    ASSERT(gid == 0 || group != NULL);
+    if (spec_equal(listed, replicas)) {
+        *change->result = (struct ctrler_result){.status = ST_OK, .num = change->latest->num};
+        return false;
+    }
+    if (!check_spec(change, gid, replicas)) {
+        return false;
+    }
+    begin_next(change);
+    if (gid == 0) {
+        change->next->ctrlers = *replicas;
+    } else {
+        find_group(change->next, gid)->replicas = *replicas;
+    }
+    return finish_next(change);
+}
+
 bool config_change(const struct shard_config *latest, const struct shard_owners *owners,
                    const struct ctrler_command *command, struct shard_config *next,
                    struct ctrler_result *result)
@@ -364,6 +399,9 @@ bool config_change(const struct shard_config *latest, const struct shard_owners 
         break;
     case CTRLER_PAUSE:
         made = change_pause(&change);
+        break;
+    case CTRLER_REPLICAS:
+        made = change_replicas(&change);
         break;
     default:
         UNREACHABLE("no other command makes a configuration");

@@ -86,6 +86,13 @@ void ctrler_command_encode(const struct ctrler_command *command, struct buf *out
     case CTRLER_PAUSE:
         buf_put_u8(out, command->paused ? 1 : 0);
         return;
+    case CTRLER_REPLICAS:
+        buf_put_u32(out, command->gid);
+        buf_put_u64(out, command->incarnation);
+        buf_put_u64(out, command->term);
+        buf_put_u64(out, command->index);
+        spec_encode(command->replicas, out);
+        return;
     }
     UNREACHABLE("the kinds are listed above");
 }
@@ -161,6 +168,19 @@ static bool decode_pause(struct reader *reader, struct ctrler_command *command)
     return reader_ok(reader) && paused <= 1;
 }
 
+static bool decode_replicas(struct reader *reader, struct ctrler_command *command)
+{
+    command->gid = reader_u32(reader);
+    command->incarnation = reader_u64(reader);
+    command->term = reader_u64(reader);
+    command->index = reader_u64(reader);
+    if (!reader_ok(reader)) {
+        return false;
+    }
+    command->replicas = mem_zalloc(sizeof(*command->replicas));
+    return spec_decode(reader, command->replicas);
+}
+
 static bool decode_body(struct reader *reader, struct ctrler_command *command)
 {
     switch (command->kind) {
@@ -181,6 +201,8 @@ static bool decode_body(struct reader *reader, struct ctrler_command *command)
         return command->kind == CTRLER_BIND || decode_confirms(reader, command);
     case CTRLER_PAUSE:
         return decode_pause(reader, command);
+    case CTRLER_REPLICAS:
+        return decode_replicas(reader, command);
     }
     UNREACHABLE("the caller checked the kind");
 }
@@ -196,7 +218,7 @@ enum status ctrler_command_decode(struct slice bytes, struct ctrler_command *com
         return ST_CORRUPT;
     }
     /* An unknown command is never skipped: a replica that can't apply it must stop. */
-    if (format != COMMAND_FORMAT || kind < CTRLER_INIT || kind > CTRLER_PAUSE) {
+    if (format != COMMAND_FORMAT || kind < CTRLER_INIT || kind > CTRLER_REPLICAS) {
         return ST_VERSION;
     }
     command->kind = (enum ctrler_command_kind)kind;
@@ -214,6 +236,7 @@ void ctrler_command_fini(struct ctrler_command *command)
     mem_free(command->groups);
     mem_free(command->gids);
     mem_free(command->confirms);
+    mem_free(command->replicas);
     memset(command, 0, sizeof(*command));
 }
 

@@ -10,6 +10,7 @@
  *   CONFIRM  u32 gid, u64 incarnation, u32 n, n x (u32 shard, u64 epoch)
  *   BIND     u32 gid, u64 incarnation
  *   PAUSE    session key, u8 paused
+ *   REPLICAS u32 gid, u64 incarnation, u64 term, u64 index, SPEC
  *
  * A result (21 bytes; kept for retries, so at most SESSION_MAX_RESULT): u8 format = 1, u16 status,
  * u64 configuration number, u16 reason, u32 a, u32 b. The reason and its
@@ -28,14 +29,17 @@ enum ctrler_command_kind {
     CTRLER_MOVE = 4,
     CTRLER_CONFIRM = 5, /* a group has installed shards */
     CTRLER_BIND = 6,    /* a group showed its incarnation for the first time */
-    CTRLER_PAUSE = 7    /* stops the copies of shards that move, or lets them go on */
+    CTRLER_PAUSE = 7,   /* stops the copies of shards that move, or lets them go on */
+    CTRLER_REPLICAS = 8 /* a group, or the controller itself (gid 0), says who its replicas are */
 };
 
 struct ctrler_command {
     enum ctrler_command_kind kind;
     struct session_key session;      /* JOIN, LEAVE, MOVE, PAUSE */
-    uint32_t gid;                    /* MOVE, CONFIRM, BIND */
-    uint64_t incarnation;            /* CONFIRM, BIND */
+    uint32_t gid;                    /* MOVE, CONFIRM, BIND, REPLICAS */
+    uint64_t incarnation;            /* CONFIRM, BIND, REPLICAS; 0 with gid 0 */
+    raft_term term;                  /* REPLICAS: the leader's that says so */
+    raft_index index;                /* REPLICAS: of the configuration's entry in its log */
     shard_id shard;                  /* MOVE */
     bool paused;                     /* PAUSE */
     uint8_t cluster_id[16];          /* INIT */
@@ -44,6 +48,7 @@ struct ctrler_command {
     struct proto_join_group *groups; /* JOIN, at most PROTO_MAX_GROUPS */
     uint32_t *gids;                  /* LEAVE, at most PROTO_MAX_GROUPS */
     struct proto_confirm *confirms;  /* CONFIRM, at most SHARD_MAX_COUNT */
+    struct spec *replicas;           /* REPLICAS; owned once decoded as well */
 };
 
 void ctrler_command_encode(const struct ctrler_command *command, struct buf *out);

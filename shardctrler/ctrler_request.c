@@ -49,6 +49,18 @@ bool ctrler_request_command(const struct proto_request *request, struct ctrler_c
         command->n = request->confirm.n;
         command->confirms = request->confirm.shards;
         return true;
+    case PROTO_REPORT:
+        /* The controller's own replicas are known from its own log, never from a client. */
+        if (request->report.gid == 0) {
+            return false;
+        }
+        command->kind = CTRLER_REPLICAS;
+        command->gid = request->report.gid;
+        command->incarnation = request->report.incarnation;
+        command->term = request->report.term;
+        command->index = request->report.index;
+        command->replicas = request->report.replicas;
+        return true;
     default:
         ASSERT(!request->dry_run);
         return false;

@@ -3,9 +3,6 @@
  * Each open request is a struct pending in a list, from the message that brought it to its answer,
  * which is sent exactly once. What the group calls back during one of its steps only answers, or
  * puts the request into `to_propose`; proposals are made between steps, never inside one.
- *
- * The first leader that is ready and finds no cluster proposes INIT; should two do so, the first in
- * the log wins and both learn it from the state.
  */
 #include "shardctrler/ctrler_server.h"
 
@@ -15,6 +12,7 @@
 #include "client/serve.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "shardctrler/ctrler_leader.h"
 #include "shardctrler/ctrler_request.h"
 #include "shardctrler/ctrler_sm.h"
 
@@ -40,7 +38,7 @@ struct ctrler_server {
     struct serve *serve;
     struct pending_list open;    /* all open requests but those to be proposed */
     struct pending_list to_bind; /* CONFIG requests whose BIND is to be proposed */
-    bool init_proposed;          /* and its end not known yet */
+    struct ctrler_leader leader; /* what this replica does by itself when it leads */
     uint64_t wall_us;            /* of the event that is being handled */
     bool halted;
     bool closing;     /* everybody was answered */
@@ -271,16 +269,6 @@ static void on_bound(void *context, enum status status, struct slice bytes)
     finish_config(pending);
 }
 
-static void on_initialized(void *context, enum status status, struct slice bytes)
-{
-    struct ctrler_server *server = context;
-
-    (void)status;
-    (void)bytes;
-    ASSERT(server->init_proposed);
-    server->init_proposed = false;
-}
-
 static void propose(struct ctrler_server *server, const struct ctrler_command *command,
                     uint64_t trace_id, group_proposal_done done, void *context)
 {
@@ -306,32 +294,6 @@ static void propose_binds(struct ctrler_server *server)
         pending->proposed = true;
         propose(server, &command, 0, on_bound, pending);
     }
-}
-
-/* The cluster id: 128 bits of this leader's seed, which is random in production. */
-static void draw_cluster_id(const struct ctrler_server *server, uint8_t cluster_id[16])
-{
-    struct rng rng;
-
-    rng_init(&rng, server->options.seed);
-    set_u64(cluster_id, rng_next(&rng));
-    set_u64(cluster_id + 8, rng_next(&rng) | 1); /* never all zero: that is "not known" */
-}
-
-/* A leader whose state is current and that finds no cluster in it begins one. */
-static void propose_init(struct ctrler_server *server)
-{
-    struct ctrler_command command = {.kind = CTRLER_INIT};
-
-    if (ctrler_sm_is_initialized(server->sm) || server->init_proposed ||
-        !group_is_ready(server->group)) {
-        return;
-    }
-    command.n_shards =
-        server->options.n_shards != 0 ? server->options.n_shards : SHARD_DEFAULT_COUNT;
-    draw_cluster_id(server, command.cluster_id);
-    server->init_proposed = true;
-    propose(server, &command, 0, on_initialized, server);
 }
 
 /* ---- Requests ---- */
@@ -437,6 +399,7 @@ static struct serve *create_serve(struct ctrler_server *server, uint64_t now_ms)
         .group = server->group,
         .gid = 0,
         .id = server->options.group.raft.id,
+        .incarnation = server->options.incarnation,
         .version = server->options.version,
         .start_ms = now_ms,
         .max_pending = server->options.max_pending,
@@ -476,6 +439,10 @@ enum status ctrler_server_create(const struct ctrler_server_options *options,
         return status;
     }
     server->serve = create_serve(server, now_ms);
+    server->leader = (struct ctrler_leader){.group = server->group,
+                                            .sm = server->sm,
+                                            .seed = options->seed,
+                                            .n_shards = options->n_shards};
     *result = server;
     return ST_OK;
 }
@@ -546,13 +513,14 @@ void ctrler_server_step(struct ctrler_server *server, const struct io_event *eve
         return;
     }
     server->wall_us = event->wall_us;
+    serve_observe(server->serve, event);
     if (event->type == IO_EVENT_CLIENT_MESSAGE) {
         take_message(server, event);
         return;
     }
     /* The turn's end is when the group appends what was proposed. */
     if (event->type == IO_EVENT_TURN_END) {
-        propose_init(server);
+        ctrler_leader_act(&server->leader);
     }
     group_step(server->group, event);
     if (!server->halted) {

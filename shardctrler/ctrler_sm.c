@@ -236,6 +236,65 @@ static struct ctrler_result apply_confirm(struct ctrler_sm *sm,
     return done(sm);
 }
 
+/* Reports are ordered by the term of the leader that made them, then by the index of the
+ * configuration's entry: a leader of a later term has every configuration that was committed before
+ * it, so what an older one says late changes nothing. */
+static bool report_is_newer(const struct ctrler_command *command,
+                            const struct ctrler_replicas *known)
+{
+    return command->term > known->term ||
+           (command->term == known->term && command->index > known->index);
+}
+
+/* The first word about the controller itself is filled in where it is missing, like a group's
+ * incarnation: the cluster's first configuration is the first join's. */
+static struct ctrler_result note_replicas(struct ctrler_sm *sm,
+                                          const struct ctrler_command *command)
+{
+    if (command->gid != 0 || sm->latest.ctrlers.n != 0) {
+        return apply_change(sm, command);
+    }
+    sm->latest.ctrlers = *command->replicas;
+    buf_clear(&sm->latest_bytes);
+    return done(sm);
+}
+
+static enum status apply_replicas(struct ctrler_sm *sm, const struct ctrler_command *command,
+                                  struct ctrler_result *result)
+{
+    struct ctrler_replicas said;
+    config_num joined_at = 0;
+    enum status status;
+
+    if (command->gid != 0) {
+        if (!check_group(sm, command->gid, command->incarnation, result)) {
+            return ST_OK;
+        }
+        joined_at = shard_config_find(&sm->latest, command->gid)->joined_at;
+    }
+    *result = done(sm);
+    status = ctrler_sm_read_replicas(sm, command->gid, joined_at, &said);
+    if (status != ST_OK && status != ST_NOT_FOUND) {
+        return status;
+    }
+    if (!report_is_newer(command, &said)) {
+        return ST_OK;
+    }
+    *result = note_replicas(sm, command);
+    if (result->status == ST_OK) {
+        /* A group that left and holds nothing any more is forgotten with the change. */
+        if (shard_config_find(&sm->latest, command->gid) != NULL) {
+            bind_group(sm, command->gid, command->incarnation);
+        }
+        said = (struct ctrler_replicas){command->term, command->index, *command->replicas};
+        ctrler_sm_write_replicas(sm, command->gid, joined_at, &said);
+        trace_info(sm->trace, "replicas reported gid=%u n=%zu term=%llu index=%llu",
+                   (unsigned)command->gid, command->replicas->n, (unsigned long long)command->term,
+                   (unsigned long long)command->index);
+    }
+    return ST_OK;
+}
+
 /* The session rule (raft/rsm.h): a duplicate is answered as before and applied no more; a refusal
  * that is the command's outcome is recorded like any other result. */
 static struct ctrler_result apply_in_session(struct ctrler_sm *sm,
@@ -265,20 +324,28 @@ static struct ctrler_result apply_in_session(struct ctrler_sm *sm,
     return result;
 }
 
-static struct ctrler_result apply_decoded(struct ctrler_sm *sm,
-                                          const struct ctrler_command *command, uint64_t stamp)
+static enum status apply_decoded(struct ctrler_sm *sm, const struct ctrler_command *command,
+                                 uint64_t stamp, struct ctrler_result *result)
 {
     if (command->kind == CTRLER_INIT) {
-        return apply_init(sm, command);
+        *result = apply_init(sm, command);
+        return ST_OK;
     }
     /* Nothing was applied, so no session hears of it: a later try counts as new. */
     if (!ctrler_sm_is_initialized(sm)) {
-        return refusal(sm, ST_NOT_READY, CTRLER_REASON_NOT_INITIALIZED, 0, 0);
+        *result = refusal(sm, ST_NOT_READY, CTRLER_REASON_NOT_INITIALIZED, 0, 0);
+        return ST_OK;
+    }
+    if (command->kind == CTRLER_REPLICAS) {
+        return apply_replicas(sm, command, result);
     }
     if (ctrler_command_has_session(command->kind)) {
-        return apply_in_session(sm, command, stamp);
+        *result = apply_in_session(sm, command, stamp);
+    } else {
+        *result =
+            command->kind == CTRLER_BIND ? apply_bind(sm, command) : apply_confirm(sm, command);
     }
-    return command->kind == CTRLER_BIND ? apply_bind(sm, command) : apply_confirm(sm, command);
+    return ST_OK;
 }
 
 static enum status sm_apply(void *service, const struct rsm_command *rsm_command,
@@ -294,10 +361,12 @@ static enum status sm_apply(void *service, const struct rsm_command *rsm_command
                     (unsigned long long)rsm_command->index, status_name(status));
         return status;
     }
-    result = apply_decoded(sm, &command, rsm_command->stamp);
-    ctrler_result_encode(&result, result_bytes);
+    status = apply_decoded(sm, &command, rsm_command->stamp, &result);
+    if (status == ST_OK) {
+        ctrler_result_encode(&result, result_bytes);
+    }
     ctrler_command_fini(&command);
-    return ST_OK;
+    return status;
 }
 
 /* ---- The service ---- */

@@ -13,7 +13,9 @@ enum {
     KIND_CONFIG = 2,      /* config_history */
     KIND_OWNER = 3,       /* u16 shard big-endian -> shard_owners */
     KIND_INCARNATION = 4, /* u32 gid, u64 joined_at, both big-endian -> u64 incarnation */
-    KIND_SESSIONS = 5     /* the session table */
+    KIND_SESSIONS = 5,    /* the session table */
+    KIND_REPLICAS = 6     /* u32 gid, u64 joined_at, both big-endian -> u8 format = 1, u64 term, u64
+                             index, SPEC: what REPLICAS last said of the group */
 };
 
 struct ctrler_sm {
@@ -33,6 +35,18 @@ void ctrler_sm_write_cluster(struct ctrler_sm *sm);
 void ctrler_sm_write_owner(struct ctrler_sm *sm, shard_id shard);
 /* The incarnation of the latest configuration's group, learnt after its join. */
 void ctrler_sm_write_incarnation(struct ctrler_sm *sm, const struct config_group *group);
+
+/* What REPLICAS last said of the group that joined at that number (0 of gid 0: the controller
+ * itself). ST_NOT_FOUND: nothing yet. */
+struct ctrler_replicas {
+    raft_term term;
+    raft_index index;
+    struct spec replicas;
+};
+enum status ctrler_sm_read_replicas(const struct ctrler_sm *sm, uint32_t gid, config_num joined_at,
+                                    struct ctrler_replicas *said);
+void ctrler_sm_write_replicas(struct ctrler_sm *sm, uint32_t gid, config_num joined_at,
+                              const struct ctrler_replicas *said);
 
 /* Forgets what is cached of the state; reads it anew. The sessions are not touched. */
 void ctrler_sm_clear_cache(struct ctrler_sm *sm);

@@ -9,7 +9,8 @@
 #include "raft/util/mem.h"
 #include "shardctrler/ctrler_sm_private.h"
 
-#define CLUSTER_FORMAT 1
+#define CLUSTER_FORMAT  1
+#define REPLICAS_FORMAT 1
 
 /* ---- Writing ---- */
 
@@ -39,13 +40,19 @@ void ctrler_sm_write_owner(struct ctrler_sm *sm, shard_id shard)
     buf_fini(&record);
 }
 
-static struct io_key incarnation_key(const struct config_group *group, uint8_t bytes[12])
+/* The key of what is known of a group since it joined. */
+static struct io_key group_key(uint8_t kind, uint32_t gid, config_num joined_at, uint8_t bytes[12])
 {
     for (int i = 0; i < 4; i++) {
-        bytes[i] = (uint8_t)(group->gid >> (24 - 8 * i));
+        bytes[i] = (uint8_t)(gid >> (24 - 8 * i));
     }
-    set_u64_be(bytes + 4, group->joined_at);
-    return (struct io_key){.kind = KIND_INCARNATION, .key = slice_of(bytes, 12)};
+    set_u64_be(bytes + 4, joined_at);
+    return (struct io_key){.kind = kind, .key = slice_of(bytes, 12)};
+}
+
+static struct io_key incarnation_key(const struct config_group *group, uint8_t bytes[12])
+{
+    return group_key(KIND_INCARNATION, group->gid, group->joined_at, bytes);
 }
 
 void ctrler_sm_write_incarnation(struct ctrler_sm *sm, const struct config_group *group)
@@ -73,6 +80,47 @@ static enum status read_incarnation(struct ctrler_sm *sm, struct config_group *g
     return status == ST_NOT_FOUND ? ST_OK : status;
 }
 
+enum status ctrler_sm_read_replicas(const struct ctrler_sm *sm, uint32_t gid, config_num joined_at,
+                                    struct ctrler_replicas *said)
+{
+    struct buf record = {0};
+    uint8_t key[12];
+    struct reader reader;
+    enum status status =
+        sm->state->ops->get(sm->state, group_key(KIND_REPLICAS, gid, joined_at, key), &record);
+
+    *said = (struct ctrler_replicas){0};
+    if (status == ST_OK) {
+        reader = reader_of(buf_slice(&record));
+        if (reader_u8(&reader) != REPLICAS_FORMAT) {
+            status = record.len == 0 ? ST_CORRUPT : ST_VERSION;
+        }
+        said->term = reader_u64(&reader);
+        said->index = reader_u64(&reader);
+        if (status == ST_OK && (!spec_decode(&reader, &said->replicas) || !reader_done(&reader))) {
+            status = ST_CORRUPT;
+        }
+    }
+    buf_fini(&record);
+    return status;
+}
+
+void ctrler_sm_write_replicas(struct ctrler_sm *sm, uint32_t gid, config_num joined_at,
+                              const struct ctrler_replicas *said)
+{
+    struct buf record = {0};
+    uint8_t key[12];
+
+    ASSERT(said->replicas.n >= 1);
+    buf_put_u8(&record, REPLICAS_FORMAT);
+    buf_put_u64(&record, said->term);
+    buf_put_u64(&record, said->index);
+    spec_encode(&said->replicas, &record);
+    sm->state->ops->put(sm->state, group_key(KIND_REPLICAS, gid, joined_at, key),
+                        buf_slice(&record));
+    buf_fini(&record);
+}
+
 /* ---- Reading configurations ---- */
 
 /* Reads a configuration that must be there. */
@@ -89,6 +137,8 @@ static enum status read_config(struct ctrler_sm *sm, config_num num, struct shar
         shard_config_fini(config);
         trace_error(sm->trace, "can't read a configuration num=%llu status=%s",
                     (unsigned long long)num, status_name(status));
+    } else {
+        config->ctrlers = sm->latest.ctrlers; /* of today: those of then may be gone */
     }
     return status == ST_NOT_FOUND ? ST_CORRUPT : status;
 }
@@ -210,6 +260,15 @@ static enum status read_owners(struct ctrler_sm *sm)
     return status != ST_OK ? status : end;
 }
 
+static enum status read_ctrlers(struct ctrler_sm *sm)
+{
+    struct ctrler_replicas said;
+    enum status status = ctrler_sm_read_replicas(sm, 0, 0, &said);
+
+    sm->latest.ctrlers = said.replicas;
+    return status == ST_NOT_FOUND ? ST_OK : status;
+}
+
 enum status ctrler_sm_read_cache(struct ctrler_sm *sm)
 {
     config_num last = 0;
@@ -229,7 +288,10 @@ enum status ctrler_sm_read_cache(struct ctrler_sm *sm)
         return ST_CORRUPT;
     }
     shard_owners_init(&sm->owners, n_shards);
-    status = check_latest(sm);
+    status = read_ctrlers(sm);
+    if (status == ST_OK) {
+        status = check_latest(sm);
+    }
     return status == ST_OK ? read_owners(sm) : status;
 }
 

@@ -25,6 +25,7 @@ struct config_watch {
     config_num begin; /* where a new group may begin; 0: not known */
     bool looked_behind;
     bool refused;
+    raft_term term; /* that this replica last led in */
     uint64_t due_ms;
 };
 
@@ -216,6 +217,17 @@ static config_num next_question(struct config_watch *watch)
     return watch->looked_behind ? watch->begin : watch->begin - 1;
 }
 
+/* A leader goes on with the controllers that the one before it knew of: those that this process was
+ * started with may be gone. */
+static void follow_controllers(const struct config_watch *watch)
+{
+    const struct shard_config *config = kv_sm_config(watch->context->sm);
+
+    if (config != NULL && config->ctrlers.n > 0) {
+        ctrler_clerk_follow(watch->context->clerk, &config->ctrlers);
+    }
+}
+
 void config_watch_step(struct config_watch *watch)
 {
     struct kv_context *context = watch->context;
@@ -225,6 +237,10 @@ void config_watch_step(struct config_watch *watch)
     if (watch->state != WATCH_IDLE || context->now_ms < watch->due_ms ||
         !group_is_ready(context->group)) {
         return;
+    }
+    if (watch->term != raft_current_term(group_raft(context->group))) {
+        watch->term = raft_current_term(group_raft(context->group));
+        follow_controllers(watch);
     }
     num = next_question(watch);
     watch->state = WATCH_ASKING;

@@ -1,6 +1,6 @@
 /* kv_server: see kv_server.h. Events go to those whom they concern; at the end of each turn the
- * parts that act by themselves (config_watch, migrate, release, confirm, census) take a step,
- * before the group so that their proposals ride along, and after it so that they see what was
+ * parts that act by themselves (config_watch, migrate, release, confirm, report, census) take a
+ * step, before the group so that their proposals ride along, and after it so that they see what was
  * applied. */
 #include "shardkv/kv_server_internal.h"
 
@@ -125,6 +125,7 @@ static void create_serve(struct kv_server *server, uint64_t now_ms)
                                     .group = server->group,
                                     .gid = server->options.group.group,
                                     .id = server->options.group.raft.id,
+                                    .incarnation = server->options.incarnation,
                                     .version = server->options.version,
                                     .start_ms = now_ms,
                                     .max_pending = server->options.max_pending,
@@ -147,6 +148,7 @@ static void create_parts(struct kv_server *server)
     server->migrate = migrate_create(&server->context, &server->options.migrate);
     server->release = release_create(&server->context);
     server->confirm = confirm_create(&server->context);
+    server->report = report_create(&server->context);
     server->census = census_create(&server->context, server->world.state);
 }
 
@@ -201,6 +203,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     serve_destroy(&server->serve);
     census_destroy(&server->census);
     confirm_destroy(&server->confirm);
+    report_destroy(&server->report);
     release_destroy(&server->release);
     migrate_destroy(&server->migrate);
     config_watch_destroy(&server->watch);
@@ -277,6 +280,7 @@ static void step_parts(struct kv_server *server)
     migrate_step(server->migrate);
     release_step(server->release);
     confirm_step(server->confirm);
+    report_step(server->report);
     census_step(server->census);
 }
 
@@ -304,6 +308,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
     server->wall_us = event->wall_us;
     group_tell_time(server->group, event);
     measure_load(server);
+    serve_observe(server->serve, event);
     switch (event->type) {
     case IO_EVENT_CLIENT_MESSAGE:
         client_message(server, event);
@@ -348,6 +353,7 @@ uint64_t kv_server_next_deadline_ms(const struct kv_server *server)
     deadline_ms = earlier(deadline_ms, migrate_next_deadline_ms(server->migrate));
     deadline_ms = earlier(deadline_ms, release_next_deadline_ms(server->release));
     deadline_ms = earlier(deadline_ms, census_next_deadline_ms(server->census));
+    deadline_ms = earlier(deadline_ms, report_next_deadline_ms(server->report));
     return earlier(deadline_ms, confirm_next_deadline_ms(server->confirm));
 }
 

@@ -11,6 +11,7 @@
 #include "shardkv/kv_server.h"
 #include "shardkv/migrate.h"
 #include "shardkv/release.h"
+#include "shardkv/report.h"
 
 struct kv_freeze {
     config_num num;
@@ -43,6 +44,7 @@ struct kv_server {
     struct migrate *migrate;
     struct release *release;
     struct confirm *confirm;
+    struct report *report;
     struct census *census;
     char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint: whom it reaches; "" if unknown */
     size_t n_urls;

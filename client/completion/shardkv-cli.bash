@@ -1,7 +1,7 @@
 # bash completion for shardkv-cli: source it, or put it into
 # /usr/share/bash-completion/completions/shardkv-cli.
 _shardkv_cli() {
-    local verbs='get put append del cas scan config join leave move moves status transfer wait pipe shell
+    local verbs='get put append del cas scan config join leave move moves replica status transfer wait pipe shell
         bench version help'
     local globals='--ctrlers --json --timeout --prefer --tls-cert --tls-key --tls-ca --help'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb= i options=
@@ -38,6 +38,7 @@ _shardkv_cli() {
     wait) options='--shards' ;;
     join | leave | move) options='--dry-run' ;;
     moves) options='pause resume' ;;
+    replica) options='add remove replace list recover --no-wait --dry-run --yes --force' ;;
     bench) options='--op --read-ratio --clients --connections --key-bytes --value-bytes --keys
         --seconds --ops --rate --fill' ;;
     esac

@@ -75,7 +75,9 @@ static void check_leader(const struct raft *raft)
     ASSERT(raft->durable_hard_state.term == raft->hard_state.term);
     ASSERT(raft_log_last_term(&raft->log) == raft->hard_state.term);
     for (size_t i = 0; i < raft->n_progress; i++) {
-        ASSERT(raft_configuration_find(configuration_of(raft), raft->progress[i].id) != NULL);
+        ASSERT((raft_configuration_find(configuration_of(raft), raft->progress[i].id) == NULL) ==
+               (raft->progress[i].leaving_index != 0));
+        ASSERT(i == 0 || raft->progress[i - 1].id < raft->progress[i].id);
         ASSERT(raft->progress[i].read_round <= raft->reads.round);
         progress_check(&raft->progress[i], last_index_of(raft));
     }

@@ -90,6 +90,16 @@ void raft_configuration_from_spec(const struct spec *spec, struct raft_configura
     }
 }
 
+bool raft_configuration_is_joint(const struct raft_configuration *configuration)
+{
+    for (size_t i = 0; i < configuration->n; i++) {
+        if (configuration->servers[i].flags & RAFT_VOTER_OLD) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const struct raft_server *raft_configuration_find(const struct raft_configuration *configuration,
                                                   raft_id id)
 {

@@ -19,14 +19,40 @@ void election_reset_deadline(struct raft *raft)
     ASSERT(raft->election_deadline_ms > raft->now_ms);
 }
 
+/* One that lost its disk is another replica than the one of the same id that votes. */
+static bool is_own_vote(const struct raft *raft, const struct raft_server *server)
+{
+    return server != NULL && (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0 &&
+           (server->incarnation == 0 || raft->options.incarnation == 0 ||
+            server->incarnation == raft->options.incarnation);
+}
+
+/* "A server that is not part of its own latest configuration should still start new elections, as
+ * it might still be needed until the C_new entry is committed" (thesis 4.2.2): it may be the only
+ * one with that entry, and the others can't win against its log. So it is looked for in every
+ * configuration that may yet turn out to be the one. */
+const struct raft_server *election_find_self(const struct raft *raft)
+{
+    const struct membership *membership = &raft->membership;
+
+    for (size_t i = membership->n; i-- > 0;) {
+        const struct raft_server *server =
+            raft_configuration_find(&membership->entries[i].configuration, raft->options.id);
+
+        if (is_own_vote(raft, server)) {
+            return server;
+        }
+        if (membership->entries[i].index <= raft->commit_index) {
+            break; /* those before it are over */
+        }
+    }
+    return NULL;
+}
+
 bool election_is_eligible(const struct raft *raft)
 {
-    const struct raft_server *self =
-        raft_configuration_find(configuration_of(raft), raft->options.id);
-
     /* While the state is being switched to a snapshot the log does not say what the state is. */
-    return self != NULL && (self->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0 &&
-           !raft->receive.installing;
+    return !raft->receive.installing && election_find_self(raft) != NULL;
 }
 
 void election_become_follower(struct raft *raft, raft_term term, raft_id leader)

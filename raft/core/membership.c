@@ -5,9 +5,8 @@
  * committed" (thesis 4.1). So appending a configuration entry adopts it, and truncating the log
  * falls back to the one before. The history is short: it reaches back only to the snapshot.
  *
- * The verbs that change the configuration at run time (add a learner, promote it, remove a server;
- * one change at a time, refused until the leader has committed in its term) belong here too: they
- * append entries and need nothing else from this file. */
+ * The verbs that change the configuration at run time are in change.c: they append entries and need
+ * nothing else from this file. */
 #include "raft/core/membership.h"
 
 #include "raft/util/assert.h"
@@ -41,6 +40,12 @@ const struct raft_configuration *membership_latest(const struct membership *memb
 {
     ASSERT(membership->n > 0);
     return &membership->entries[membership->n - 1].configuration;
+}
+
+raft_index membership_latest_index(const struct membership *membership)
+{
+    ASSERT(membership->n > 0);
+    return membership->entries[membership->n - 1].index;
 }
 
 const struct raft_configuration *membership_at(const struct membership *membership,

@@ -21,6 +21,7 @@ void membership_init(struct membership *membership, raft_index index,
                      const struct raft_configuration *configuration);
 void membership_fini(struct membership *membership);
 const struct raft_configuration *membership_latest(const struct membership *membership);
+raft_index membership_latest_index(const struct membership *membership);
 const struct raft_configuration *membership_at(const struct membership *membership,
                                                raft_index index);
 

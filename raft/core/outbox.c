@@ -43,6 +43,7 @@ void outbox_clear(struct raft *raft)
     out->persist_from = 0;
     out->log_reset_index = 0;
     out->status = ST_OK;
+    out->reason = "";
     out->first_index = 0;
 }
 
@@ -113,6 +114,7 @@ void outbox_fill(struct raft *raft, struct raft_update *update)
     update->chunk_to_store = out->has_chunk ? &out->chunk : NULL;
     update->log_reset_index = out->log_reset_index;
     update->status = out->status;
+    update->reason = out->reason;
     update->first_index = out->first_index;
     update->term = raft->hard_state.term;
 }

@@ -27,6 +27,14 @@ struct snapshot_send {
     uint64_t last_progress_ms; /* when acked last grew */
 };
 
+/* How a learner catches up, in rounds (thesis 4.2.1). */
+struct catch_up {
+    raft_index target;   /* the round ends when it has everything up to here; 0: none began */
+    uint64_t started_ms; /* the round */
+    uint32_t n_rounds;   /* that took too long, since the last pause */
+    uint64_t pause_ms;   /* no round before */
+};
+
 /* Invariants: match_index < next_index; match_index never falls while this leader leads; nothing is
  * in flight unless in state RAFT_REPLICATE; inflights ascend by last_index, all above match_index
  * and below next_index. */
@@ -55,6 +63,12 @@ struct progress {
     uint64_t last_durable_ms; /* when match_index last grew; 0: not in this term */
 
     struct snapshot_send snapshot; /* RAFT_SNAPSHOT */
+
+    uint64_t incarnation;      /* that it was met as, by this leader; 0: not known */
+    bool heard;                /* an answer of it came in this term */
+    struct catch_up catch_up;  /* a learner's */
+    raft_index leaving_index;  /* of the configuration without it; 0: it is a member */
+    uint64_t leaving_until_ms; /* it is told of its removal so long; 0: that is not committed */
 };
 
 void progress_init(struct progress *progress, raft_id id, raft_index next_index, uint64_t now_ms);

@@ -28,23 +28,13 @@ static enum quorum_result vote_of(const struct raft_configuration *configuration
     return n - no > n / 2 ? QUORUM_PENDING : QUORUM_LOST;
 }
 
-static bool is_joint(const struct raft_configuration *configuration)
-{
-    for (size_t i = 0; i < configuration->n; i++) {
-        if (configuration->servers[i].flags & RAFT_VOTER_OLD) {
-            return true;
-        }
-    }
-    return false;
-}
-
 enum quorum_result quorum_vote(const struct raft_configuration *configuration,
                                const struct id_set *granted, const struct id_set *rejected)
 {
     enum quorum_result now = vote_of(configuration, RAFT_VOTER, granted, rejected);
     enum quorum_result old = now;
 
-    if (is_joint(configuration)) {
+    if (raft_configuration_is_joint(configuration)) {
         old = vote_of(configuration, RAFT_VOTER_OLD, granted, rejected);
     }
     if (now == QUORUM_LOST || old == QUORUM_LOST) {
@@ -80,7 +70,7 @@ uint64_t quorum_reached_value(const struct raft_configuration *configuration,
     uint64_t now = value_of(configuration, RAFT_VOTER, values);
     uint64_t old = now;
 
-    if (is_joint(configuration)) {
+    if (raft_configuration_is_joint(configuration)) {
         old = value_of(configuration, RAFT_VOTER_OLD, values);
     }
     return now < old ? now : old;

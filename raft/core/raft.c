@@ -43,9 +43,8 @@ static void bootstrap(struct raft *raft, const struct raft_configuration *config
     raft_log_append(&raft->log, entry);
     membership_adopt(&raft->membership, &entry);
     persist_entries(raft, 1);
-    if (raft->hard_state.term == 0) {
-        raft->hard_state.term = 1;
-    }
+    ASSERT(raft->hard_state.term == 0);
+    raft->hard_state.term = 1;
 }
 
 struct raft *raft_create(const struct raft_options *options, const struct raft_start *start,
@@ -57,6 +56,8 @@ struct raft *raft_create(const struct raft_options *options, const struct raft_s
     check_options(&raft->options);
     rng_init(&raft->rng, options->seed);
     raft->now_ms = now_ms;
+    raft->created_ms = now_ms;
+    raft->out.reason = "";
     raft->hard_state = start->hard_state;
     raft->durable_hard_state = start->hard_state;
     raft_log_init(&raft->log, start->snapshot.index, start->snapshot.term);
@@ -72,7 +73,10 @@ struct raft *raft_create(const struct raft_options *options, const struct raft_s
         start->applied_index > start->snapshot.index ? start->applied_index : start->snapshot.index;
     ASSERT(raft->commit_index <= last_index_of(raft));
     ASSERT(raft_log_last_term(&raft->log) <= raft->hard_state.term);
-    if (last_index_of(raft) == 0 && start->snapshot.configuration.n > 0) {
+    /* A term without an entry is that of a replica which joined and was told nothing yet: the log
+     * that it will get begins with another entry than it would make. */
+    if (last_index_of(raft) == 0 && start->snapshot.configuration.n > 0 &&
+        start->hard_state.term == 0) {
         bootstrap(raft, &start->snapshot.configuration);
     }
     election_reset_deadline(raft);
@@ -169,6 +173,11 @@ raft_term raft_term_at(const struct raft *raft, raft_index index)
 const struct raft_configuration *raft_latest_configuration(const struct raft *raft)
 {
     return configuration_of(raft);
+}
+
+raft_index raft_configuration_index(const struct raft *raft)
+{
+    return membership_latest_index(&raft->membership);
 }
 
 void raft_configuration_at(const struct raft *raft, raft_index index,

@@ -73,6 +73,7 @@ struct outbox {
     raft_index persist_from; /* the first entry to persist; 0: none */
     raft_index log_reset_index;
     enum status status;
+    const char *reason;
     raft_index first_index;
 };
 
@@ -101,13 +102,18 @@ struct raft {
     struct id_set rejected;
     bool transfer_election; /* this candidacy follows TIMEOUT_NOW */
 
-    struct progress *progress; /* leader: one per other server, ascending by id */
+    /* Leader: one per other server, ascending by id; those just removed are still told. */
+    struct progress *progress;
     size_t n_progress;
+    bool retiring; /* leader: it is no member any more and looks for a successor */
     uint64_t heartbeat_deadline_ms;
     uint64_t uncommitted_bytes; /* leader: of the entries above commit_index */
     struct read_index reads;
     struct transfer transfer;
     struct snapshot_receive receive;
+
+    uint64_t created_ms;
+    uint64_t heard_ms[SPEC_MAX_ID + 1]; /* by replica: when its last message came; 0: none did */
 
     struct outbox out;
 };
@@ -139,6 +145,8 @@ uint64_t persist_oldest_age_ms(const struct raft *raft);
 
 /* ---- election.c: roles ---- */
 void election_reset_deadline(struct raft *raft);
+/* This replica as a voter of a configuration that is, or may yet be, in force; NULL: of none. */
+const struct raft_server *election_find_self(const struct raft *raft);
 /* Whether this replica may stand for election. */
 bool election_is_eligible(const struct raft *raft);
 void election_tick(struct raft *raft);
@@ -178,8 +186,22 @@ void replicate_advance_commit(struct raft *raft);
 /* Sends every follower what it may get now; the last thing a leader's step does. */
 void replicate_flush(struct raft *raft);
 struct progress *replicate_find(const struct raft *raft, raft_id id);
-void replicate_peer_up(struct raft *raft, raft_id peer);
+void replicate_peer_up(struct raft *raft, const struct raft_event *event);
 void replicate_peer_down(struct raft *raft, raft_id peer);
+
+/* The configuration in force changed: followers come, and those that left will go. */
+void replicate_follow_configuration(struct raft *raft);
+/* Those that left go once they were told. */
+void replicate_forget_told(struct raft *raft);
+
+/* ---- change.c: changes of the configuration ---- */
+void change_begin(struct raft *raft, const struct raft_change *change);
+/* What follows from what is committed and heard: the second half of a joint change, promotions, the
+ * end of those that left. Leadership may end here. */
+void change_advance(struct raft *raft);
+/* Whether this incarnation of a server is the one whose answers count. */
+bool change_is_known_incarnation(const struct raft *raft, raft_id id,
+                                 const struct raft_event *event);
 
 /* ---- recv_reply.c: the leader's side of the answers ---- */
 void recv_append_reply(struct raft *raft, const struct raft_message *message);

@@ -6,6 +6,7 @@
 static void heard_from(struct raft *raft, struct progress *progress, uint64_t read_round)
 {
     progress->last_heard_ms = raft->now_ms;
+    progress->heard = true;
     if (read_round > progress->read_round && read_round <= raft->reads.round) {
         progress->read_round = read_round;
     }

@@ -19,21 +19,109 @@ struct progress *replicate_find(const struct raft *raft, raft_id id)
     return NULL;
 }
 
-void replicate_begin(struct raft *raft)
+static void remove_progress(struct raft *raft, size_t at)
+{
+    ASSERT(at < raft->n_progress && raft->progress[at].leaving_index != 0);
+    progress_fini(&raft->progress[at]);
+    raft->n_progress--;
+    memmove(raft->progress + at, raft->progress + at + 1,
+            (raft->n_progress - at) * sizeof(*raft->progress));
+}
+
+/* No room for one more: those that left need not be told at any price. */
+static void make_room(struct raft *raft)
+{
+    for (size_t i = 0; i < raft->n_progress && raft->n_progress == RAFT_MAX_SERVERS; i++) {
+        if (raft->progress[i].leaving_index != 0) {
+            remove_progress(raft, i);
+        }
+    }
+    ASSERT(raft->n_progress < RAFT_MAX_SERVERS);
+}
+
+static void add_progress(struct raft *raft, raft_id id)
+{
+    size_t at;
+
+    make_room(raft);
+    at = raft->n_progress++;
+    for (; at > 0 && raft->progress[at - 1].id > id; at--) {
+        raft->progress[at] = raft->progress[at - 1];
+    }
+    /* "nextIndex: initialized to leader last log index + 1; matchIndex: to 0" (Figure 2). */
+    progress_init(&raft->progress[at], id, last_index_of(raft) + 1, raft->now_ms);
+}
+
+/* A member again after it left: nothing of what was known of it holds, it may be another. */
+static void forget_if_leaving(struct raft *raft, raft_id id)
+{
+    for (size_t i = 0; i < raft->n_progress; i++) {
+        if (raft->progress[i].id == id && raft->progress[i].leaving_index != 0) {
+            remove_progress(raft, i);
+            return;
+        }
+    }
+}
+
+/* Those whom the configuration in force does not have any more, and what it says of the others. */
+static void mark_leaving(struct raft *raft)
+{
+    for (size_t i = 0; i < raft->n_progress; i++) {
+        struct progress *progress = &raft->progress[i];
+        const struct raft_server *server =
+            raft_configuration_find(configuration_of(raft), progress->id);
+
+        if (server == NULL && progress->leaving_index == 0) {
+            progress->leaving_index = membership_latest_index(&raft->membership);
+        } else if (server != NULL && server->incarnation != 0) {
+            progress->incarnation = server->incarnation;
+        }
+    }
+}
+
+/* The leader goes on telling a server that was removed until it knows that this is committed, or an
+ * election timeout after it was: then it stops standing for election by itself. */
+void replicate_forget_told(struct raft *raft)
+{
+    for (size_t i = raft->n_progress; i-- > 0;) {
+        struct progress *progress = &raft->progress[i];
+
+        if (progress->leaving_index == 0 || raft->commit_index < progress->leaving_index) {
+            continue;
+        }
+        if (progress->leaving_until_ms == 0) {
+            progress->leaving_until_ms = raft->now_ms + raft->options.election_timeout_ms;
+        }
+        if (raft->now_ms >= progress->leaving_until_ms ||
+            (progress->match_index >= progress->leaving_index &&
+             progress->commit_sent >= progress->leaving_index)) {
+            remove_progress(raft, i);
+        }
+    }
+}
+
+void replicate_follow_configuration(struct raft *raft)
 {
     const struct raft_configuration *configuration = configuration_of(raft);
 
+    ASSERT(raft->role == RAFT_LEADER && raft->progress != NULL);
+    for (size_t i = 0; i < configuration->n; i++) {
+        raft_id id = configuration->servers[i].id;
+
+        forget_if_leaving(raft, id);
+        if (id != raft->options.id && replicate_find(raft, id) == NULL) {
+            add_progress(raft, id);
+        }
+    }
+    mark_leaving(raft);
+}
+
+void replicate_begin(struct raft *raft)
+{
     ASSERT(raft->role == RAFT_LEADER && raft->progress == NULL);
     raft->progress = mem_zalloc(RAFT_MAX_SERVERS * sizeof(*raft->progress));
     raft->n_progress = 0;
-    for (size_t i = 0; i < configuration->n; i++) {
-        if (configuration->servers[i].id != raft->options.id) {
-            /* "nextIndex: initialized to leader last log index + 1; matchIndex: to 0" (Figure 2).
-             */
-            progress_init(&raft->progress[raft->n_progress++], configuration->servers[i].id,
-                          last_index_of(raft) + 1, raft->now_ms);
-        }
-    }
+    replicate_follow_configuration(raft);
     raft->heartbeat_deadline_ms = raft->now_ms + raft->options.heartbeat_ms;
     raft->uncommitted_bytes = 0;
     for (raft_index i = raft->commit_index + 1; i <= last_index_of(raft); i++) {
@@ -52,6 +140,7 @@ void replicate_end(struct raft *raft)
     raft->n_progress = 0;
     raft->uncommitted_bytes = 0;
     raft->transfer = (struct transfer){0};
+    raft->retiring = false;
     read_index_fail_all(raft);
 }
 
@@ -296,14 +385,17 @@ void replicate_tick(struct raft *raft)
     }
 }
 
-void replicate_peer_up(struct raft *raft, raft_id peer)
+void replicate_peer_up(struct raft *raft, const struct raft_event *event)
 {
-    struct progress *progress = replicate_find(raft, peer);
+    struct progress *progress = replicate_find(raft, event->peer);
 
     ASSERT(raft->role == RAFT_LEADER);
     if (progress != NULL) {
         progress_link_lost(progress);
         progress->snapshot.retry_ms = 0;
+        if (progress->incarnation == 0 && change_is_known_incarnation(raft, event->peer, event)) {
+            progress->incarnation = event->incarnation;
+        }
     }
 }
 

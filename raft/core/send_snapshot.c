@@ -149,6 +149,7 @@ void recv_install_snapshot_reply(struct raft *raft, const struct raft_message *m
         return;
     }
     progress->last_heard_ms = raft->now_ms;
+    progress->heard = true;
     if (reply->installed) {
         if (progress_acked(progress, reply->index, raft->now_ms)) {
             replicate_advance_commit(raft);

@@ -21,6 +21,9 @@ static void step_end(struct raft *raft, struct before before, struct raft_update
 {
     memset(update, 0, sizeof(*update));
     if (raft->role == RAFT_LEADER) {
+        change_advance(raft);
+    }
+    if (raft->role == RAFT_LEADER) {
         replicate_flush(raft);
     }
     persist_fill(raft, update);
@@ -82,6 +85,12 @@ static void dispatch_to_follower(struct raft *raft, struct raft_message *message
     }
 }
 
+static bool is_answer(enum raft_message_type type)
+{
+    return type == RAFT_MESSAGE_VOTE_REPLY || type == RAFT_MESSAGE_APPEND_REPLY ||
+           type == RAFT_MESSAGE_HEARTBEAT_REPLY || type == RAFT_MESSAGE_INSTALL_SNAPSHOT_REPLY;
+}
+
 static void dispatch_to_leader(struct raft *raft, const struct raft_message *message)
 {
     switch (message->type) {
@@ -99,13 +108,37 @@ static void dispatch_to_leader(struct raft *raft, const struct raft_message *mes
     }
 }
 
-static void step_message(struct raft *raft, struct raft_message *message)
+/* Who answers for a replica that it is not, by its incarnation, promises nothing that holds: it
+ * lost what that one had promised. Requests are taken from anybody (thesis 4.1): they promise
+ * nothing, and the sender may be a member that this log does not tell of yet. */
+static bool is_impostor(struct raft *raft, const struct raft_message *message,
+                        const struct raft_event *event)
+{
+    struct progress *progress;
+
+    if (!is_answer(message->type) || event->incarnation == 0) {
+        return false;
+    }
+    if (!change_is_known_incarnation(raft, message->from, event)) {
+        trace_debug(raft->options.trace, "answer of another incarnation from=%u", message->from);
+        return true;
+    }
+    progress = replicate_find(raft, message->from);
+    if (progress != NULL && progress->incarnation == 0) {
+        progress->incarnation = event->incarnation;
+    }
+    return false;
+}
+
+static void step_message(struct raft *raft, struct raft_message *message,
+                         const struct raft_event *event)
 {
     if (message->to != raft->options.id || message->from == raft->options.id ||
         message->from == 0 || message->from > SPEC_MAX_ID || message->term == 0 ||
-        message->term > RAFT_MAX_NUMBER) {
+        message->term > RAFT_MAX_NUMBER || is_impostor(raft, message, event)) {
         return;
     }
+    raft->heard_ms[message->from] = raft->now_ms;
     if (message->type == RAFT_MESSAGE_REQUEST_VOTE) {
         recv_request_vote(raft, message);
         return;
@@ -167,7 +200,7 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
         }
         break;
     case RAFT_EVENT_MESSAGE:
-        step_message(raft, event->message);
+        step_message(raft, event->message, event);
         break;
     case RAFT_EVENT_PROPOSE:
         replicate_propose(raft, event);
@@ -180,6 +213,9 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
         break;
     case RAFT_EVENT_TRANSFER:
         raft->out.status = transfer_begin(raft, event->transfer.to);
+        break;
+    case RAFT_EVENT_CONFIGURE:
+        change_begin(raft, &event->change);
         break;
     case RAFT_EVENT_COMPACT:
         step_compact(raft, event->compact);
@@ -195,7 +231,7 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
         break;
     case RAFT_EVENT_PEER_UP:
         if (leads) {
-            replicate_peer_up(raft, event->peer);
+            replicate_peer_up(raft, event);
         } else {
             election_peer_up(raft, event->peer);
         }

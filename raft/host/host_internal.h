@@ -27,12 +27,24 @@ struct host {
         bool low;            /* as the service was told */
         uint64_t free_bytes; /* when it was last looked at; UINT64_MAX: not known */
     } space;
+    bool joins;            /* an empty directory is begun as that of a replica that joins */
+    bool cluster_known;    /* the identity on disk holds the cluster id */
+    raft_index pins_index; /* the configuration that META's pins were last held against */
+    bool pins_known, pins_committed;
     uint64_t start_wall_us; /* when the process began */
-    bool cluster_known;     /* the identity on disk holds the cluster id */
     uint64_t stop_ms;       /* when the end began; 0: it did not */
     int exit_code;
     atomic_bool finished; /* read by the signal thread: the end was reached in time */
 };
+
+/* ---- rebuild.c ---- */
+/* The data can't be trusted: a note for the next start with --rebuild. */
+void host_rebuild_mark(struct host *host, const char *reason);
+/* With --rebuild: ST_CORRUPT if such a note lies in the directory. */
+enum status host_rebuild_check(struct host *host, char *error);
+/* With --rebuild: sets the damaged directory aside, so that an empty one takes its place. Whether
+ * it did; if not, error says why in place of the damage, unless --rebuild was not given. */
+bool host_rebuild_set_aside(struct host *host, char *error);
 
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */
 void host_trace_init(struct host *host);

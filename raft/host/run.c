@@ -31,6 +31,12 @@ static int complain(const struct host *host, const char *line, int code)
     return code;
 }
 
+/* What to do about it, for who is not told by the line itself. */
+static const char *way_out(enum status status, const char *line)
+{
+    return status == ST_CORRUPT && strstr(line, "--rebuild") == NULL ? "; " STORE_REBUILD : "";
+}
+
 static int exit_code_of(enum status status)
 {
     switch (status) {
@@ -68,8 +74,10 @@ static void on_halt(void *context, enum status status, const char *reason)
         trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
         host->exit_code = exit_code_of(status);
         fprintf(stderr, "%s: stopped: %s%s\n", host->settings->program, reason,
-                status == ST_CORRUPT && strstr(reason, STORE_REBUILD) == NULL ? "; " STORE_REBUILD
-                                                                              : "");
+                way_out(status, reason));
+        if (status == ST_CORRUPT) {
+            host_rebuild_mark(host, reason);
+        }
     }
     net_stop(host->net);
 }
@@ -89,6 +97,13 @@ static bool save_identity(struct host *host)
     return status != ST_NO_SPACE;
 }
 
+/* META remembers by a fingerprint of 0 that the replica joined an existing group: a later start
+ * makes no first entry either, whatever it is told. */
+static bool joined(const struct host *host)
+{
+    return host->identity.spec_fingerprint == 0;
+}
+
 static void show_hello(struct host *host)
 {
     struct hello hello = {.who = HELLO_PEER,
@@ -98,7 +113,8 @@ static void show_hello(struct host *host)
                           .gid = host->settings->gid,
                           .id = host->settings->id,
                           .incarnation = host->identity.incarnation,
-                          .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+                          .spec_fingerprint =
+                              joined(host) ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     memcpy(hello.cluster_id, host->identity.cluster_id, sizeof(hello.cluster_id));
     net_set_hello(host->net, &hello);
@@ -151,8 +167,50 @@ static enum status on_admit(void *context, const struct hello *self, const struc
             *reason = "the disk is full: a new peer can't be noted";
             return ST_NO_SPACE;
         }
+        if (host->server != NULL) {
+            group_pin_incarnation(host->service->group(host->server), other->id, *known);
+        }
+    } else if (status == ST_OK && known != NULL && *known != other->incarnation) {
+        trace_info(&host->trace,
+                   "peer id=%u joined as another incarnation than was known: its answers count "
+                   "once the configuration names it",
+                   other->id);
     }
     return status;
+}
+
+/* What META says of the peers' incarnations follows the configuration: a replica that was removed
+ * may come back as another one. */
+static void follow_pins(struct host *host)
+{
+    struct group *group = host->service->group(host->server);
+    const struct raft *raft = group_raft(group);
+    raft_index index = raft_configuration_index(raft);
+    bool committed = index <= raft_commit_index(raft), changed = false;
+
+    if (host->pins_known && host->pins_index == index && host->pins_committed == committed) {
+        return;
+    }
+    host->pins_known = true;
+    host->pins_index = index;
+    host->pins_committed = committed;
+    for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+        uint64_t *pinned = &host->identity.peer_incarnations[id];
+        uint64_t now = group_pinned_incarnation(group, id, *pinned);
+
+        changed |= now != *pinned && id != host->settings->id;
+        *pinned = id != host->settings->id ? now : *pinned;
+        group_pin_incarnation(group, id, *pinned);
+    }
+    if (changed && !save_identity(host)) {
+        host->pins_known = false; /* tried again in the next turn */
+    }
+}
+
+/* Nobody could take over. */
+static bool is_alone(struct host *host)
+{
+    return raft_latest_configuration(group_raft(host->service->group(host->server)))->n <= 1;
 }
 
 static void on_event(void *context, const struct io_event *event)
@@ -168,9 +226,10 @@ static void on_event(void *context, const struct io_event *event)
     }
     wal_flush(host->wal);
     learn_cluster_id(host);
+    follow_pins(host);
     host_space_check(host, event->now_ms);
     if (host->stop_ms != 0 &&
-        (host->settings->cluster.n == 1 || !group_is_leader(host->service->group(host->server)) ||
+        (is_alone(host) || !group_is_leader(host->service->group(host->server)) ||
          event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
@@ -240,7 +299,9 @@ void host_group_options(const struct host_parts *parts, struct group_options *op
     options->raft.heartbeat_ms = settings->heartbeat_ms;
     options->raft.trace = parts->trace;
     options->trace = parts->trace;
+    options->raft.incarnation = parts->incarnation;
     raft_configuration_from_spec(&settings->cluster, &options->bootstrap);
+    options->bootstrap.n = parts->joins ? 0 : options->bootstrap.n;
 }
 
 static void mail_post(void *context, void (*run)(void *arg), void *arg)
@@ -315,7 +376,8 @@ static enum status open_dir(struct host *host, char *error)
     struct identity wanted = {.gid = host->settings->gid,
                               .id = host->settings->id,
                               .incarnation = random_u64(),
-                              .spec_fingerprint = spec_fingerprint(&host->settings->cluster)};
+                              .spec_fingerprint =
+                                  host->joins ? 0 : spec_fingerprint(&host->settings->cluster)};
 
     return store_dir_open(host->settings->data, &wanted, &host->dir, &host->identity, error);
 }
@@ -326,6 +388,8 @@ static enum status open_service(struct host *host, struct io_log_content *conten
     struct host_parts parts = {.settings = host->settings,
                                .seed = random_u64(),
                                .incarnation = host->identity.incarnation,
+                               .joins = joined(host),
+                               .rejoins = joined(host) && host->settings->rebuild,
                                .now_ms = net_now_ms(),
                                .net = net_io(host->net),
                                .log = wal_io(host->wal),
@@ -390,6 +454,9 @@ static enum status open_disk(struct host *host, char *error)
     if (status == ST_OK) {
         status = open_service(host, &content, &meta, error);
     }
+    if (status == ST_OK) {
+        follow_pins(host);
+    }
     for (size_t i = 0; i < content.n_entries; i++) { /* that nobody took over */
         blob_unref(&content.entries[i].data);
     }
@@ -429,6 +496,9 @@ static enum status open_all(struct host *host, char *error)
         status = host_check_access(host, error);
     }
     if (status == ST_OK) {
+        status = host_rebuild_check(host, error);
+    }
+    if (status == ST_OK) {
         status = open_net(host, error);
     }
     if (status == ST_OK) { /* before the disks: nothing is begun while a port may be refused */
@@ -466,9 +536,16 @@ int host_run(const struct host_settings *settings, const struct host_service *se
 
     umask(077); /* what is written is for this user alone */
     host_trace_init(&host);
+    host.joins = settings->joins || settings->rebuild;
     status = open_all(&host, error);
+    if (status == ST_CORRUPT && settings->rebuild) {
+        close_all(&host);
+        status = host_rebuild_set_aside(&host, error) ? open_all(&host, error) : status;
+    }
     if (status != ST_OK) {
-        complain(&host, error[0] != '\0' ? error : status_text(status), 0);
+        const char *line = error[0] != '\0' ? error : status_text(status);
+
+        fprintf(stderr, "%s: %s%s\n", settings->program, line, way_out(status, line));
         close_all(&host);
         return exit_code_of(status);
     }

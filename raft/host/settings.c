@@ -15,8 +15,8 @@
 
 struct flag {
     const char *name;
-    unsigned needs; /* HOST_HAS_* of the programs that have it; 0: all */
-    const char *argument;
+    unsigned needs;       /* HOST_HAS_* of the programs that have it; 0: all */
+    const char *argument; /* NULL: a flag that is given or not; as a value: yes or no */
     const char *help;
     struct {
         char *value;   /* owned; NULL: not given */
@@ -51,6 +51,12 @@ static const struct flag all_flags[] = {
      "MiB a second that shards may arrive with; 0, the default: no bound",
      {0}},
     {"migration-parallel", HOST_HAS_GID, "N", "shards that may arrive at a time (default 8)", {0}},
+    {"join", 0, NULL, "the first start is that of a new replica of a group that exists", {0}},
+    {"rebuild",
+     0,
+     NULL,
+     "if the data is damaged or lost: set it aside, and have the group replace this replica",
+     {0}},
     {"config", 0, "FILE", "read settings from a file of 'name = value' lines", {0}},
     {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", {0}},
     {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", {0}},
@@ -155,7 +161,8 @@ static void print_help(const struct reading *reading)
     for (size_t i = 0; i < reading->n_flags; i++) {
         const struct flag *flag = &reading->flags[i];
         char left[64];
-        snprintf(left, sizeof(left), "--%s %s", flag->name, flag->argument);
+        snprintf(left, sizeof(left), "--%s %s", flag->name,
+                 flag->argument != NULL ? flag->argument : "");
         printf("  %-26s %s\n", left, flag->help);
     }
     printf("  %-26s %s\n  %-26s %s\n", "--version", "print the version", "--help", "print this");
@@ -189,6 +196,10 @@ static int read_arguments(struct reading *reading, int argc, char **argv)
         }
         if (flag->given.value != NULL) {
             return complain(reading, "", name, "given twice");
+        }
+        if (equals == NULL && flag->argument == NULL) {
+            flag->given.value = mem_copy_string("yes");
+            continue;
         }
         if (equals == NULL && i + 1 == argc) {
             return complain(reading, "", name, "needs a value");
@@ -357,6 +368,18 @@ static bool take_level(struct reading *reading)
     return false;
 }
 
+static bool take_switch(struct reading *reading, const char *name, bool *out)
+{
+    const char *text = flag_value(reading, name);
+
+    *out = text != NULL && (strcmp(text, "yes") == 0 || strcmp(text, "1") == 0);
+    if (text != NULL && !*out && strcmp(text, "no") != 0 && strcmp(text, "0") != 0) {
+        complain_flag(reading, name, "must be yes or no");
+        return false;
+    }
+    return true;
+}
+
 static char *take_text(struct reading *reading, const char *name)
 {
     const char *text = flag_value(reading, name);
@@ -390,6 +413,9 @@ static bool check_together(struct reading *reading)
 
     if (spec_find(&s->cluster, s->id) == NULL) {
         complain_flag(reading, "cluster", "does not name this replica's --id");
+    } else if ((s->joins || s->rebuild) && s->cluster.n < 2) {
+        complain_flag(reading, "cluster",
+                      "must name a member of the group besides this replica: it asks there");
     } else if (s->data == NULL || *s->data == '\0') {
         complain_flag(reading, "data", "is required");
     } else if (s->heartbeat_ms * 2 > s->election_timeout_ms) {
@@ -446,7 +472,8 @@ static bool take_all(struct reading *reading)
            take_number(reading, "heartbeat", 5, 30000, false, &s->heartbeat_ms) &&
            take_number(reading, "disk-reserve", 0, 65536, false, &s->disk_reserve_mib) &&
            take_number(reading, "disk-low", 0, 1048576, false, &s->disk_low_mib) &&
-           take_level(reading) && check_together(reading);
+           take_level(reading) && take_switch(reading, "join", &s->joins) &&
+           take_switch(reading, "rebuild", &s->rebuild) && check_together(reading);
 }
 
 int host_settings_read(struct host_settings *settings, int argc, char **argv)

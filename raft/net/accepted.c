@@ -16,16 +16,12 @@ struct visitor {
     struct conn *conn;
     uint32_t slot;
     raft_id peer_id;              /* a peer: which; else 0 */
+    uint64_t incarnation;         /* of the peer */
     io_conn number;               /* a client: its number; else 0 */
     char host[STREAM_NAME_BYTES]; /* whence it came */
     char name[STREAM_NAME_BYTES]; /* the same with its port: not to be had once it is gone */
     uint64_t since_ms;            /* it dialled then, by the loop's awake clock */
 };
-
-static bool is_replica_of_spec(const struct net *net, uint32_t id)
-{
-    return id != net->self.id && spec_find(&net->options.peers, id) != NULL;
-}
 
 static enum status visitor_on_hello(struct conn *conn, const struct hello *hello,
                                     const char **reason)
@@ -40,12 +36,13 @@ static enum status visitor_on_hello(struct conn *conn, const struct hello *hello
         return ST_WRONG_NODE;
     }
     if (hello->who == HELLO_PEER &&
-        (hello->gid != net->options.group || !is_replica_of_spec(net, hello->id))) {
+        (hello->gid != net->options.group || !peers_has(net, hello->id))) {
         *reason = hello->gid != net->options.group ? "this is a replica of another group"
-                                                   : "no other replica of the SPEC has that id";
+                                                   : "no other replica of the group has that id";
         return ST_WRONG_NODE;
     }
     visitor->peer_id = hello->who == HELLO_PEER ? hello->id : 0;
+    visitor->incarnation = hello->who == HELLO_PEER ? hello->incarnation : 0;
     return net_admit(net, &self, hello, reason);
 }
 
@@ -99,9 +96,11 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
         return;
     }
     if (visitor->peer_id != 0) {
-        event =
-            (struct io_event){.type = IO_EVENT_PEER_MESSAGE,
-                              .peer = {.group = group, .id = visitor->peer_id, .message = message}};
+        event = (struct io_event){.type = IO_EVENT_PEER_MESSAGE,
+                                  .peer = {.group = group,
+                                           .id = visitor->peer_id,
+                                           .incarnation = visitor->incarnation,
+                                           .message = message}};
     } else {
         event = (struct io_event){.type = IO_EVENT_CLIENT_MESSAGE,
                                   .client = {.conn = visitor->number,
@@ -365,4 +364,37 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
         return;
     }
     conn_send(visitor->conn, class, 0, FRAME_MESSAGE_RESPONSE, message);
+}
+
+struct conn *accepted_peer_conn(struct net *net, raft_id id)
+{
+    for (uint32_t i = 0; i < net->accepted.n_slots; i++) {
+        struct visitor *visitor = net->accepted.slots[i];
+
+        if (visitor != NULL && visitor->peer_id == id && visitor->conn->state == CONN_UP) {
+            return visitor->conn;
+        }
+    }
+    return NULL;
+}
+
+void accepted_keep_peers(struct net *net, const struct io_peer *peers, size_t n)
+{
+    for (uint32_t i = 0; i < net->accepted.n_slots; i++) {
+        struct visitor *visitor = net->accepted.slots[i];
+        size_t at = 0;
+
+        if (visitor == NULL || visitor->peer_id == 0 || visitor->conn == NULL) {
+            continue;
+        }
+        while (at < n && peers[at].id != visitor->peer_id) {
+            at++;
+        }
+        if (at == n) {
+            conn_fail(visitor->conn, ST_WRONG_NODE, "no member of the group any more");
+        } else if (peers[at].incarnation != 0 && visitor->incarnation != 0 &&
+                   peers[at].incarnation != visitor->incarnation) {
+            conn_fail(visitor->conn, ST_WRONG_NODE, "the replica is another incarnation now");
+        }
+    }
 }

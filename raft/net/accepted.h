@@ -1,10 +1,11 @@
 /* accepted: the connections that others opened to this process: peers that send to it, and clients.
  *
- * What one is, its hello says. A peer must be a replica of the own SPEC; a second connection of the
- * same peer replaces the first. A client gets a number (io_conn) that is never used again. A client
- * that lets too many answers pile up is no longer read, then closed; when all together let too many
- * pile up, the one with most of them is. One address may have only so many of the connections. Who
- * is refused, and why, is traced as a warning, seldom enough that nobody can fill the disk with it.
+ * What one is, its hello says. A peer must be a replica of the own group (peers.h); a second
+ * connection of the same peer replaces the first. A client gets a number (io_conn) that is never
+ * used again. A client that lets too many answers pile up is no longer read, then closed; when all
+ * together let too many pile up, the one with most of them is. One address may have only so many of
+ * the connections. Who is refused, and why, is traced as a warning, seldom enough that nobody can
+ * fill the disk with it.
  *
  * When all places are taken, the one that has been silent for longest gives way: whoever never said
  * hello before any client, but no peer, and nobody who was heard of just now. So idle connections,
@@ -34,5 +35,10 @@ void accepted_fini(struct net *net);
 void accepted_add(struct net *net, nng_stream *stream);
 /* Takes the message over; drops it if the client is gone. */
 void accepted_reply(struct net *net, io_conn number, struct buf *message);
+
+/* The connection that a peer opened and that is up, or NULL. */
+struct conn *accepted_peer_conn(struct net *net, raft_id id);
+/* Closes the connections of peers that are none of these, or another incarnation. */
+void accepted_keep_peers(struct net *net, const struct io_peer *peers, size_t n);
 
 #endif

@@ -63,6 +63,13 @@ static void net_peer_send(struct io_net *io, group_id group, raft_id to, enum io
     peers_send(net_of(io), group, to, class, message);
 }
 
+static void net_set_peers(struct io_net *io, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
+{
+    ASSERT(group == net_of(io)->options.group);
+    peers_set(net_of(io), peers, n, open);
+}
+
 static void net_reply(struct io_net *io, io_conn conn, struct buf *message)
 {
     accepted_reply(net_of(io), conn, message);
@@ -79,6 +86,7 @@ static void net_endpoint_send(struct io_net *io, io_endpoint endpoint, struct bu
 }
 
 static const struct io_net_ops net_ops = {.peer_send = net_peer_send,
+                                          .set_peers = net_set_peers,
                                           .reply = net_reply,
                                           .endpoint = net_endpoint,
                                           .endpoint_send = net_endpoint_send};

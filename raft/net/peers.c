@@ -16,14 +16,18 @@
 struct peer {
     struct net *net;
     raft_id id;
-    const char *url; /* in the options */
+    char *url;
+    uint64_t incarnation; /* that it showed last; 0: none yet */
     nng_tls_config *tls;
     struct dial *dial; /* at most one of dial, conn and the retry timer is there */
     struct conn *conn;
     struct timer retry;
     uint32_t pause_ms;
     char complaint[CONN_REASON_BYTES]; /* why it was refused, as traced since the link was up */
+    bool gone; /* no peer any more: only its connection is still to be closed */
 };
+
+static void peer_free(struct peer *peer);
 
 static uint32_t peer_timeout_ms(const struct peer *peer)
 {
@@ -38,6 +42,7 @@ static void peer_deliver(struct peer *peer, enum io_event_type type)
 
     event.peer.group = peer->net->options.group;
     event.peer.id = peer->id;
+    event.peer.incarnation = peer->incarnation;
     net_deliver(peer->net, &event);
 }
 
@@ -63,14 +68,15 @@ static void peer_retry(struct peer *peer, bool timed_out)
     }
 }
 
-/* A server, of our group, and the replica that the SPEC has under this URL. */
+/* A server, of our group, and the replica that we know under this URL. */
 static enum status peer_on_hello(struct conn *conn, const struct hello *hello, const char **reason)
 {
     struct peer *peer = conn->owner;
 
+    peer->incarnation = hello->incarnation;
     if (hello->who != HELLO_SERVER || hello->gid != peer->net->options.group ||
         hello->id != peer->id) {
-        *reason = "another replica than the SPEC says answers at this URL";
+        *reason = "another replica than the one of that id answers at this URL";
         return ST_WRONG_NODE;
     }
     return net_admit(peer->net, &peer->net->self, hello, reason);
@@ -87,14 +93,22 @@ static void peer_on_up(struct conn *conn)
     peer_deliver(peer, IO_EVENT_PEER_UP);
 }
 
-/* The accepting side has nothing to say on this link but keep-alives. */
+/* The accepting side has nothing to say on this link but keep-alives, unless it joins and knows no
+ * other way to us. */
 static void peer_on_message(struct conn *conn, uint32_t group, uint8_t type, struct slice message)
 {
-    (void)group;
-    (void)type;
-    (void)message;
-    conn->net->stats.malformed++;
-    conn_fail(conn, ST_MALFORMED, "a message against the direction of the link");
+    struct peer *peer = conn->owner;
+    struct io_event event = {
+        .type = IO_EVENT_PEER_MESSAGE,
+        .peer = {
+            .group = group, .id = peer->id, .incarnation = peer->incarnation, .message = message}};
+
+    if (type != FRAME_MESSAGE_RAFT || group != conn->net->options.group) {
+        conn->net->stats.malformed++;
+        conn_fail(conn, ST_MALFORMED, "a message that a link of peers does not carry");
+        return;
+    }
+    net_deliver(conn->net, &event);
 }
 
 static void peer_on_closed(struct conn *conn, enum status status, const char *reason, bool refused)
@@ -103,6 +117,11 @@ static void peer_on_closed(struct conn *conn, enum status status, const char *re
     bool was_up = conn->was_up;
 
     peer->conn = NULL;
+    if (peer->gone) {
+        peer->net->stats.peer_links_up -= was_up;
+        peer_free(peer);
+        return;
+    }
     if (was_up) {
         peer->net->stats.peer_links_up--;
         trace_info(peer->net->loop.trace, "peer link down id=%u reason=\"%s\"", (unsigned)peer->id,
@@ -160,29 +179,88 @@ static void peer_dial(void *owner)
                             peer_on_dialled, peer);
 }
 
+/* ---- Who they are ---- */
+
+static struct peer *peers_find(const struct net *net, raft_id id)
+{
+    for (size_t i = 0; i < net->peers.n; i++) {
+        if (net->peers.links[i]->id == id && !net->peers.links[i]->gone) {
+            return net->peers.links[i];
+        }
+    }
+    return NULL;
+}
+
+bool peers_has(const struct net *net, raft_id id)
+{
+    return id != net->self.id && (net->peers.open || peers_find(net, id) != NULL);
+}
+
+static void peer_add(struct net *net, raft_id id, const char *url)
+{
+    struct peer *peer = mem_zalloc(sizeof(*peer));
+    struct peers *peers = &net->peers;
+
+    ASSERT(peers_find(net, id) == NULL && id != net->self.id);
+    peer->net = net;
+    peer->id = id;
+    peer->url = mem_copy_string(url);
+    peer->tls = tls_client_config(net->tls, peer->url);
+    peer->retry = (struct timer){.fired = peer_dial, .owner = peer};
+    peer->pause_ms = PEER_RETRY_MIN_MS;
+    MEM_GROW(peers->links, peers->capacity, peers->n + 1);
+    peers->links[peers->n++] = peer;
+    if (peers->started) {
+        peer_dial(peer);
+    }
+}
+
+static void peer_free(struct peer *peer)
+{
+    struct peers *peers = &peer->net->peers;
+    size_t at = 0;
+
+    while (peers->links[at] != peer) {
+        at++;
+        ASSERT(at < peers->n);
+    }
+    peers->n--;
+    memmove(peers->links + at, peers->links + at + 1, (peers->n - at) * sizeof(peers->links[0]));
+    dial_cancel(&peer->dial);
+    conn_destroy(&peer->conn);
+    timers_cancel(&peer->net->loop.timers, &peer->retry);
+    tls_release_config(&peer->tls);
+    mem_free(peer->url);
+    mem_free(peer);
+}
+
+/* It is no peer from now on. Its connection may be the one that delivers the event under way: it
+ * goes with the failed ones, and the peer with it. */
+static void peer_drop(struct peer *peer, const char *reason)
+{
+    ASSERT(!peer->gone);
+    peer->gone = true;
+    if (peer->conn == NULL) {
+        peer_free(peer);
+        return;
+    }
+    conn_fail(peer->conn, ST_UNAVAILABLE, reason);
+}
+
 void peers_init(struct net *net)
 {
     const struct spec *spec = &net->options.peers;
 
     for (size_t i = 0; i < spec->n; i++) {
-        struct peer *peer;
-
-        if (spec->replicas[i].id == net->self.id) {
-            continue;
+        if (spec->replicas[i].id != net->self.id) {
+            peer_add(net, spec->replicas[i].id, spec->replicas[i].url);
         }
-        peer = mem_zalloc(sizeof(*peer));
-        peer->net = net;
-        peer->id = spec->replicas[i].id;
-        peer->url = spec->replicas[i].url;
-        peer->tls = tls_client_config(net->tls, peer->url);
-        peer->retry = (struct timer){.fired = peer_dial, .owner = peer};
-        peer->pause_ms = PEER_RETRY_MIN_MS;
-        net->peers.links[net->peers.n++] = peer;
     }
 }
 
 void peers_start(struct net *net)
 {
+    net->peers.started = true;
     for (size_t i = 0; i < net->peers.n; i++) {
         peer_dial(net->peers.links[i]);
     }
@@ -190,27 +268,65 @@ void peers_start(struct net *net)
 
 void peers_fini(struct net *net)
 {
-    for (size_t i = 0; i < net->peers.n; i++) {
-        struct peer *peer = net->peers.links[i];
-
-        dial_cancel(&peer->dial);
-        conn_destroy(&peer->conn);
-        timers_cancel(&net->loop.timers, &peer->retry);
-        tls_release_config(&peer->tls);
-        mem_free(peer);
+    net->peers.started = false;
+    while (net->peers.n > 0) {
+        peer_free(net->peers.links[net->peers.n - 1]);
     }
-    net->peers.n = 0;
+    mem_free(net->peers.links);
+    net->peers = (struct peers){0};
 }
 
-static struct peer *peers_find(struct net *net, raft_id id)
+static const struct io_peer *find_wanted(const struct io_peer *peers, size_t n, raft_id id)
 {
-    for (size_t i = 0; i < net->peers.n; i++) {
-        if (net->peers.links[i]->id == id) {
-            return net->peers.links[i];
+    for (size_t i = 0; i < n; i++) {
+        if (peers[i].id == id) {
+            return &peers[i];
         }
     }
     return NULL;
 }
+
+static void drop_unwanted(struct net *net, const struct io_peer *wanted, size_t n)
+{
+    for (size_t i = net->peers.n; i-- > 0;) {
+        struct peer *peer = net->peers.links[i];
+        const struct io_peer *now = peer->gone ? NULL : find_wanted(wanted, n, peer->id);
+
+        if (peer->gone) {
+            continue;
+        }
+        if (now == NULL) {
+            trace_info(net->loop.trace, "peer dropped id=%u url=%s", (unsigned)peer->id, peer->url);
+            peer_drop(peer, "no member of the group any more");
+        } else if (strcmp(now->url, peer->url) != 0) {
+            peer_drop(peer, "the replica has another address now");
+        } else if (peer->conn != NULL && now->incarnation != 0 && peer->incarnation != 0 &&
+                   now->incarnation != peer->incarnation) {
+            conn_fail(peer->conn, ST_UNAVAILABLE, "the replica is another incarnation now");
+        }
+    }
+}
+
+void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open)
+{
+    net->peers.open = open;
+    if (n == 0) {
+        return;
+    }
+    drop_unwanted(net, peers, n);
+    if (!open) {
+        accepted_keep_peers(net, peers, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (peers[i].id != net->self.id && peers_find(net, peers[i].id) == NULL) {
+            trace_info(net->loop.trace, "peer added id=%u url=%s", (unsigned)peers[i].id,
+                       peers[i].url);
+            peer_add(net, peers[i].id, peers[i].url);
+        }
+    }
+}
+
+/* ---- Sending ---- */
 
 /* Votes and heartbeats, few and small, still pass when the rest must not. */
 static uint64_t peer_queue_limit(const struct net *net, enum io_class class)
@@ -224,20 +340,25 @@ void peers_send(struct net *net, group_id group, raft_id to, enum io_class class
                 struct buf *message)
 {
     struct peer *peer = group == net->options.group ? peers_find(net, to) : NULL;
+    struct conn *conn = peer == NULL ? NULL : peer->conn;
 
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
-    if (peer == NULL || peer->conn == NULL || peer->conn->state != CONN_UP) {
+    if ((conn == NULL || conn->state != CONN_UP) && net->peers.open &&
+        group == net->options.group) {
+        conn = accepted_peer_conn(net, to);
+    }
+    if (conn == NULL || conn->state != CONN_UP) {
         net->stats.drops[NET_DROP_PEER_DOWN]++;
         buf_fini(message);
         return;
     }
-    if (peer->conn->send_queue.bytes + message->len > peer_queue_limit(net, class) &&
-        peer->conn->send_queue.bytes > 0) {
+    if (conn->send_queue.bytes > 0 &&
+        conn->send_queue.bytes + message->len > peer_queue_limit(net, class)) {
         net->stats.drops[NET_DROP_PEER_FULL]++;
         buf_fini(message);
         return;
     }
-    conn_send(peer->conn, class, group, FRAME_MESSAGE_RAFT, message);
+    conn_send(conn, class, group, FRAME_MESSAGE_RAFT, message);
 }
 
 size_t peers_statistics(const struct peers *peers, struct net_peer_stats *stats, size_t max)

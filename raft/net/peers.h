@@ -5,6 +5,11 @@
  * election timeout, is dialled again, each time with a fresh dialer, after a short pause with
  * jitter: so traffic is back within a fraction of a second after a partition heals, however long it
  * lasted.
+ *
+ * Who they are is what the SPEC says until the group says it (peers_set), again and again: links to
+ * those that left end, in both directions, and new ones begin. A replica that joins does not know
+ * them yet, and one that was away for long may know the wrong ones (`open`): it takes whoever is
+ * admitted, and answers on the link that the other dialled.
  */
 #ifndef RAFT_NET_PEERS_H
 #define RAFT_NET_PEERS_H
@@ -14,13 +19,20 @@
 struct peer;
 
 struct peers {
-    size_t n;
-    struct peer *links[SPEC_MAX_REPLICAS]; /* in the order of the SPEC, self left out */
+    struct peer **links; /* self left out; those that are gone stay until their conn is closed */
+    size_t n, capacity;
+    bool open;    /* there may be others */
+    bool started; /* the loop runs: links are dialled */
 };
 
 void peers_init(struct net *net);
 void peers_start(struct net *net);
 void peers_fini(struct net *net);
+
+/* See struct io_net_ops. May be called while an event is delivered. */
+void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open);
+/* Whether a replica of that id may be a peer. */
+bool peers_has(const struct net *net, raft_id id);
 
 /* Takes the message over; drops it if there is no link or too much waits already. */
 void peers_send(struct net *net, group_id group, raft_id to, enum io_class class,

@@ -43,6 +43,7 @@ enum status group_create(const struct group_options *options, const struct group
     rsm_proposals_init(made);
     rsm_reads_init(made);
     rsm_senders_init(made);
+    rsm_change_init(made);
     *group = NULL;
     status = rsm_open(made, log, state_meta, now_ms);
     if (status != ST_OK) {
@@ -74,6 +75,7 @@ void group_destroy(struct group **group)
     rsm_proposals_refuse_gathered(gone, ST_SHUTDOWN);
     rsm_proposals_abandon_waiting(gone);
     rsm_reads_refuse_all(gone, ST_SHUTDOWN);
+    rsm_change_abandon(gone);
     rsm_senders_fini(gone);
     rsm_receiver_fini(gone);
     rsm_persist_fini(gone);
@@ -110,7 +112,8 @@ static bool is_too_much(const struct group *group, const struct raft_message *me
 static void on_peer_message(struct group *group, const struct io_event *event)
 {
     struct raft_message message;
-    struct raft_event out = {.type = RAFT_EVENT_MESSAGE, .message = &message};
+    struct raft_event out = {
+        .type = RAFT_EVENT_MESSAGE, .incarnation = event->peer.incarnation, .message = &message};
 
     group->stats.messages_received++;
     if (!wire_decode_message(event->peer.message, &message)) {
@@ -126,6 +129,7 @@ static void on_peer_message(struct group *group, const struct io_event *event)
                    message.to, event->peer.id);
     } else {
         rsm_set_away(group, message.from, false);
+        out.pinned = group->pinned[message.from];
         rsm_step_raft(group, &out);
     }
     raft_message_fini(&message);
@@ -137,6 +141,8 @@ static void on_peer_link(struct group *group, const struct io_event *event)
                                                                      : RAFT_EVENT_PEER_DOWN};
 
     out.peer = event->peer.id;
+    out.incarnation = event->peer.incarnation;
+    out.pinned = group->pinned[event->peer.id];
     rsm_set_away(group, event->peer.id, event->type == IO_EVENT_PEER_DOWN);
     rsm_step_raft(group, &out);
 }
@@ -197,6 +203,7 @@ static void on_tick(struct group *group)
     rsm_step_raft(group, &event);
     if (!group->halted) {
         rsm_checkpoint_tick(group);
+        rsm_peers_follow(group);
     }
 }
 
@@ -311,6 +318,7 @@ static void settle(struct group *group)
     if (!group->halted) {
         rsm_reads_settle(group);
         rsm_senders_settle(group);
+        rsm_change_settle(group);
     }
     if (!group->halted) {
         give_up_leadership(group);
@@ -324,6 +332,7 @@ static void end_everything(struct group *group)
     rsm_proposals_refuse_gathered(group, ST_SHUTDOWN);
     rsm_proposals_abandon_waiting(group);
     rsm_reads_refuse_all(group, ST_SHUTDOWN);
+    rsm_change_abandon(group);
 }
 
 void group_step(struct group *group, const struct io_event *event)
@@ -370,6 +379,9 @@ uint64_t group_next_deadline_ms(const struct group *group)
     }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);
+    }
+    if (rsm_peers_deadline_ms(group) < deadline) {
+        deadline = rsm_peers_deadline_ms(group);
     }
     return deadline > group->now_ms ? deadline : group->now_ms;
 }

@@ -1,6 +1,7 @@
 /* Inside of a group: the one struct that the files of raft/rsm share, and what each offers the
  * others. Reading order: update.c (how an update of the core is carried out), persist.c, apply.c,
- * proposal.c, read.c, checkpoint.c, sender.c, receiver.c, then group.c, which joins them.
+ * proposal.c, read.c, checkpoint.c, sender.c, receiver.c, change.c, peers.c, then group.c, which
+ * joins them.
  *
  * Two rules keep it simple. The core is stepped by rsm_step_raft only, never from within the
  * carrying out of an update. And nobody outside is called back from there either: callbacks run
@@ -262,6 +263,46 @@ void rsm_receiver_resume(struct group *group);
 void rsm_receiver_stored(struct group *group, const struct io_event *event);
 void rsm_receiver_installed(struct group *group, const struct io_event *event);
 
+/* ---- Changes of the configuration (change.c) ---- */
+
+/* The one that was asked for here and is under way. */
+struct rsm_change {
+    group_change_done done; /* NULL: none */
+    void *context;
+    struct group_change change; /* its url is not kept */
+    raft_index index;           /* of its first entry */
+    raft_term term;             /* of that entry */
+    raft_term led_term;         /* in which this replica led when it began */
+};
+
+void rsm_change_init(struct group *group);
+/* Ends it if it is decided, or can't be known here any more. */
+void rsm_change_settle(struct group *group);
+void rsm_change_abandon(struct group *group);
+
+/* ---- The links to the peers (peers.c) ---- */
+
+/* One that the configuration in force has no more: it may still have to be told so. */
+struct rsm_leaver {
+    struct raft_server server;
+    uint64_t until_ms; /* 0: its removal is not committed yet */
+};
+
+struct rsm_peers {
+    struct raft_configuration configuration; /* the last one that the links were set by */
+    raft_index index;
+    raft_term term;
+    bool known;      /* it was set once */
+    bool open;       /* who they are may be out of date */
+    uint64_t led_ms; /* when a leader was last known */
+    struct rsm_leaver leavers[RAFT_MAX_SERVERS];
+    size_t n_leavers;
+};
+
+/* The links follow the configuration in force; after each step of the core, and with time. */
+void rsm_peers_follow(struct group *group);
+uint64_t rsm_peers_deadline_ms(const struct group *group);
+
 /* ---- The group ---- */
 
 struct group {
@@ -285,6 +326,7 @@ struct group {
     raft_id known_leader;
     bool was_candidate;
 
+    uint64_t pinned[SPEC_MAX_ID + 1];    /* by peer: the incarnation that was met first */
     uint64_t away[SPEC_MAX_ID / 64 + 1]; /* bit by peer: its link is down */
 
     struct rsm_persist persist;
@@ -294,6 +336,8 @@ struct group {
     struct rsm_checkpoint checkpoint;
     struct rsm_senders senders;
     struct rsm_receiver receiver;
+    struct rsm_change change;
+    struct rsm_peers peers;
     struct group_stats stats;
 };
 
@@ -301,6 +345,7 @@ struct group {
  * and, for PROPOSE, the place of the first command. */
 struct rsm_answer {
     enum status status;
+    const char *reason;
     raft_index first_index;
     raft_term term;
 };

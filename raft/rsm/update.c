@@ -93,8 +93,9 @@ static void note_role(struct group *group)
 
 static void carry_out(struct group *group, struct raft_update *update)
 {
-    rsm_persist_update(group, update);                          /* 1, and 7 with it */
-    send_messages(group, update->messages, update->n_messages); /* 2 */
+    rsm_peers_follow(group);           /* before what is sent by the configuration in force */
+    rsm_persist_update(group, update); /* 1, and 7 with it */
+    send_messages(group, update->messages, update->n_messages);                             /* 2 */
     hold_messages(group, update->messages_after_persist, update->n_messages_after_persist); /* 3 */
     /* 4: entries are applied when the group settles, by raft_commit_index. */
     rsm_reads_update(group, update);    /* 5 */
@@ -116,7 +117,7 @@ struct rsm_answer rsm_step_raft(struct group *group, struct raft_event *event)
     ASSERT(!group->halted);
     event->now_ms = group->now_ms;
     raft_step(group->raft, event, &update);
-    answer = (struct rsm_answer){update.status, update.first_index, update.term};
+    answer = (struct rsm_answer){update.status, update.reason, update.first_index, update.term};
     carry_out(group, &update);
     return answer;
 }

@@ -118,8 +118,8 @@ struct hello {
     uint32_t gid;
     uint32_t id; /* 0 for a client */
     uint64_t incarnation;
-    uint64_t spec_fingerprint;        /* of the SPEC it was started with; 0 for a client */
-    uint16_t flags;                   /* enum hello_flag */
+    uint64_t spec_fingerprint; /* of the SPEC it was started with; 0: a client, or it joined */
+    uint16_t flags;            /* enum hello_flag */
     uint8_t nonce[HELLO_NONCE_BYTES]; /* random: what the other side's proof must answer */
 };
 

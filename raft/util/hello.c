@@ -95,8 +95,15 @@ uint16_t hello_protocol(const struct hello *self, const struct hello *other)
     return low <= high ? high : 0;
 }
 
+/* A replica that joins an existing group was told where to listen, not who the others are. */
+static bool joins(const struct hello *hello)
+{
+    return !cluster_is_known(hello) && hello->spec_fingerprint == 0;
+}
+
 /* Peers must belong to the same cluster; one that does not know its cluster yet (an empty replica
- * before the first committed entry) must have been started with the same SPEC. */
+ * before the first committed entry) must have been started with the same SPEC, or join: then the
+ * others know it by its id, from their configuration. */
 static enum status check_cluster(const struct hello *self, const struct hello *other, bool client,
                                  const char **reason)
 {
@@ -107,7 +114,8 @@ static enum status check_cluster(const struct hello *self, const struct hello *o
     if (cluster_is_known(self) && cluster_is_known(other)) {
         return ST_OK;
     }
-    if (!client && self->spec_fingerprint != other->spec_fingerprint) {
+    if (!client && !joins(self) && !joins(other) &&
+        self->spec_fingerprint != other->spec_fingerprint) {
         *reason = "one side does not know its cluster yet and the SPECs differ";
         return ST_WRONG_CLUSTER;
     }
@@ -125,8 +133,12 @@ static enum status check_peer(const struct hello *self, const struct hello *othe
         *reason = other->id == 0 ? "a peer needs an id" : "both sides have the same id";
         return ST_WRONG_NODE;
     }
-    /* A replica that lost its disk must not pass for the one it was (design, incarnations). */
-    if (known_incarnation != 0 && other->incarnation != known_incarnation) {
+    /* A replica that lost its disk must not pass for the one it was (design, incarnations). One
+     * that joined makes no history of its own; it may have been taken back while we were away, and
+     * then it is the one to tell us. Until the configuration names it, its answers count for
+     * nothing. */
+    if (known_incarnation != 0 && other->incarnation != known_incarnation &&
+        other->spec_fingerprint != 0) {
         *reason = "the replica is another incarnation: it lost its data";
         return ST_WRONG_NODE;
     }

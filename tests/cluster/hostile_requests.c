@@ -125,12 +125,24 @@ static struct buf sample(uint32_t which)
         request =
             (struct proto_request){.op = PROTO_BIND, .confirm = {1, 0x1234567812345678, 0, NULL}};
         break;
+    case 14:
+        request = (struct proto_request){
+            .op = PROTO_REPLICA,
+            .replica = {PROTO_REPLICA_ADD, NOBODY, 200, slice_text("tcp://127.0.0.1:1")}};
+        break;
+    case 15:
+        request = (struct proto_request){.op = PROTO_REPLICAS};
+        break;
+    case 16:
+        request = (struct proto_request){
+            .op = PROTO_REPORT, .report = {1, 0x1234567812345678, 99, 99, &group.replicas}};
+        break;
     default:
         break;
     }
     return hostile_encode(request);
 }
-#define N_SAMPLES  15
+#define N_SAMPLES  18
 #define N_HARMLESS 9 /* the first so many may be flipped in many places */
 
 static void send_truncated_and_flipped(void)

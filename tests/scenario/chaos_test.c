@@ -20,17 +20,29 @@ static size_t n_nodes(void)
     return 3 + N_GROUPS * N_REPLICAS;
 }
 
-/* A node of a random group, such that its group keeps a majority when it goes. */
-static size_t pick_victim(struct kv_cluster *c, const bool *down)
-{
-    struct rng *rng = world_rng(kv_cluster_world(c));
-    size_t node = rng_below(rng, n_nodes());
-    size_t first = node - node % 3, others_down = 0;
+/* What is broken now. */
+struct faults {
+    bool down[16];
+    bool cut[16][16]; /* [a][b] with a < b */
+};
 
-    for (size_t i = first; i < first + 3; i++) {
-        others_down += i != node && down[i];
+/* Whether two replicas of every group are up and hear each other. Who changes the configuration
+ * here waits for the end, and no fault ends meanwhile: so there must be somebody to answer. */
+static bool majorities_stand(const struct faults *faults)
+{
+    for (size_t first = 0; first < n_nodes(); first += 3) {
+        bool pair = false;
+
+        for (size_t a = first; a < first + 3; a++) {
+            for (size_t b = a + 1; b < first + 3; b++) {
+                pair |= !faults->down[a] && !faults->down[b] && !faults->cut[a][b];
+            }
+        }
+        if (!pair) {
+            return false;
+        }
     }
-    return others_down == 0 ? node : SIZE_MAX;
+    return true;
 }
 
 /* *uncertain: the end of an earlier change is not known; then a later one may be refused. */
@@ -55,34 +67,38 @@ static void change_configuration(struct kv_cluster *c, bool *joined, bool *uncer
     ASSERT(status == ST_OK || *uncertain);
 }
 
-static void crash_or_restart(struct kv_cluster *c, bool *down)
+static void crash_or_restart(struct kv_cluster *c, struct faults *faults)
 {
     struct world *world = kv_cluster_world(c);
-    size_t node = pick_victim(c, down);
+    size_t node = rng_below(world_rng(world), n_nodes());
 
-    if (node == SIZE_MAX) {
-        return;
-    }
-    if (!down[node]) {
+    faults->down[node] = !faults->down[node];
+    if (!majorities_stand(faults)) {
+        faults->down[node] = !faults->down[node];
+    } else if (faults->down[node]) {
         world_crash(world, node);
-        down[node] = true;
     } else {
         world_start(world, node);
-        down[node] = false;
     }
 }
 
-static void cut_or_heal(struct kv_cluster *c)
+static void cut_or_heal(struct kv_cluster *c, struct faults *faults)
 {
     struct world *world = kv_cluster_world(c);
     size_t a = rng_below(world_rng(world), n_nodes()), b = rng_below(world_rng(world), n_nodes());
+    bool *cut = a < b ? &faults->cut[a][b] : &faults->cut[b][a], before = *cut;
 
-    if (a != b) {
-        world_cut_pair(world, a, b, rng_below(world_rng(world), 2) == 0);
+    if (a == b) {
+        return;
     }
+    *cut = rng_below(world_rng(world), 2) == 0;
+    if (!majorities_stand(faults)) {
+        *cut = before;
+    }
+    world_cut_pair(world, a, b, *cut);
 }
 
-static void end_faults(struct kv_cluster *c, bool *down)
+static void end_faults(struct kv_cluster *c, struct faults *faults)
 {
     struct world *world = kv_cluster_world(c);
 
@@ -91,11 +107,11 @@ static void end_faults(struct kv_cluster *c, bool *down)
         for (size_t j = i + 1; j < n_nodes(); j++) {
             world_cut_pair(world, i, j, false);
         }
-        if (down[i]) {
+        if (faults->down[i]) {
             world_start(world, i);
-            down[i] = false;
         }
     }
+    *faults = (struct faults){0};
 }
 
 static void run_seed(uint64_t seed)
@@ -107,7 +123,8 @@ static void run_seed(uint64_t seed)
                                          .snapshots = seed % 2 == 0,
                                          .seed = seed};
     struct kv_load_options load_options = {.n_clients = 8, .get_ratio = 40, .pause_ms = 3};
-    bool down[16] = {0}, joined[N_GROUPS] = {true};
+    bool joined[N_GROUPS] = {true};
+    struct faults faults = {0};
     bool uncertain = false;
     struct kv_cluster *c;
     struct kv_load *load;
@@ -125,10 +142,10 @@ static void run_seed(uint64_t seed)
             break;
         case 1:
         case 2:
-            crash_or_restart(c, down);
+            crash_or_restart(c, &faults);
             break;
         case 3:
-            cut_or_heal(c);
+            cut_or_heal(c, &faults);
             break;
         case 4:
             kv_cluster_set_unreliable(c, rng_below(rng, 2) == 0);
@@ -138,7 +155,7 @@ static void run_seed(uint64_t seed)
         }
         kv_load_run_ms(load, rng_below(rng, 600));
     }
-    end_faults(c, down);
+    end_faults(c, &faults);
     kv_load_run_ms(load, 3000);
     kv_load_finish(load);
     kv_load_check_and_destroy(&load);

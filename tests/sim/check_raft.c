@@ -140,6 +140,16 @@ static struct check_group *find_group(struct check_raft *check, group_id gid)
     return check->groups[check->n_groups++];
 }
 
+/* Another replica under this one's name, which promised nothing yet. */
+static void begin_anew(struct check_replica *replica)
+{
+    struct check_replica fresh = {.group = replica->group, .id = replica->id};
+
+    mem_free(replica->votes);
+    mem_free(replica->terms);
+    *replica = fresh;
+}
+
 /* NULL: the node is not looked at. */
 static struct check_replica *find_replica(struct check_raft *check, struct world *world,
                                           size_t node)
@@ -149,6 +159,12 @@ static struct check_replica *find_replica(struct check_raft *check, struct world
     if (replica->group == NULL) {
         replica->group = find_group(check, world->nodes[node]->gid);
         replica->id = world->nodes[node]->id;
+    }
+    if (replica->incarnation != world_incarnation(world, node)) {
+        if (replica->incarnation != 0) {
+            begin_anew(replica);
+        }
+        replica->incarnation = world_incarnation(world, node);
     }
     if (!replica->forgotten && world_is_wiped(world, node)) {
         replica->forgotten = true;

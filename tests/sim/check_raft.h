@@ -22,7 +22,10 @@
  *                             replicas that applied the same index agree on cluster time
  *   cluster time never falls  from entry to entry, as far as a replica was seen between them
  *
- * A wiped replica (world_wipe) is another one under an old name: it is looked at no more.
+ * None of them asks who the members are: they hold over all configurations of a group's history.
+ *
+ * A wiped replica (world_wipe) is another one under an old name: it is looked at no more, unless it
+ * is made to join its group anew (world_join); then it has promised nothing.
  */
 #ifndef TESTS_SIM_CHECK_RAFT_H
 #define TESTS_SIM_CHECK_RAFT_H

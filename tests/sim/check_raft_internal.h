@@ -40,7 +40,8 @@ struct check_group {
 struct check_replica {
     struct check_group *group;
     raft_id id;
-    bool forgotten; /* wiped or of another cluster: not looked at */
+    uint32_t incarnation; /* as the world counts them; 0: not seen yet */
+    bool forgotten;       /* wiped or of another cluster: not looked at */
 
     /* Over all its lives. */
     raft_term said_term; /* the highest that it said it was in */

@@ -28,8 +28,9 @@ void cores_send(struct cores *cores, struct buf bytes)
 
     assert_true(decoded);
     MEM_GROW(cores->flying, cores->flying_capacity, cores->n_flying + 1);
-    cores->flying[cores->n_flying++] =
-        (struct flying){message.from, message.to, message.type, bytes};
+    cores->flying[cores->n_flying++] = (struct flying){
+        message.from, message.to, message.type,
+        message.from <= CORES_NODES ? cores->nodes[message.from].incarnation : 0, bytes};
     cores->n_sent[message.type]++;
     cores->bytes_sent += bytes.len;
     raft_message_fini(&message);
@@ -62,6 +63,8 @@ void cores_carry_out(struct cores *cores, struct core_node *node, const struct r
 {
     uint64_t last_seq = node->n_writes > 0 ? node->writes[node->n_writes - 1].seq : 0;
 
+    node->stepped_last_index =
+        update->n_entries > 0 ? update->entries[update->n_entries - 1].index : 0;
     for (size_t i = 0; i < update->n_entries; i++) {
         const struct raft_entry *entry = &update->entries[i];
 

@@ -65,7 +65,9 @@ struct held_message {
 
 struct core_node {
     raft_id id;
-    struct raft *raft; /* NULL: down */
+    uint64_t incarnation; /* another one after cores_wipe */
+    bool joins;           /* starts without the bootstrap configuration */
+    struct raft *raft;    /* NULL: down */
     struct core_disk disk;
     struct core_disk_write *writes; /* not yet durable, in order */
     size_t n_writes, writes_capacity;
@@ -75,7 +77,8 @@ struct core_node {
     size_t n_stores, stores_capacity;
     struct raft_chunk_request *reads; /* chunks the leader wants read */
     size_t n_reads, reads_capacity;
-    bool slow_disk; /* cores_settle leaves its writes alone */
+    raft_index stepped_last_index; /* of what its last step appended; 0: nothing */
+    bool slow_disk;                /* cores_settle leaves its writes alone */
     raft_index applied_index;
     uint64_t digest;
     uint64_t snapshots_installed;
@@ -85,6 +88,7 @@ struct core_node {
 struct flying {
     raft_id from, to;
     enum raft_message_type type;
+    uint64_t incarnation; /* of the sender */
     struct buf bytes;
 };
 
@@ -129,7 +133,8 @@ struct cores {
     raft_index committed_max;
     struct seen_entry *seen;
     size_t seen_capacity;
-    bool static_members; /* the durable-majority check applies */
+    bool static_members; /* the configuration is the bootstrap's, unless leaders change it */
+    bool forced;         /* a replica was left alone: nothing is known of what others committed */
 };
 
 /* ---- Steps and time: core_harness.c ---- */
@@ -154,6 +159,10 @@ raft_term core_disk_term_at(const struct core_disk *disk, raft_index index);
 void cores_start(struct cores *cores, raft_id id);
 /* Forgets everything that is not on the disk. */
 void cores_crash(struct cores *cores, raft_id id);
+/* Loses the disk of a replica that is down: it comes back as another one, which joins. */
+void cores_wipe(struct cores *cores, raft_id id);
+/* One more replica, down and empty, that will join; its id. */
+raft_id cores_add_node(struct cores *cores);
 /* n voters, none started. */
 struct cores *cores_create_empty(size_t n, uint64_t seed);
 /* Starts all; what they write at once is durable. */
@@ -200,6 +209,11 @@ enum status cores_propose(struct cores *cores, raft_id id);
 /* Issues a read; gives its id. Its answer will be in cores->reads. */
 uint64_t cores_read(struct cores *cores, raft_id id);
 enum status cores_transfer(struct cores *cores, raft_id from, raft_id to);
+/* Asks a replica to change the configuration; gives the status. Its entry's index: cores->last. */
+enum status cores_configure(struct cores *cores, raft_id at, enum raft_change_kind kind,
+                            raft_id id);
+/* The flags of a server in the configuration that a replica has in force; 0: it is not in it. */
+uint8_t cores_flags(struct cores *cores, raft_id at, raft_id id);
 void cores_link(struct cores *cores, raft_id id, raft_id peer, bool up);
 struct raft_progress_info cores_progress(struct cores *cores, raft_id leader, raft_id id);
 /* All running replicas have the same log and applied all of it. */

@@ -24,10 +24,14 @@ void cores_start(struct cores *cores, raft_id id)
     start.snapshot.term = disk->begin_term;
     start.snapshot.configuration =
         disk->begin_index == 0 ? cores->bootstrap : disk->state_configuration;
+    if (disk->begin_index == 0 && node->joins) {
+        start.snapshot.configuration = (struct raft_configuration){0};
+    }
     start.entries = cores_entries_copy(disk->entries, disk->n_entries);
     start.n_entries = disk->n_entries;
     start.applied_index = disk->state_index;
     options.id = id;
+    options.incarnation = node->incarnation;
     options.seed = cores_mix(cores->seed++, id);
     node->raft = raft_create(&options, &start, cores->now_ms);
     mem_free((void *)(uintptr_t)start.entries); /* the references are the core's */
@@ -54,6 +58,30 @@ void cores_crash(struct cores *cores, raft_id id)
     node->n_writes = node->n_held = node->n_stores = node->n_reads = 0;
 }
 
+void cores_wipe(struct cores *cores, raft_id id)
+{
+    struct core_node *node = cores_node(cores, id);
+
+    ASSERT(node->raft == NULL);
+    cores_entries_free(node->disk.entries, node->disk.n_entries);
+    node->disk = (struct core_disk){0};
+    node->applied_index = node->digest = 0;
+    node->incarnation++;
+    node->joins = true;
+}
+
+raft_id cores_add_node(struct cores *cores)
+{
+    raft_id id = (raft_id)++cores->n;
+
+    ASSERT(id <= CORES_NODES);
+    cores->nodes[id].id = id;
+    cores->nodes[id].incarnation = 1000 * id;
+    cores->nodes[id].joins = true;
+    cores->nodes[id].link_up = UINT64_MAX;
+    return id;
+}
+
 struct cores *cores_create_empty(size_t n, uint64_t seed)
 {
     struct cores *cores = mem_zalloc(sizeof(*cores));
@@ -70,6 +98,7 @@ struct cores *cores_create_empty(size_t n, uint64_t seed)
         struct raft_server *server = &cores->bootstrap.servers[cores->bootstrap.n++];
 
         cores->nodes[id].id = id;
+        cores->nodes[id].incarnation = 1000 * id;
         server->id = id;
         server->flags = RAFT_VOTER;
         snprintf(server->address, sizeof(server->address), "tcp://node%u:7000", id);

@@ -31,6 +31,7 @@ void cores_deliver(struct cores *cores, size_t at, bool keep_copy)
     }
     if (passes) {
         event.message = &message;
+        event.incarnation = flying.incarnation;
         cores_step(cores, flying.to, &event);
         raft_message_fini(&message);
     }

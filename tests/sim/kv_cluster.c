@@ -225,6 +225,11 @@ const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t grou
     return &cluster->groups[group];
 }
 
+const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster)
+{
+    return &cluster->ctrlers;
+}
+
 uint32_t kv_cluster_gid(size_t group)
 {
     return 100 + (uint32_t)group;

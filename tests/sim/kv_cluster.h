@@ -51,6 +51,7 @@ void kv_cluster_sleep(struct kv_cluster *cluster, uint64_t ms);
 void kv_cluster_set_unreliable(struct kv_cluster *cluster, bool unreliable);
 uint32_t kv_cluster_gid(size_t group);
 const struct spec *kv_cluster_spec(const struct kv_cluster *cluster, size_t group);
+const struct spec *kv_cluster_ctrlers(const struct kv_cluster *cluster);
 
 /* The world's number of replica i (from 0) of a group, or of a controller. */
 size_t kv_cluster_node(const struct kv_cluster *cluster, size_t group, size_t i);

@@ -1,5 +1,5 @@
 /* One Raft group in a simulated world; see raft_cluster.h. */
-#include "tests/sim/raft_cluster.h"
+#include "tests/sim/raft_cluster_internal.h"
 
 #include <stdio.h>
 
@@ -158,6 +158,8 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     group_options_default(&options, parts->gid, parts->id, parts->seed);
     options.company_ms = 0; /* what a turn proposes is appended at its end */
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
+    options.bootstrap.n = parts->joins ? 0 : options.bootstrap.n;
+    options.raft.incarnation = parts->incarnation;
     options.check_invariants = true;
     options.raft.heartbeat_ms = HEARTBEAT_MS;
     options.trace = options.raft.trace = parts->trace;
@@ -208,6 +210,15 @@ static const struct world_node_ops node_ops = {recorder_create, recorder_destroy
                                                recorder_group,  NULL};
 
 /* ---- The cluster ---- */
+
+size_t raft_cluster_add_node(struct raft_cluster *cluster, const struct spec *spec)
+{
+    size_t i = cluster->options.n++;
+    size_t node = world_add_node(cluster->world, 1, (raft_id)i + 1, spec, &node_ops, cluster);
+
+    ASSERT(node == i);
+    return i;
+}
 
 struct raft_cluster *raft_cluster_create(const char *name,
                                          const struct raft_cluster_options *options)

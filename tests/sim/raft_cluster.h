@@ -41,6 +41,20 @@ void raft_cluster_start(struct raft_cluster *cluster, size_t i);
 /* Starts it if it does not run, and connects it. */
 void raft_cluster_revive(struct raft_cluster *cluster, size_t i);
 bool raft_cluster_is_running(const struct raft_cluster *cluster, size_t i);
+/* One more replica of the group, which joins it: started, connected, not yet added. Its id is one
+ * more than its number. */
+size_t raft_cluster_add(struct raft_cluster *cluster);
+/* Ends the replica if it runs; it comes back with an empty disk, as another one that joins. */
+void raft_cluster_rejoin(struct raft_cluster *cluster, size_t i);
+/* Orders replica i to change the configuration; done is called in a later step, or at once. */
+void raft_cluster_order(struct raft_cluster *cluster, size_t i, enum group_change_kind kind,
+                        raft_id about, group_change_done done, void *context);
+/* Orders whoever leads, until one change ends well (about 20 s at most). */
+void raft_cluster_change(struct raft_cluster *cluster, enum group_change_kind kind, raft_id about);
+/* What replica i has in force, and what it says of another one; 0: it is no member. */
+const struct raft_configuration *raft_cluster_configuration(const struct raft_cluster *cluster,
+                                                            size_t i);
+uint8_t raft_cluster_flags(const struct raft_cluster *cluster, size_t i, raft_id about);
 void raft_cluster_sleep(struct raft_cluster *cluster, uint64_t ms);
 void raft_cluster_set_unreliable(struct raft_cluster *cluster, bool unreliable, bool reordering);
 

@@ -173,7 +173,21 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
     bench->packets_end = &packet->next;
 }
 
-static const struct io_net_ops net_ops = {.peer_send = net_peer_send};
+static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
+{
+    struct bench_replica *replica = (struct bench_replica *)net;
+
+    ASSERT(group == replica->bench->options.group && n <= BENCH_MAX_PEERS);
+    replica->n_peers = n;
+    replica->open = open;
+    for (size_t i = 0; i < n; i++) {
+        replica->peers[i] = peers[i].id;
+    }
+    replica->peers_set++;
+}
+
+static const struct io_net_ops net_ops = {.peer_send = net_peer_send, .set_peers = net_set_peers};
 
 static bool passes(struct bench *bench, const struct packet *packet)
 {
@@ -196,6 +210,7 @@ static void deliver_packets(struct bench *bench)
             struct io_event event = {.type = IO_EVENT_PEER_MESSAGE};
             event.peer.group = bench->options.group;
             event.peer.id = packet->from;
+            event.peer.incarnation = bench_replica(bench, packet->from)->incarnation;
             event.peer.message = buf_slice(&packet->bytes);
             bench_event(bench, packet->to, &event);
         }
@@ -210,6 +225,7 @@ static void tell_link(struct bench *bench, raft_id to, raft_id peer, enum io_eve
 
     event.peer.group = bench->options.group;
     event.peer.id = peer;
+    event.peer.incarnation = bench_replica(bench, peer)->incarnation;
     bench_event(bench, to, &event);
 }
 
@@ -227,6 +243,37 @@ static void tell_links(struct bench *bench, raft_id id, enum io_event_type type)
 
 /* ---- Replicas ---- */
 
+static void make_replica(struct bench *bench, size_t i)
+{
+    struct bench_replica *replica = &bench->replicas[i];
+
+    *replica = (struct bench_replica){
+        .net = {&net_ops}, .bench = bench, .id = (raft_id)i + 1, .incarnation = 100 * (i + 1)};
+    replica->log = mem_log_create();
+    replica->state = mem_state_create(bench->options.group);
+}
+
+raft_id bench_add(struct bench *bench)
+{
+    ASSERT(bench->n < BENCH_MAX_REPLICAS);
+    make_replica(bench, bench->n);
+    bench->replicas[bench->n].joins = true;
+    return (raft_id)++bench->n;
+}
+
+void bench_wipe(struct bench *bench, raft_id id)
+{
+    struct bench_replica *replica = bench_replica(bench, id);
+
+    ASSERT(replica->group == NULL);
+    mem_log_destroy(&replica->log);
+    mem_state_destroy(&replica->state);
+    replica->log = mem_log_create();
+    replica->state = mem_state_create(bench_options(bench)->group);
+    replica->incarnation++;
+    replica->joins = true;
+}
+
 struct bench *bench_create(size_t n, uint64_t seed)
 {
     struct bench *bench = mem_zalloc(sizeof(*bench));
@@ -239,13 +286,10 @@ struct bench *bench_create(size_t n, uint64_t seed)
     group_options_default(&bench->options, 5, 1, seed);
     bench->options.check_invariants = true;
     for (size_t i = 0; i < n; i++) {
-        struct bench_replica *replica = &bench->replicas[i];
         struct raft_server *server = &bench->options.bootstrap.servers[i];
 
-        *replica = (struct bench_replica){.net = {&net_ops}, .bench = bench, .id = (raft_id)i + 1};
-        replica->log = mem_log_create();
-        replica->state = mem_state_create(bench->options.group);
-        server->id = replica->id;
+        make_replica(bench, i);
+        server->id = (raft_id)i + 1;
         server->flags = RAFT_VOTER;
         snprintf(server->address, sizeof(server->address), "tcp://replica%zu:1", i + 1);
     }
@@ -319,6 +363,8 @@ enum status bench_try_start(struct bench *bench, raft_id id)
     replica->halted = false;
     replica->was_leader = false;
     options.raft.id = id;
+    options.raft.incarnation = replica->incarnation;
+    options.bootstrap.n = replica->joins ? 0 : options.bootstrap.n;
     options.raft.seed = bench->seed * 1000003 + id + bench->now_ms;
     mem_log_content(replica->log, options.group, &content);
     mem_state_meta(replica->state, &meta);
@@ -442,80 +488,6 @@ raft_id bench_other(struct bench *bench, raft_id id)
     UNREACHABLE("nobody else is up");
 }
 
-/* ---- Calls ---- */
-
-static void proposal_ended(void *context, enum status status, struct slice result)
-{
-    struct bench_call *call = context;
-
-    ASSERT(call->ended == 0 && result.len < sizeof(call->result));
-    call->ended = 1;
-    call->status = status;
-    call->ended_ms = call->replica->bench->now_ms;
-    if (result.len > 0) {
-        memcpy(call->result, result.data, result.len);
-    }
-    call->result[result.len] = '\0';
-}
-
-static void read_ended(void *context, enum status status)
-{
-    struct bench_call *call = context;
-
-    ASSERT(call->ended == 0);
-    call->ended = 1;
-    call->status = status;
-    call->ended_ms = call->replica->bench->now_ms;
-    if (status == ST_OK) {
-        call->value = bench_counter(call->replica->bench, call->replica->id);
-    }
-}
-
-void bench_propose_stamped(struct bench *bench, raft_id id, const char *command, uint64_t min_stamp,
-                           struct bench_call *call)
-{
-    struct slice bytes = slice_text(command);
-    struct buf padded = {0};
-
-    memset(call, 0, sizeof(*call));
-    call->replica = bench_replica(bench, id);
-    if (strncmp(command, "pad ", 4) == 0) {
-        size_t len = strtoul(command + 4, NULL, 10);
-        memset(buf_extend(&padded, len), 'p', len);
-        bytes = buf_slice(&padded);
-    }
-    group_propose(call->replica->group, bytes, min_stamp, 1, proposal_ended, call);
-    buf_fini(&padded);
-}
-
-void bench_propose(struct bench *bench, raft_id id, const char *command, struct bench_call *call)
-{
-    bench_propose_stamped(bench, id, command, 0, call);
-}
-
-void bench_read(struct bench *bench, raft_id id, struct bench_call *call)
-{
-    memset(call, 0, sizeof(*call));
-    call->replica = bench_replica(bench, id);
-    group_read(call->replica->group, read_ended, call);
-}
-
-int64_t bench_inc(struct bench *bench)
-{
-    for (int i = 0; i < 100; i++) {
-        struct bench_call call;
-
-        bench_propose(bench, bench_leader(bench), "inc", &call);
-        ASSERT(bench_run_until_ended(bench, &call, MAX_WAIT_MS));
-        if (call.status == ST_OK) {
-            return strtoll(call.result, NULL, 10);
-        }
-        ASSERT(call.status != ST_UNKNOWN);
-        bench_run(bench, 50); /* it may be read-only for a while */
-    }
-    UNREACHABLE("no proposal went through");
-}
-
 /* ---- Looking ---- */
 
 int64_t bench_counter(struct bench *bench, raft_id id)
@@ -546,7 +518,7 @@ static bool have_converged(struct bench *bench, raft_id leader)
 
     for (raft_id id = 1; id <= bench->n; id++) {
         const struct bench_replica *replica = bench_replica(bench, id);
-        if (is_member(replica) &&
+        if (is_member(replica) && bench_flags(bench, leader, id) != 0 &&
             (group_applied_index(replica->group) != last ||
              group_last_stamp(replica->group) != group_last_stamp(reference))) {
             return false;
@@ -567,7 +539,7 @@ void bench_converge(struct bench *bench)
     ASSERT(have_converged(bench, leader));
     sum = mem_state_sum(bench_replica(bench, leader)->state, NULL, 0);
     for (raft_id id = 1; id <= bench->n; id++) {
-        ASSERT(!is_member(bench_replica(bench, id)) ||
+        ASSERT(!is_member(bench_replica(bench, id)) || bench_flags(bench, leader, id) == 0 ||
                mem_state_sum(bench_replica(bench, id)->state, NULL, 0) == sum);
     }
 }

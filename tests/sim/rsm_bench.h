@@ -14,8 +14,10 @@
 #include "tests/sim/mem_log.h"
 #include "tests/sim/mem_state.h"
 
-#define BENCH_MAX_REPLICAS 5
+#define BENCH_MAX_REPLICAS 6
 #define BENCH_MAX_RESULT   64
+
+#define BENCH_MAX_PEERS (2 * RAFT_MAX_SERVERS)
 
 struct bench;
 
@@ -25,7 +27,9 @@ struct bench_call {
     uint32_t ended; /* times: 1 when told */
     enum status status;
     char result[BENCH_MAX_RESULT];
-    int64_t value; /* of a read: the counter at that moment */
+    int64_t value;      /* of a read: the counter at that moment */
+    raft_index index;   /* of a change: its configuration's */
+    const char *reason; /* likewise */
     uint64_t ended_ms;
     struct bench_replica *replica;
 };
@@ -50,6 +54,12 @@ struct bench_replica {
     raft_index last_applied; /* in this life of its state */
     uint64_t last_stamp;
     uint64_t floor; /* what stamp_floor answers */
+    uint64_t incarnation;
+    bool joins;                     /* starts without a bootstrap configuration */
+    raft_id peers[BENCH_MAX_PEERS]; /* that the group wants links to */
+    size_t n_peers;
+    uint32_t peers_set; /* times */
+    bool open;          /* and that others be let in */
 };
 
 /* The options of a replica are taken when it starts; `options.raft.id` and seed are set then. */
@@ -60,6 +70,10 @@ uint64_t bench_now_ms(const struct bench *bench);
 struct bench_replica *bench_replica(struct bench *bench, raft_id id); /* 1.. */
 
 void bench_start(struct bench *bench, raft_id id);
+/* One more replica, down and empty, that will join; its id. */
+raft_id bench_add(struct bench *bench);
+/* Loses the disk of a replica that is down: it comes back as another one, which joins. */
+void bench_wipe(struct bench *bench, raft_id id);
 void bench_start_all(struct bench *bench);
 /* A crash; `survivors` of the log writes not yet synced had reached the disk. */
 void bench_crash(struct bench *bench, raft_id id, size_t survivors);
@@ -80,6 +94,11 @@ void bench_propose(struct bench *bench, raft_id id, const char *command, struct 
 void bench_propose_stamped(struct bench *bench, raft_id id, const char *command, uint64_t min_stamp,
                            struct bench_call *call);
 void bench_read(struct bench *bench, raft_id id, struct bench_call *call);
+/* Asks a replica to add (at its URL), remove or leave alone the replica `about`. */
+void bench_change(struct bench *bench, raft_id id, enum group_change_kind kind, raft_id about,
+                  struct bench_call *call);
+/* The flags of a replica in the configuration that another one has in force; 0: it is not in it. */
+uint8_t bench_flags(struct bench *bench, raft_id at, raft_id about);
 /* To whoever leads, until one try ends well; the result is the counter after it. */
 int64_t bench_inc(struct bench *bench);
 /* One event straight to a replica. */

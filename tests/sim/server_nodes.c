@@ -12,6 +12,8 @@ static uint64_t incarnation(uint64_t wanted, const struct world_parts *parts)
 static void complete_group(struct group_options *options, const struct world_parts *parts)
 {
     raft_configuration_from_spec(&parts->spec, &options->bootstrap);
+    options->bootstrap.n = parts->joins ? 0 : options->bootstrap.n;
+    options->raft.incarnation = parts->incarnation;
     options->trace = options->raft.trace = parts->trace;
 }
 

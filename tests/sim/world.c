@@ -199,6 +199,9 @@ size_t world_add_node(struct world *world, group_id gid, raft_id id, const struc
     node->state = mem_state_create(gid);
     node->connected = true;
     node->incarnation = 1;
+    for (size_t i = 0; i < spec->n; i++) {
+        node->members[spec->replicas[i].id] = true;
+    }
     node->wake_slot = WORLD_NO_SLOT;
     world_clock_init(&node->clock);
     node->trace.context = node;

@@ -31,6 +31,8 @@ struct world_parts {
     group_id gid;
     raft_id id;
     struct spec spec;
+    uint64_t incarnation; /* of the replica: another one after world_wipe */
+    bool joins;           /* an existing group: no bootstrap configuration */
     uint64_t seed;
     uint64_t now_ms;
     struct group_world io;
@@ -140,6 +142,11 @@ bool world_is_paused(const struct world *world, size_t node);
  * links refuse (as raft/net does): it is a lost replica, and must do no harm. */
 void world_wipe(struct world *world, size_t node);
 bool world_is_wiped(const struct world *world, size_t node);
+/* A node that does not run, with an empty disk, will join its group under its id: it starts without
+ * a bootstrap configuration, takes any leader of the group, and is no lost replica any more. */
+void world_join(struct world *world, size_t node);
+/* How many replicas there were under this node's number: 1, and one more with each world_wipe. */
+uint32_t world_incarnation(const struct world *world, size_t node);
 
 /* ---- Clocks ---- */
 

@@ -72,17 +72,54 @@ bool world_can_send(const struct world *world, const struct world_node *from,
     return from->connected && to->connected && !world->cut[from->number][to->number];
 }
 
+/* The number of the incarnation that a node has pinned of another; 0: none. */
+static uint64_t pinned_number(const struct world_node *node, const struct world_node *other)
+{
+    uint32_t pinned = node->pinned[other->number];
+
+    return pinned == 0 ? 0 : (uint64_t)pinned << 32 | (other->number + 1);
+}
+
+static void tell_pin(struct world_node *node, const struct world_node *other)
+{
+    struct group *group = node->server == NULL ? NULL : node->ops->group(node->server);
+
+    if (group != NULL) {
+        group_pin_incarnation(group, other->id, pinned_number(node, other));
+    }
+}
+
+static bool refuses(const struct world_node *node, const struct world_node *other)
+{
+    uint32_t pinned = node->pinned[other->number];
+
+    return pinned != 0 && pinned != other->incarnation && !other->joined;
+}
+
+static void pin(struct world_node *node, const struct world_node *other)
+{
+    if (node->pinned[other->number] == 0) {
+        node->pinned[other->number] = other->incarnation;
+        tell_pin(node, other);
+    }
+}
+
+/* As hello_check and raft/host have it. */
 bool world_admit(struct world_node *a, struct world_node *b)
 {
-    uint32_t *a_knows = &a->pinned[b->number], *b_knows = &b->pinned[a->number];
-
-    if ((*a_knows != 0 && *a_knows != b->incarnation) ||
-        (*b_knows != 0 && *b_knows != a->incarnation)) {
+    if (refuses(a, b) || refuses(b, a)) {
         return false;
     }
-    *a_knows = b->incarnation;
-    *b_knows = a->incarnation;
+    pin(a, b);
+    pin(b, a);
     return true;
+}
+
+bool world_are_linked(const struct world_node *a, const struct world_node *b)
+{
+    bool a_dials = a->members[b->id], b_dials = b->members[a->id];
+
+    return (a_dials && (b_dials || b->open)) || (b_dials && a->open);
 }
 
 /* A link is down only if nothing passes at all: one direction alone is lost in silence. */
@@ -119,10 +156,87 @@ void world_announce_links(struct world *world, struct world_node *node, bool up)
     for (size_t i = 0; i < world->n_nodes; i++) {
         struct world_node *other = world->nodes[i];
         if (are_peers(node, other) &&
-            (!up || (node->connected && other->connected && !is_cut(world, i, node->number) &&
-                     world_admit(node, other)))) {
+            (!up || (node->connected && other->connected && world_are_linked(node, other) &&
+                     !is_cut(world, i, node->number) && world_admit(node, other)))) {
             announce_link(world, other, node, up);
             announce_link(world, node, other, up);
+        }
+    }
+}
+
+static void announce_new_link(struct world *world, struct world_node *node, raft_id id)
+{
+    struct world_node *other =
+        node->peers[id] == WORLD_NO_NODE ? NULL : world->nodes[node->peers[id]];
+
+    if (other != NULL && are_peers(node, other) && node->connected && other->connected &&
+        world_are_linked(node, other) && !is_cut(world, node->number, other->number) &&
+        world_admit(node, other)) {
+        announce_link(world, other, node, true);
+        announce_link(world, node, other, true);
+    }
+}
+
+void world_set_members(struct world *world, struct world_node *node, const struct io_peer *peers,
+                       size_t n, bool open)
+{
+    bool before[SPEC_MAX_ID + 1];
+    bool opened = open && !node->open;
+
+    node->open = open;
+    if (opened) { /* those that it let not in try again */
+        for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+            if (!node->members[id]) {
+                announce_new_link(world, node, id);
+            }
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    node->joins = false;
+    memcpy(before, node->members, sizeof(before));
+    memset(node->members, 0, sizeof(node->members));
+    for (size_t i = 0; i < n; i++) {
+        ASSERT(peers[i].id <= SPEC_MAX_ID);
+        node->members[peers[i].id] = true;
+    }
+    for (raft_id id = 1; id <= SPEC_MAX_ID; id++) {
+        if (node->members[id] && !before[id] && id != node->id) {
+            announce_new_link(world, node, id);
+        }
+    }
+}
+
+uint64_t world_incarnation_number(const struct world_node *node)
+{
+    return (uint64_t)node->incarnation << 32 | (node->number + 1);
+}
+
+void world_tell_pins(struct world *world, struct world_node *node)
+{
+    for (size_t i = 0; i < world->n_nodes; i++) {
+        if (world->nodes[i]->gid == node->gid && world->nodes[i] != node) {
+            tell_pin(node, world->nodes[i]);
+        }
+    }
+}
+
+void world_follow_pins(struct world *world, struct world_node *node)
+{
+    const struct group *group = node->ops->group(node->server);
+
+    for (size_t i = 0; i < world->n_nodes && group != NULL; i++) {
+        const struct world_node *other = world->nodes[i];
+
+        if (other->gid == node->gid && other != node) {
+            uint64_t before = pinned_number(node, other);
+            uint64_t now = group_pinned_incarnation(group, other->id, before);
+
+            node->pinned[i] = (uint32_t)(now >> 32);
+            if (now != before) {
+                tell_pin(node, other);
+            }
         }
     }
 }
@@ -137,6 +251,7 @@ void world_on_peer_link(struct world *world, struct item *item)
     }
     event.peer.group = node->gid;
     event.peer.id = world->nodes[item->owner]->id;
+    event.peer.incarnation = world_incarnation_number(world->nodes[item->owner]);
     world_deliver(world, node, &event);
 }
 

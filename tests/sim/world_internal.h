@@ -132,6 +132,11 @@ struct world_node {
 
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */
     uint32_t incarnation;
+    bool joined; /* this incarnation did */
+    bool joins;  /* see world_join; it forgets that with its first configuration */
+    bool lost;   /* wiped, and not made to join anew */
+    bool members[SPEC_MAX_ID + 1]; /* by id: those that its links go to */
+    bool open;                     /* it does not know them yet, and takes anybody */
     uint32_t pinned[WORLD_MAX_NODES];
     uint64_t link_us[WORLD_MAX_NODES]; /* when the last news of the link to each node comes */
 
@@ -261,6 +266,16 @@ bool world_can_send(const struct world *world, const struct world_node *from,
                     const struct world_node *to);
 /* Whether two replicas of a group accept each other's incarnations; pins them if they do. */
 bool world_admit(struct world_node *a, struct world_node *b);
+/* Whether two replicas of a group have a link, dialled by either. */
+bool world_are_linked(const struct world_node *a, const struct world_node *b);
+/* The node's links go to these from now on. */
+void world_set_members(struct world *world, struct world_node *node, const struct io_peer *peers,
+                       size_t n, bool open);
+/* A turn ended: what the node believes of its peers' incarnations follows its configuration. */
+void world_follow_pins(struct world *world, struct world_node *node);
+/* The server just started: it is told what its node believes. */
+void world_tell_pins(struct world *world, struct world_node *node);
+uint64_t world_incarnation_number(const struct world_node *node);
 /* Links of a node with its running, reachable peers go up or down. */
 void world_announce_links(struct world *world, struct world_node *node, bool up);
 void world_on_peer_link(struct world *world, struct item *item);

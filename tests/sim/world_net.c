@@ -67,7 +67,7 @@ static void net_peer_send(struct io_net *net, group_id group, raft_id to, enum i
         world->counts.bytes += message->len;
     }
     world_tell_sent(world, node->number, to, buf_slice(message));
-    if (target == NULL || !world_can_send(world, node, target) ||
+    if (target == NULL || !world_can_send(world, node, target) || !world_are_linked(node, target) ||
         (target->server != NULL && !world_admit(node, target)) ||
         !world_draw_fate(world, request, &delay_us)) {
         buf_fini(message);
@@ -99,6 +99,7 @@ void world_on_peer_message(struct world *world, struct item *item)
     }
     event.peer.group = node->gid;
     event.peer.id = item->from;
+    event.peer.incarnation = world_incarnation_number(world->nodes[item->owner]);
     event.peer.message = buf_slice(&item->bytes);
     world_deliver(world, node, &event);
 }
@@ -144,6 +145,13 @@ size_t world_find_url(const struct world *world, const char *url)
 
 /* ---- The table ---- */
 
+static void net_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
+{
+    ASSERT(group == node_of(net)->gid);
+    world_set_members(node_of(net)->world, node_of(net), peers, n, open);
+}
+
 static void net_reply(struct io_net *net, io_conn conn, struct buf *message)
 {
     world_send_reply(node_of(net)->world, node_of(net), conn, message);
@@ -166,4 +174,5 @@ static void net_endpoint_send(struct io_net *net, io_endpoint endpoint, struct b
     world_send_request(node->world, (owner_id)node->number, endpoint - 1, message);
 }
 
-const struct io_net_ops world_net_ops = {net_peer_send, net_reply, net_endpoint, net_endpoint_send};
+const struct io_net_ops world_net_ops = {net_peer_send, net_set_peers, net_reply, net_endpoint,
+                                         net_endpoint_send};

@@ -92,6 +92,7 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
     if (node->life != life) {
         return;
     }
+    world_follow_pins(world, node);
     if (node->ops->after_step != NULL) {
         node->ops->after_step(node->context, node->server, node->number);
     }
@@ -150,6 +151,8 @@ static enum status try_start(struct world *world, struct world_node *node, char 
                                 .gid = node->gid,
                                 .id = node->id,
                                 .spec = node->spec,
+                                .incarnation = world_incarnation_number(node),
+                                .joins = node->joins,
                                 .seed = rng_next(&world->rng),
                                 .now_ms = world_clock_us(world, node) / 1000,
                                 .trace = &node->trace,
@@ -179,6 +182,7 @@ static enum status try_start(struct world *world, struct world_node *node, char 
         world_disk_end(world, node, false);
         return ST_IO;
     }
+    world_tell_pins(world, node);
     world_tell_started(world, node->number);
     world_deliver(world, node, &tick);
     if (node->life == life) {
@@ -274,6 +278,8 @@ void world_wipe(struct world *world, size_t number)
     ASSERT(node->server == NULL);
     world_record_life(world, number, "WIPE");
     node->incarnation++;
+    node->joins = node->joined = false;
+    node->lost = true;
     memset(node->pinned, 0, sizeof(node->pinned));
     memset(node->asked_for, 0, sizeof(node->asked_for));
     node->damaged = node->was_hit = false;
@@ -284,7 +290,21 @@ void world_wipe(struct world *world, size_t number)
 
 bool world_is_wiped(const struct world *world, size_t node)
 {
-    return world->nodes[node]->incarnation > 1;
+    return world->nodes[node]->lost;
+}
+
+void world_join(struct world *world, size_t number)
+{
+    struct world_node *node = world->nodes[number];
+
+    ASSERT(node->server == NULL && node->life == 0 ? true : node->lost);
+    node->joins = node->joined = true;
+    node->lost = false;
+}
+
+uint32_t world_incarnation(const struct world *world, size_t node)
+{
+    return world->nodes[node]->incarnation;
 }
 
 const char *world_halted(const struct world *world, size_t number)

@@ -177,7 +177,8 @@ void faults_end(struct faults *faults)
     for (size_t i = 0; i < faults->n_nodes; i++) {
         faults->nodes[i].crash_at = 0;
         faults->nodes[i].crash_amid = false;
-        if (faults->nodes[i].wiped && world_is_running(faults->world, i)) {
+        if (faults->nodes[i].wiped && world_is_running(faults->world, i) &&
+            faults->run->plan.replicas_per_100_s == 0) {
             world_crash(faults->world, i);
             faults->nodes[i].lost = true;
         }
@@ -189,4 +190,43 @@ void faults_end(struct faults *faults)
 bool faults_is_lost(const struct faults *faults, size_t node)
 {
     return faults->nodes[node].lost || faults->nodes[node].wiped;
+}
+
+/* ---- Replacing ---- */
+
+size_t faults_leader_of_team(const struct faults *faults, size_t team)
+{
+    return faults_leader_of(faults, team);
+}
+
+bool faults_is_spoilt(const struct faults *faults, size_t node)
+{
+    return faults->nodes[node].lost || faults->nodes[node].wiped;
+}
+
+bool faults_is_damaged(const struct faults *faults, size_t node)
+{
+    return faults->nodes[node].damaged;
+}
+
+void faults_make_joiner(struct faults *faults, size_t node)
+{
+    struct node_state *state = &faults->nodes[node];
+
+    events_note(&faults->run->events, "node %zu is emptied, to join again", node);
+    faults_crash(faults, node, 1);
+    world_wipe(faults->world, node);
+    world_join(faults->world, node);
+    state->lost = state->wiped = false;
+    state->damaged = state->joiner = true;
+}
+
+bool faults_is_joiner(const struct faults *faults, size_t node)
+{
+    return faults->nodes[node].joiner;
+}
+
+void faults_is_whole(struct faults *faults, size_t node)
+{
+    faults->nodes[node].damaged = faults->nodes[node].joiner = false;
 }

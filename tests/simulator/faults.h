@@ -5,7 +5,12 @@
  * does not happen:
  *   - a majority of each group, and of the controllers, keeps its disks: servers that were wiped or
  *     whose bits flipped are never more than a minority, and groups of one or two have none;
- *   - a server that refuses its damaged disk stays away for good, it is lost.
+ *   - a server that refuses its damaged disk stays away: for good, or until it is replaced
+ *     (replicas.h).
+ *
+ * Where replicas come and go, the members that count are those of the team's configuration,
+ * learners included, and nothing is damaged while that is not certain; who votes again after it was
+ * replaced counts as whole.
  */
 #ifndef TESTS_SIMULATOR_FAULTS_H
 #define TESTS_SIMULATOR_FAULTS_H
@@ -30,5 +35,17 @@ void faults_end(struct faults *faults);
 void faults_restart_halted(struct faults *faults);
 /* The server has lost its disk and is no part of its group any more. */
 bool faults_is_lost(const struct faults *faults, size_t node);
+
+/* ---- Replicas that are replaced ---- */
+size_t faults_leader_of_team(const struct faults *faults, size_t team);
+/* Its disk was wiped, or is refused: it must be emptied before it can come back. */
+bool faults_is_spoilt(const struct faults *faults, size_t node);
+/* It was spoilt, and is no voter again yet. */
+bool faults_is_damaged(const struct faults *faults, size_t node);
+/* Ends it, empties its disk, and lets it start as a replica that joins. */
+void faults_make_joiner(struct faults *faults, size_t node);
+bool faults_is_joiner(const struct faults *faults, size_t node);
+/* It votes again with what it has. */
+void faults_is_whole(struct faults *faults, size_t node);
 
 #endif

@@ -11,6 +11,7 @@ struct node_state {
     bool damaged;       /* its disk was wiped or its bits flipped: it may have lost something */
     bool lost;          /* for good */
     bool wiped;         /* it runs, but its peers will have nothing to do with it */
+    bool joiner;        /* it was emptied to join again, and does not vote yet */
     bool is_down;       /* it was ended here, or seen to have ended by itself */
     uint32_t start_at;  /* step; while it is down */
     uint32_t resume_at; /* step; 0: it is not paused */

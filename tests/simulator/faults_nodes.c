@@ -2,6 +2,7 @@
 #include "raft/util/assert.h"
 #include "tests/sim/check.h"
 #include "tests/simulator/faults_internal.h"
+#include "tests/simulator/replicas.h"
 #include "tests/simulator/workload.h"
 
 #define MINUTE_US (60 * 1000000ull)
@@ -79,11 +80,34 @@ static void start(struct faults *faults, size_t node)
 
 /* ---- Processes ---- */
 
+/* The rule of majorities where replicas come and go. A learner may be promoted at any moment, so it
+ * counts as a voter that may be damaged, not as one that is there. */
+static bool may_damage_member(const struct faults *faults, size_t node)
+{
+    size_t team = faults_team_of(faults, node), damaged = 0, voters = 0;
+    const struct raft_configuration *configuration;
+
+    if (faults_is_spoilt(faults, node) || faults->nodes[node].damaged ||
+        !replicas_are_certain(faults->run->replicas, team, &configuration)) {
+        return false;
+    }
+    for (size_t i = 0; i < configuration->n; i++) {
+        const struct raft_server *member = &configuration->servers[i];
+
+        voters += (member->flags & RAFT_VOTER) != 0;
+        damaged += faults->nodes[faults_team_node(faults, team, member->id - 1)].damaged;
+    }
+    return damaged + 1 <= (voters - 1) / 2;
+}
+
 /* Whether the node may lose what its disk holds, by the rule of majorities. */
 static bool may_damage(const struct faults *faults, size_t node)
 {
     size_t team = faults_team_of(faults, node), n = faults_team_size(faults, team), damaged = 0;
 
+    if (faults->run->plan.replicas_per_100_s > 0) {
+        return may_damage_member(faults, node);
+    }
     for (size_t i = 0; i < n; i++) {
         size_t other = faults_team_node(faults, team, i);
         damaged += other != node && faults->nodes[other].damaged;
@@ -389,7 +413,8 @@ void faults_end_nodes(struct faults *faults, bool all)
     look_for_halts(faults);
     for (size_t i = 0; i < faults->n_nodes; i++) {
         struct node_state *state = &faults->nodes[i];
-        bool stays = state->lost || (all && state->wiped);
+        bool stays =
+            state->lost || (all && state->wiped && faults->run->plan.replicas_per_100_s == 0);
 
         end_states(faults, i, all);
         if (!world_is_running(faults->world, i) && !stays &&

@@ -8,6 +8,7 @@
 #include "tests/sim/linear.h"
 #include "tests/simulator/faults.h"
 #include "tests/simulator/moves.h"
+#include "tests/simulator/replicas.h"
 #include "tests/simulator/workload.h"
 
 #define QUIET_MS  30000  /* everything that was under way has ended */
@@ -37,7 +38,8 @@ static void fall_quiet(struct run *run)
 {
     uint64_t end_ms = world_now_ms(run->world) + QUIET_MS;
 
-    while (workload_outstanding(run->workload) > 0 || moves_is_busy(run->moves)) {
+    while (workload_outstanding(run->workload) > 0 || moves_is_busy(run->moves) ||
+           replicas_is_busy(run->replicas)) {
         if (world_now_ms(run->world) >= end_ms) {
             check_fail("every operation ends", "%zu of clients did not, changes: %d",
                        workload_outstanding(run->workload), moves_is_busy(run->moves));
@@ -140,6 +142,19 @@ static void catch_up(struct run *run)
     }
 }
 
+/* Everybody is a voter of its team again, with whatever disk. */
+static void complete_teams(struct run *run)
+{
+    uint64_t end_ms = world_now_ms(run->world) + SETTLE_MS;
+
+    while (run->plan.replicas_per_100_s > 0 && !replicas_complete(run->replicas)) {
+        if (world_now_ms(run->world) >= end_ms) {
+            check_fail("without faults every server becomes a voter of its team", "some did not");
+        }
+        run_ms(run, 100);
+    }
+}
+
 void finish_run(struct run *run)
 {
     struct check_rest rest = rest_of(run);
@@ -147,6 +162,7 @@ void finish_run(struct run *run)
 
     faults_end(run->faults);
     fall_quiet(run);
+    complete_teams(run);
     settle(run);
     run->report.settle_us = world_now_us(run->world) - begin_us;
     workload_serve_again(run->workload, SERVE_MS);

@@ -13,8 +13,8 @@ const struct fault_kind fault_kinds[FAULT_N] = {
 };
 
 const struct profile profiles[] = {
-    {"standard", "a random half of all faults, at random rates", ALL_FAULTS | FAULT_OF_MOVES, true,
-     180, 450, 40, 300, 200},
+    {"standard", "a random half of all faults, at random rates",
+     ALL_FAULTS | FAULT_OF_MOVES | FAULT_OF_REPLICAS, true, 180, 450, 40, 300, 200},
     {"calm", "no faults, few moves", FAULT_OF_MOVES, false, 0, 0, 10, 40, 200},
     {"network", "faults of the network", FAULT_OF_NETWORK | FAULT_OF_MOVES, false, 150, 400, 20,
      100, 200},
@@ -26,7 +26,10 @@ const struct profile profiles[] = {
      FAULT_OF_CLOCKS | FAULT_OF_CRASHES | FAULT_OF_MOVES, false, 150, 400, 20, 100, 200},
     {"moves", "joins, leaves and moves without pause, few faults", ALL_FAULTS | FAULT_OF_MOVES,
      true, 30, 120, 200, 600, 200},
-    {"all", "every fault", ALL_FAULTS | FAULT_OF_MOVES, false, 200, 800, 20, 200, 300},
+    {"replicas", "replicas come and go without pause, crashes",
+     FAULT_OF_CRASHES | FAULT_OF_MOVES | FAULT_OF_REPLICAS, true, 60, 200, 20, 100, 200},
+    {"all", "every fault", ALL_FAULTS | FAULT_OF_MOVES | FAULT_OF_REPLICAS, false, 200, 800, 20,
+     200, 300},
 };
 const size_t n_profiles = sizeof(profiles) / sizeof(profiles[0]);
 
@@ -153,6 +156,20 @@ static void draw_faults(struct plan *plan, const struct plan_wishes *wishes)
     }
 }
 
+/* In half of the seeds; then up to two a second. */
+static void draw_replicas(struct plan *plan, const struct plan_wishes *wishes)
+{
+    struct rng rng = plan_stream(plan->seed, "rate of replicas");
+    bool drawn = chance(&rng, 50) ||
+                 plan->profile->classes == (FAULT_OF_CRASHES | FAULT_OF_MOVES | FAULT_OF_REPLICAS);
+    uint32_t rate = between(&rng, 20, 200);
+
+    if (drawn && (plan->profile->classes & FAULT_OF_REPLICAS) != 0 &&
+        !wishes->without[FAULT_REPLICAS]) {
+        plan->replicas_per_100_s = rate;
+    }
+}
+
 static void limit(uint32_t *value, uint32_t max)
 {
     if (max != 0 && *value > max) {
@@ -167,6 +184,7 @@ void plan_make(struct plan *plan, uint64_t seed, const struct plan_wishes *wishe
     draw_topology(plan);
     draw_workload(plan);
     draw_faults(plan, wishes);
+    draw_replicas(plan, wishes);
     limit(&plan->n_ctrlers, wishes->max_ctrlers);
     limit(&plan->n_groups, wishes->max_groups);
     limit(&plan->n_clients, wishes->max_clients);

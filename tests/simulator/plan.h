@@ -25,7 +25,8 @@ enum fault_class {
     FAULT_OF_CRASHES = 2,
     FAULT_OF_CLOCKS = 4,
     FAULT_OF_DISKS = 8,
-    FAULT_OF_MOVES = 16
+    FAULT_OF_MOVES = 16,
+    FAULT_OF_REPLICAS = 32
 };
 
 /* X(NAME, "name", class, weight: how often beside the others, longest duration in steps, what) */
@@ -61,7 +62,8 @@ enum fault_class {
     X(STATE_ERROR, "state-error", DISKS, 30, 20, "a checkpoint or an install fails")               \
     X(READ_ERROR, "read-error", DISKS, 20, 20, "a read of the state fails")                        \
     X(BIT_FLIP, "bit-flip", DISKS, 8, 10, "a bit of a Raft log flips while its server is down")    \
-    X(MOVES, "moves", MOVES, 0, 1, "joins, leaves and moves")
+    X(MOVES, "moves", MOVES, 0, 1, "joins, leaves and moves")                                      \
+    X(REPLICAS, "replicas", REPLICAS, 0, 1, "replicas are added, removed and replaced")
 
 enum fault {
 #define FAULT_ENUM(name, text, class, weight, steps, what) FAULT_##name,
@@ -135,6 +137,8 @@ struct plan {
     uint32_t operation_ms_max;         /* */
     uint32_t large_ppm, large_bytes;   /* values, now and then */
     uint32_t changes_per_100_s;        /* of the configuration */
+    uint32_t replicas_per_100_s;       /* changes of a team's replicas; 0: none, and who lost its
+                                          disk stays away */
     uint32_t fault_ppm[FAULT_N];       /* begins, per step; 0: never */
 };
 

@@ -26,6 +26,8 @@ void report_add(struct report_sum *sum, const struct run_report *report,
     all->changes_ok += report->changes_ok;
     all->changes_unknown += report->changes_unknown;
     all->changes_refused += report->changes_refused;
+    all->replicas_ok += report->replicas_ok;
+    all->replicas_refused += report->replicas_refused;
     all->configurations += report->configurations;
     all->n_lost += report->n_lost;
     for (size_t i = 0; i < FAULT_N; i++) {
@@ -38,7 +40,7 @@ static uint64_t n_faults(const struct run_report *report)
     uint64_t n = 0;
 
     for (size_t i = 0; i < FAULT_N; i++) {
-        n += i == FAULT_MOVES ? 0 : report->faults[i];
+        n += i == FAULT_MOVES || i == FAULT_REPLICAS ? 0 : report->faults[i];
     }
     return n;
 }
@@ -70,11 +72,13 @@ static void show_json(const struct run_report *report, const struct report_time 
     show_number("changes", report->changes_ok);
     show_number("changes_unknown", report->changes_unknown);
     show_number("changes_refused", report->changes_refused);
+    show_number("replica_changes", report->replicas_ok);
+    show_number("replica_changes_refused", report->replicas_refused);
     show_number("configurations", report->configurations);
     show_number("lost", report->n_lost);
     show_number("faults", n_faults(report));
     for (size_t i = 0; i < FAULT_N; i++) {
-        if (i != FAULT_MOVES) {
+        if (i != FAULT_MOVES && i != FAULT_REPLICAS) {
             show_number(fault_kinds[i].name, report->faults[i]);
         }
     }

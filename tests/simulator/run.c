@@ -5,6 +5,7 @@
 #include "tests/simulator/faults.h"
 #include "tests/simulator/finish.h"
 #include "tests/simulator/moves.h"
+#include "tests/simulator/replicas.h"
 #include "tests/simulator/workload.h"
 
 #define BOOT_STEPS 10 /* without faults, so that there is something to break */
@@ -40,6 +41,7 @@ static void run_step(struct run *run, uint32_t step)
     for (int ms = 0; ms < PLAN_STEP_MS; ms++) {
         workload_begin(run->workload);
         moves_begin(run->moves);
+        replicas_begin(run->replicas);
         faults_run_ms(run->faults, 1);
     }
 }
@@ -56,6 +58,7 @@ void run_all(struct run *run, FILE *trace)
     run->workload = workload_create(run);
     run->moves = moves_create(run);
     run->faults = faults_create(run);
+    run->replicas = replicas_create(run);
     report->n_nodes = world_node_count(run->world);
     begin_us = world_now_us(run->world);
     for (uint32_t step = 0; step < run->plan.steps; step++) {
@@ -66,6 +69,7 @@ void run_all(struct run *run, FILE *trace)
     finish_run(run);
     report->total_us = world_now_us(run->world) - begin_us;
     report->events = world_counted(run->world)->events;
+    replicas_destroy(&run->replicas);
     faults_destroy(&run->faults);
     moves_destroy(&run->moves);
     workload_destroy(&run->workload);

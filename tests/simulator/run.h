@@ -26,6 +26,7 @@ struct run_report {
     uint64_t scans;
     uint64_t unknown_at_end; /* of them, after the faults: a session that was evicted */
     uint64_t changes_ok, changes_unknown, changes_refused;
+    uint64_t replicas_ok, replicas_refused; /* changes of a team's replicas */
     uint64_t faults[FAULT_N];
     uint64_t n_lost; /* servers that lost their disk */
     uint64_t configurations;
@@ -34,6 +35,7 @@ struct run_report {
 struct faults;
 struct workload;
 struct moves;
+struct replicas;
 
 struct run {
     struct plan plan;
@@ -43,6 +45,7 @@ struct run {
     struct faults *faults;
     struct workload *workload;
     struct moves *moves;
+    struct replicas *replicas;
     struct run_report report;
 };
 

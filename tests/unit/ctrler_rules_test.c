@@ -65,7 +65,7 @@ static void init_wants_a_power_of_two_in_bounds(void **state)
 static void an_unknown_command_halts_and_is_never_skipped(void **state)
 {
     struct ctrler_machine *machine = *state;
-    const uint8_t unknown_kind[] = {1, 8, 0, 0}, kind_zero[] = {1, 0}, later_format[] = {2, 1};
+    const uint8_t unknown_kind[] = {1, 9, 0, 0}, kind_zero[] = {1, 0}, later_format[] = {2, 1};
     struct ctrler_result result;
 
     assert_int_equal(ctrler_machine_apply_bytes(machine, slice_of(unknown_kind, 4), &result),

@@ -163,6 +163,7 @@ run_round() {
     ask begin "$n_rounds" "$out/history-$n_rounds-$fault.tsv"
     ask churn on
     sleep 1
+    note "round $n_rounds: $fault"
     "fault_$fault"
     heal_all
     ask churn off
@@ -185,6 +186,7 @@ run_round() {
         "${converged_ms:-?}" "$verdict")"
     note_round "$fault"
     if [ "$verdict" = ok ] && [ -z "$keep" ]; then rm -f "$out/history-$n_rounds-$fault.tsv"; fi
+    if [ "$verdict" = ok ]; then ask forget; fi
     check_processes
 }
 judge_tokens() {

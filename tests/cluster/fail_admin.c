@@ -7,6 +7,7 @@
 
 #define SURVEY_MS      800
 #define LOOK_US        20000
+#define FROZEN_MS      8000 /* a look never takes so long by itself */
 #define CHANGE_MS      1500
 #define FINAL_READ_MS  10000
 #define MAX_GROUPS     8
@@ -233,6 +234,7 @@ bool fail_await(struct fail *fail, uint32_t bound_ms, char *text, size_t size)
     }
     for (;;) {
         struct survey survey;
+        uint64_t began_ms = cli_now_ms(), took_ms;
         bool well;
 
         survey_make(&fail->cli, SURVEY_MS, &survey);
@@ -240,6 +242,10 @@ bool fail_await(struct fail *fail, uint32_t bound_ms, char *text, size_t size)
         survey_fini(&survey);
         if (well) {
             return true;
+        }
+        took_ms = cli_now_ms() - began_ms;
+        if (took_ms > FROZEN_MS) {
+            state.deadline_ms += took_ms; /* not the cluster, this machine stood still */
         }
         if (cli_now_ms() >= state.deadline_ms) {
             return false;
@@ -311,6 +317,28 @@ bool fail_read_all(struct fail *fail)
         }
     }
     return all;
+}
+
+static void delete_key(struct fail *fail, uint32_t slot, char kind, uint32_t number)
+{
+    char key[FAIL_MAX_KEY];
+
+    snprintf(key, sizeof(key), "{s%u}%c%u.%u", slot, kind, fail->record.round, number);
+    shardkv_delete(fail->cli.kv, shardkv_text(key), FINAL_READ_MS, NULL);
+}
+
+void fail_forget(struct fail *fail)
+{
+    for (uint32_t slot = 0; slot < fail->options.n_slots; slot++) {
+        const struct fail_slot state = fail->record.slots[slot];
+
+        for (uint32_t i = 0; i <= state.generation; i++) {
+            delete_key(fail, slot, 'r', i);
+        }
+        for (uint32_t i = 0; i < state.n_token_keys; i++) {
+            delete_key(fail, slot, 't', i);
+        }
+    }
 }
 
 /* ---- Filling ---- */

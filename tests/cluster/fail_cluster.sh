@@ -130,9 +130,13 @@ start_node() {
     pid_of[$name]=$!
     disown # else the shell tells of everyone that is killed
 }
+# A process whose first thread has ended may still have others, and its files open.
 is_running() {
-    local state
-    [ -n "${pid_of[$1]:-}" ] && read -r _ _ state _ 2>/dev/null <"/proc/${pid_of[$1]}/stat" && [ "$state" != Z ]
+    local state tasks
+    [ -n "${pid_of[$1]:-}" ] && read -r _ _ state _ 2>/dev/null <"/proc/${pid_of[$1]}/stat" || return 1
+    [ "$state" != Z ] && return 0
+    tasks=("/proc/${pid_of[$1]}/task/"*)
+    [ ${#tasks[@]} -gt 1 ]
 }
 wait_ready() {
     local name i

@@ -51,8 +51,9 @@ pick() { # one of the arguments
 pick_node() {
     pick "${all_nodes[@]}"
 }
-pick_gid() {
-    draw $((n_groups + 1))
+pick_gid() { # the controllers (0) less often
+    draw $((3 * n_groups + 1))
+    chosen=$(((chosen + 2) / 3))
 }
 # The leader of the group, or, if nobody leads, any replica.
 pick_leader() {
@@ -82,10 +83,15 @@ hold() {
     sleep "$(awk -v s="$hold_s" -v p="$1" 'BEGIN { print s * p / 100 }')"
 }
 
-# ---- Actions
+# ---- Actions; each is noted in actions.txt
+
+note() {
+    printf '%s %s\n' "$(date -u +%H:%M:%S.%3N)" "$*" >>"$out/actions.txt"
+}
 
 do_kill() {
     local name
+    note kill "$@"
     for name in "$@"; do
         if [ -n "${pid_of[$name]:-}" ]; then kill -KILL "${pid_of[$name]}" 2>/dev/null || true; fi
     done
@@ -99,12 +105,14 @@ do_start() {
         if ! is_running "$name"; then
             reap_node "$name"
             if [ "${disk_state[$name]}" != good ]; then remount_disk "$name"; fi
+            note start "$name"
             start_node "$name"
         fi
     done
 }
 do_stop() { # SIGTERM, until it has ended
     local name
+    note stop "$@"
     for name in "$@"; do
         if [ -n "${pid_of[$name]:-}" ]; then kill -TERM "${pid_of[$name]}" 2>/dev/null || true; fi
     done
@@ -112,6 +120,7 @@ do_stop() { # SIGTERM, until it has ended
 }
 do_pause() {
     local name
+    note pause "$@"
     for name in "$@"; do
         if [ -n "${pid_of[$name]:-}" ]; then kill -STOP "${pid_of[$name]}" 2>/dev/null || true; fi
         stopped[$name]=1
@@ -119,6 +128,7 @@ do_pause() {
 }
 do_resume() {
     local name
+    note resume "$@"
     for name in "$@"; do
         if [ -n "${pid_of[$name]:-}" ]; then kill -CONT "${pid_of[$name]}" 2>/dev/null || true; fi
         unset "stopped[$name]"
@@ -134,6 +144,7 @@ do_rule() {
     local from to
     # shellcheck disable=SC2086
     from=$(numbers $1) to=$(numbers $2)
+    note rule "$@"
     shift 2
     [ -z "$from" ] || [ -z "$to" ] || net rule "$from" "$to" "$@"
 }
@@ -150,6 +161,7 @@ others() {
 }
 do_freeze() {
     local name
+    note freeze "$@"
     for name in "$@"; do
         if [ -z "${frozen[$name]:-}" ] && [ "${disk_state[$name]}" = good ]; then
             frozen[$name]=1
@@ -160,6 +172,7 @@ do_freeze() {
 }
 do_thaw() {
     local name
+    note thaw "$@"
     for name in "$@"; do
         if [ -n "${frozen[$name]:-}" ]; then
             "$tool" thaw "$work/disk/$name" || die "the disk of $name can't be thawed"
@@ -169,6 +182,7 @@ do_thaw() {
 }
 do_fill() { # all but some pages
     local name free
+    note fill "$@"
     for name in "$@"; do
         [ "${disk_state[$name]}" = good ] && [ -z "${frozen[$name]:-}" ] || continue
         free=$(stat -f -c '%f * %S' "$work/disk/$name")
@@ -189,6 +203,7 @@ do_empty() {
 # Some of what is not synced reaches the disk, in pages; the rest never will.
 do_lose_disk() {
     local name i
+    note lose-disk "$@"
     for name in "$@"; do
         [ "${disk_state[$name]}" = good ] && [ -z "${frozen[$name]:-}" ] || continue
         for ((i = RANDOM % 4; i > 0; i--)); do
@@ -204,16 +219,19 @@ do_power_off() {
     do_kill "$@"
 }
 do_clock() { # NODE OFFSET_S RATE
+    note clock "$@"
     "$tool" clock "$work/$1.clock" "$2" "$3"
     wrong_clock[$1]=1
 }
 do_prefer() {
+    note prefer "$@"
     ask prefer "$1"
 }
 
 # Whatever was done: undone. Processes that are down start again.
 heal_all() {
     local name
+    note heal
     net clear
     do_thaw "${!frozen[@]}"
     do_resume "${!stopped[@]}"

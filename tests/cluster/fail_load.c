@@ -120,6 +120,16 @@ static const char *do_end(struct fail *fail, char *arguments, char *answer)
     return all ? NULL : "not all keys could be read";
 }
 
+static const char *do_forget(struct fail *fail, char *arguments, char *answer)
+{
+    (void)arguments, (void)answer;
+    if (fail->record.file != NULL) {
+        return "the round has not ended";
+    }
+    fail_forget(fail);
+    return NULL;
+}
+
 static const char *do_churn(struct fail *fail, char *arguments, char *answer)
 {
     (void)answer;
@@ -192,15 +202,16 @@ static const char *do_mark(struct fail *fail, char *arguments, char *answer)
 static const char *do_gap(struct fail *fail, char *arguments, char *answer)
 {
     unsigned settle_ms, bound_ms;
-    double gap_ms, after_ms;
+    struct probe_figures figures;
 
     if (sscanf(arguments, "%u %u", &settle_ms, &bound_ms) != 2) {
         return "gap SETTLE_MS BOUND_MS";
     }
-    if (!probe_gap(fail, settle_ms, bound_ms, &gap_ms, &after_ms)) {
+    if (!probe_gap(fail, settle_ms, bound_ms, &figures)) {
         return "no put was acknowledged within the bound";
     }
-    snprintf(answer, ANSWER_SIZE, "gap_ms=%.1f after_ms=%.1f", gap_ms, after_ms);
+    snprintf(answer, ANSWER_SIZE, "gap_ms=%.1f after_ms=%.1f stall_ms=%.1f", figures.gap_ms,
+             figures.after_ms, figures.stall_ms);
     return NULL;
 }
 
@@ -225,6 +236,7 @@ static const struct {
 } commands[] = {
     {"begin", do_begin},   /* ROUND FILE: a new history; the sessions work from now on */
     {"end", do_end},       /* they rest; everything is read once more, the file closed */
+    {"forget", do_forget}, /* deletes the keys of the round that has ended */
     {"churn", do_churn},   /* on|off: moves, joins and leaves */
     {"prefer", do_prefer}, /* URL or -: whom the readers ask first */
     {"heal", do_heal},     /* the faults are over: slots count as served from now on */

@@ -123,13 +123,14 @@ struct fail_options {
 };
 
 struct fail_probe {
-    pthread_t thread;
+    pthread_t thread, watch_thread;
     bool running; /* of the main thread */
     _Atomic bool stopping;
     pthread_mutex_t mutex; /* of all below */
     uint64_t mark_us, last_ok_us;
     uint64_t gap_us, gap_end_us; /* the longest since the mark */
     uint64_t ops, failures;
+    uint64_t stall_us; /* the longest time since the mark that this machine kept us waiting */
 };
 
 struct fail {
@@ -183,6 +184,8 @@ bool fail_await(struct fail *fail, uint32_t bound_ms, char *text, size_t size);
 uint32_t fail_leader(struct fail *fail, uint32_t gid);
 /* Reads all keys of the round once more, so that what was lost shows. False: some can't be read. */
 bool fail_read_all(struct fail *fail);
+/* Deletes them, so that what the cluster holds does not grow from round to round. */
+void fail_forget(struct fail *fail);
 /* Puts n keys of so many bytes, many at a time. False: something was refused. */
 bool fail_fill(struct fail *fail, uint32_t n, uint32_t bytes);
 
@@ -191,9 +194,14 @@ bool fail_fill(struct fail *fail, uint32_t n, uint32_t bytes);
 void probe_start(struct fail *fail);
 void probe_stop(struct fail *fail);
 void probe_mark(struct fail *fail);
-/* Waits until settle_ms after the mark, and until puts have been acknowledged again; then the
- * longest time between two acknowledgements, and when it ended. False: none within the bound. */
-bool probe_gap(struct fail *fail, uint32_t settle_ms, uint32_t bound_ms, double *gap_ms,
-               double *after_mark_ms);
+struct probe_figures {
+    double gap_ms;   /* the longest time between two acknowledgements since the mark */
+    double after_ms; /* from the mark to its end */
+    double stall_ms; /* the longest time that this machine kept a sleeper from waking */
+};
+/* Waits until settle_ms after the mark, and until puts have been acknowledged again. False: they
+ * have not within the bound. */
+bool probe_gap(struct fail *fail, uint32_t settle_ms, uint32_t bound_ms,
+               struct probe_figures *figures);
 
 #endif

@@ -4,6 +4,7 @@
 #include "tests/cluster/fail_load.h"
 
 #define PROBE_TIMEOUT_MS 5000 /* the library's own */
+#define WATCH_US         5000
 #define FLOWING_US       50000
 #define AFTER_REFUSAL_US 1000
 
@@ -44,6 +45,25 @@ static void *probe_run(void *context)
     return NULL;
 }
 
+/* A sleeper that wakes late tells that the machine, not the cluster, stood still. */
+static void *watch_run(void *context)
+{
+    struct fail_probe *probe = &((struct fail *)context)->probe;
+
+    while (!atomic_load(&probe->stopping)) {
+        uint64_t before_us = cli_now_ns() / 1000, late_us;
+
+        fail_sleep_us(WATCH_US);
+        late_us = cli_now_ns() / 1000 - before_us - WATCH_US;
+        pthread_mutex_lock(&probe->mutex);
+        if (late_us > probe->stall_us) {
+            probe->stall_us = late_us;
+        }
+        pthread_mutex_unlock(&probe->mutex);
+    }
+    return NULL;
+}
+
 void probe_start(struct fail *fail)
 {
     struct fail_probe *probe = &fail->probe;
@@ -51,7 +71,8 @@ void probe_start(struct fail *fail)
     probe_stop(fail);
     atomic_store(&probe->stopping, false);
     probe->mark_us = probe->last_ok_us = cli_now_ns() / 1000;
-    if (pthread_create(&probe->thread, NULL, probe_run, fail) != 0) {
+    if (pthread_create(&probe->thread, NULL, probe_run, fail) != 0 ||
+        pthread_create(&probe->watch_thread, NULL, watch_run, fail) != 0) {
         fail_die("no thread");
     }
     probe->running = true;
@@ -62,6 +83,7 @@ void probe_stop(struct fail *fail)
     if (fail->probe.running) {
         atomic_store(&fail->probe.stopping, true);
         pthread_join(fail->probe.thread, NULL);
+        pthread_join(fail->probe.watch_thread, NULL);
         fail->probe.running = false;
     }
 }
@@ -70,12 +92,12 @@ void probe_mark(struct fail *fail)
 {
     pthread_mutex_lock(&fail->probe.mutex);
     fail->probe.mark_us = cli_now_ns() / 1000;
-    fail->probe.gap_us = fail->probe.gap_end_us = 0;
+    fail->probe.gap_us = fail->probe.gap_end_us = fail->probe.stall_us = 0;
     pthread_mutex_unlock(&fail->probe.mutex);
 }
 
-bool probe_gap(struct fail *fail, uint32_t settle_ms, uint32_t bound_ms, double *gap_ms,
-               double *after_mark_ms)
+bool probe_gap(struct fail *fail, uint32_t settle_ms, uint32_t bound_ms,
+               struct probe_figures *figures)
 {
     struct fail_probe *probe = &fail->probe;
     bool flowing = false;
@@ -87,8 +109,9 @@ bool probe_gap(struct fail *fail, uint32_t settle_ms, uint32_t bound_ms, double 
         passed_ms = (now_us - probe->mark_us) / 1000;
         flowing =
             passed_ms >= settle_ms && probe->gap_us > 0 && now_us - probe->last_ok_us < FLOWING_US;
-        *gap_ms = (double)probe->gap_us / 1000;
-        *after_mark_ms = ((double)probe->gap_end_us - (double)probe->mark_us) / 1000;
+        figures->gap_ms = (double)probe->gap_us / 1000;
+        figures->after_ms = ((double)probe->gap_end_us - (double)probe->mark_us) / 1000;
+        figures->stall_ms = (double)probe->stall_us / 1000;
         pthread_mutex_unlock(&probe->mutex);
         if (!flowing && passed_ms >= bound_ms) {
             return false;

@@ -246,4 +246,9 @@ run_inside() {
     soak) run_soak ;;
     esac
 }
-if [ -n "$inside" ]; then run_inside; else run_outside; fi
+if [ -n "$inside" ]; then
+    run_inside
+    exit
+else
+    run_outside
+fi

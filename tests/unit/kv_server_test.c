@@ -83,38 +83,6 @@ static void only_the_leader_answers_and_the_others_point_to_it(void **state)
     fixture_fini(&f);
 }
 
-/* Not after the second that a client gives one try: when the leader hears no majority for an
- * election timeout. The same write then goes on at another replica, and has one effect. */
-static void a_leader_that_is_cut_off_tells_who_waits_for_a_write(void **state)
-{
-    struct fixture f;
-    struct answer answer = {0};
-    struct proto_request append;
-    size_t leader;
-    uint64_t began_ms;
-
-    (void)state;
-    begin(&f, 3, 31);
-    leader = fixture_leader(&f, 0);
-    fixture_append(&f, "key", "one");
-    append = fixture_write_request(&f, KV_APPEND, "key", "+two");
-    for (size_t i = 0; i < 3; i++) {
-        if (i != leader) {
-            world_cut_pair(f.world, fixture_node(&f, 0, leader), fixture_node(&f, 0, i), true);
-        }
-    }
-    began_ms = world_now_ms(f.world);
-    assert_int_equal(fixture_ask_replica(&f, 0, leader, &append, &answer), ST_UNKNOWN);
-    assert_in_range(world_now_ms(f.world) - began_ms, 100, 700);
-    answer_fini(&answer);
-    assert_int_equal(fixture_ask(&f, 0, &append, 5000, &answer), ST_OK);
-    world_heal(f.world);
-    world_run_ms(f.world, 2000);
-    fixture_check(&f, "key", "one+two");
-    answer_fini(&answer);
-    fixture_fini(&f);
-}
-
 static void a_group_refuses_what_it_does_not_own_and_names_the_owner(void **state)
 {
     struct fixture f;
@@ -588,7 +556,6 @@ int main(void)
         cmocka_unit_test(a_group_serves_all_shards_once_it_has_joined),
         cmocka_unit_test(shards_move_to_a_group_that_joins_and_back_when_it_leaves),
         cmocka_unit_test(only_the_leader_answers_and_the_others_point_to_it),
-        cmocka_unit_test(a_leader_that_is_cut_off_tells_who_waits_for_a_write),
         cmocka_unit_test(a_group_refuses_what_it_does_not_own_and_names_the_owner),
         cmocka_unit_test(a_group_on_fresh_disks_under_a_known_gid_does_not_serve),
         cmocka_unit_test(a_lost_server_is_remembered_while_calls_go_on_elsewhere),

@@ -306,14 +306,14 @@ bool fail_read_all(struct fail *fail)
 {
     bool all = true;
 
-    for (uint32_t slot = 0; slot < fail->options.n_slots; slot++) {
+    for (uint32_t slot = 0; slot < fail->options.n_slots && all; slot++) {
         const struct fail_slot state = fail->record.slots[slot]; /* nobody works any more */
 
-        for (uint32_t i = 0; i <= state.generation; i++) {
-            all = read_key(fail, slot, 'r', i) && all;
+        for (uint32_t i = 0; i <= state.generation && all; i++) {
+            all = read_key(fail, slot, 'r', i);
         }
-        for (uint32_t i = 0; i < state.n_token_keys; i++) {
-            all = read_key(fail, slot, 't', i) && all;
+        for (uint32_t i = 0; i < state.n_token_keys && all; i++) {
+            all = read_key(fail, slot, 't', i);
         }
     }
     return all;

@@ -195,8 +195,7 @@ do_empty() {
     local name
     for name in "$@"; do
         if [ -n "${full[$name]:-}" ]; then
-            rm -f "$work/disk/$name/ballast" 2>/dev/null || true
-            unset "full[$name]"
+            if rm -f "$work/disk/$name/ballast" 2>/dev/null; then unset "full[$name]"; fi
         fi
     done
 }
@@ -244,6 +243,7 @@ heal_all() {
             remount_disk "$name"
         fi
     done
+    do_empty "${!full[@]}"
     do_start "${all_nodes[@]}"
     do_prefer -
 }

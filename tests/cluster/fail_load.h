@@ -182,7 +182,7 @@ void churn_stop(struct fail *fail);
 bool fail_await(struct fail *fail, uint32_t bound_ms, char *text, size_t size);
 /* The replica that leads the group, 0: none is known. */
 uint32_t fail_leader(struct fail *fail, uint32_t gid);
-/* Reads all keys of the round once more, so that what was lost shows. False: some can't be read. */
+/* Reads all keys of the round once more, so that what was lost shows. False: one can't be read. */
 bool fail_read_all(struct fail *fail);
 /* Deletes them, so that what the cluster holds does not grow from round to round. */
 void fail_forget(struct fail *fail);

@@ -63,46 +63,56 @@ __attribute__((constructor)) static void begin(void)
     }
 }
 
-/* A copy that is whole. */
-static struct fail_clock look(void)
+/* What the clocks say at one moment. */
+struct moment {
+    int64_t monotonic_ns; /* the right one */
+    int64_t ahead_ns;     /* of it the wrong one is */
+    int64_t wall_offset_ns;
+    double rate;
+};
+
+/* How far the wrong clock is ahead of the monotonic one. */
+static int64_t ahead_of(double rate, int64_t since_real_ns, int64_t since_wrong_ns, int64_t now_ns)
 {
-    struct fail_clock clock = {.rate = 1.0};
+    if (rate == 1.0) {
+        return since_wrong_ns - since_real_ns;
+    }
+    return since_wrong_ns + (int64_t)((double)(now_ns - since_real_ns) * rate) - now_ns;
+}
+
+/* The time is read between the two looks at the version: with the old rate and a time from after a
+ * change the clock would run ahead, and back at the next look. */
+static struct moment look(void)
+{
+    struct moment moment = {.monotonic_ns = real_ns(CLOCK_MONOTONIC), .rate = 1.0};
     uint64_t before, after;
 
     if (shared == NULL) {
-        return clock;
+        return moment;
     }
     do {
         before = atomic_load(&shared->version);
-        clock.wall_offset_ns = shared->wall_offset_ns;
-        clock.rate = shared->rate;
-        clock.since_real_ns = shared->since_real_ns;
-        clock.since_wrong_ns = shared->since_wrong_ns;
+        moment.wall_offset_ns = shared->wall_offset_ns;
+        moment.rate = shared->rate;
+        moment.monotonic_ns = real_ns(CLOCK_MONOTONIC);
+        moment.ahead_ns = ahead_of(shared->rate, shared->since_real_ns, shared->since_wrong_ns,
+                                   moment.monotonic_ns);
         after = atomic_load(&shared->version);
     } while (before != after || before % 2 != 0);
-    return clock;
-}
-
-/* How far the wrong clock is ahead of the monotonic one. */
-static int64_t ahead_ns(const struct fail_clock *clock, int64_t monotonic_ns)
-{
-    int64_t passed = monotonic_ns - clock->since_real_ns;
-
-    if (clock->rate == 1.0) {
-        return clock->since_wrong_ns - clock->since_real_ns;
-    }
-    return clock->since_wrong_ns + (int64_t)((double)passed * clock->rate) - monotonic_ns;
+    return moment;
 }
 
 static int64_t wrong_ns(clockid_t id)
 {
-    struct fail_clock clock = look();
-    int64_t ahead = ahead_ns(&clock, real_ns(CLOCK_MONOTONIC));
+    struct moment moment = look();
 
-    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) {
-        ahead += clock.wall_offset_ns;
+    if (id == CLOCK_MONOTONIC) {
+        return moment.monotonic_ns + moment.ahead_ns;
     }
-    return real_ns(id) + ahead;
+    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) {
+        moment.ahead_ns += moment.wall_offset_ns;
+    }
+    return real_ns(id) + moment.ahead_ns;
 }
 
 static int is_wrong(clockid_t id)
@@ -144,9 +154,9 @@ time_t time(time_t *out)
 /* A deadline on the wrong clock as one on the monotonic clock. */
 static struct timespec right_deadline(clockid_t id, const struct timespec *deadline)
 {
-    struct fail_clock clock = look();
+    struct moment moment = look();
     int64_t left = to_ns(deadline) - wrong_ns(id);
-    double real_left = left <= 0 ? 0 : (double)left / clock.rate;
+    double real_left = left <= 0 ? 0 : (double)left / moment.rate;
 
     return of_ns(real_ns(CLOCK_MONOTONIC) + (int64_t)real_left);
 }
@@ -176,9 +186,9 @@ int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restr
 
 static int right_wait_ms(int wait_ms)
 {
-    struct fail_clock clock = look();
+    struct moment moment = look();
 
-    return wait_ms <= 0 ? wait_ms : (int)((double)wait_ms / clock.rate) + 1;
+    return wait_ms <= 0 ? wait_ms : (int)((double)wait_ms / moment.rate) + 1;
 }
 
 int epoll_wait(int fd, struct epoll_event *events, int n, int wait_ms)
@@ -193,8 +203,8 @@ int poll(struct pollfd *fds, nfds_t n, int wait_ms)
 
 int nanosleep(const struct timespec *request, struct timespec *rest)
 {
-    struct fail_clock clock = look();
-    struct timespec right = of_ns((int64_t)((double)to_ns(request) / clock.rate));
+    struct moment moment = look();
+    struct timespec right = of_ns((int64_t)((double)to_ns(request) / moment.rate));
 
     return (int)syscall(SYS_nanosleep, &right, rest);
 }

@@ -152,7 +152,7 @@ prepare() {
     node_env=(-u SHARDKV_CTRLERS)
     if grep -q __tsan_init "$bin/shardkv"; then return; fi # it has functions of its own in their place
     case " ${selected[*]} " in
-    *" clock-"* | *" mix "*) node_env+=("LD_PRELOAD=$build/tests/libfail_clock.so" ASAN_OPTIONS=verify_asan_link_order=0) ;;
+    *" clock-"* | *" cut-slow-leader "* | *" mix "*) node_env+=("LD_PRELOAD=$build/tests/libfail_clock.so" ASAN_OPTIONS=verify_asan_link_order=0) ;;
     esac
 }
 
@@ -213,7 +213,9 @@ run_rounds() {
         for fault in "${fault_table[@]}"; do selected+=("${fault%%|*}"); done
     fi
     if [ "$quick" = 1 ]; then
-        selected=(kill-leader power-all pause-leader cut-leader cut-one-way net-loss disk-stall disk-full clock-jump mix)
+        selected=(kill-leader kill-majority kill-rolling pause-leader pause-all cut-leader cut-slow-leader cut-one-way cut-halves
+            cut-bridge cut-random net-loss net-reorder disk-full disk-stall disk-error power-one power-all clock-jump
+            clock-rate mix mix)
         hold_s=4
     fi
     prepare

@@ -19,6 +19,7 @@ fault_table=(
     "pause-all|SIGSTOP of every process, SIGCONT of one after the other"
     "cut-leader|a leader is cut off from its group and still reached by clients, who ask it first"
     "cut-one-way|a leader that can send and hears nothing, or hears all and reaches nobody"
+    "cut-slow-leader|the same with a leader whose clock is slow: it steps down only after another was elected"
     "cut-halves|a majority and a minority with the leader, in every group"
     "cut-ctrlers|the controllers hear neither each other nor the groups"
     "cut-bridge|two replicas that don't hear each other, a third hears both"
@@ -222,9 +223,16 @@ do_clock() { # NODE OFFSET_S RATE
     "$tool" clock "$work/$1.clock" "$2" "$3"
     wrong_clock[$1]=1
 }
+# Some clients now read first from this node, and write first to the next one of its group, which may follow it.
 do_prefer() {
-    note prefer "$@"
-    ask prefer "$1"
+    local name=$1 next
+    note prefer "$name"
+    if [ "$name" = - ]; then
+        ask prefer -
+        return
+    fi
+    next=$(node_of "${gid_of[$name]}" $((${name##*-} % n_replicas + 1)))
+    ask prefer "${url_of[$name]}" "${url_of[$next]}"
 }
 
 # Whatever was done: undone. Processes that are down start again.
@@ -311,9 +319,11 @@ fault_pause-one() {
 fault_pause-leader() {
     local name
     pick_any_leader && name=$chosen
-    do_prefer "${url_of[$name]}"
+    do_prefer "$name"
     do_pause "$name"
     hold 60
+    do_prefer "$name" # anew: what it is asked now it answers as soon as it wakes up
+    sleep 0.1
     do_resume "$name"
     hold 40
 }
@@ -342,16 +352,32 @@ fault_pause-all() {
 fault_cut-leader() {
     local name
     draw "$n_groups" && pick_leader $((chosen + 1)) && name=$chosen
-    do_prefer "${url_of[$name]}"
+    do_prefer "$name"
     do_cut "$name" "$(others "$name")"
     hold 80
     net clear
     hold 20
 }
+fault_cut-slow-leader() {
+    local name other gid i
+    for i in 1 2; do
+        draw "$n_groups" && gid=$((chosen + 1))
+        pick_leader "$gid" && name=$chosen
+        for other in $(nodes_of "$gid"); do do_clock "$other" 0 2; done
+        do_clock "$name" 0 0.5
+        do_prefer "$name"
+        do_cut "$name" "$(others "$name")"
+        hold 30
+        net clear
+        hold 10
+        for other in $(nodes_of "$gid"); do do_clock "$other" 0 1; done
+        hold 10
+    done
+}
 fault_cut-one-way() {
     local name
     pick_any_leader && name=$chosen
-    do_prefer "${url_of[$name]}"
+    do_prefer "$name"
     if [ $((RANDOM % 2)) = 0 ]; then
         do_rule "$(others "$name")" "$name" cut
     else
@@ -367,7 +393,7 @@ fault_cut-halves() {
         pick_leader "$gid"
         minority="$minority $chosen"
     done
-    do_prefer "${url_of[${minority##* }]}"
+    do_prefer "${minority##* }"
     # shellcheck disable=SC2086
     do_cut "$minority" "$(others $minority)"
     hold 80
@@ -513,7 +539,7 @@ random_action() {
         pick 0 3600 -3600 && other=$chosen
         pick 0.5 1 2 && do_clock "$name" "$other" "$chosen"
         ;;
-    15) do_prefer "${url_of[$name]}" ;;
+    15) do_prefer "$name" ;;
     esac
 }
 # Never all at once: who is down, still or cut off comes back after some actions.

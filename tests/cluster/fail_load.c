@@ -145,10 +145,15 @@ static const char *do_churn(struct fail *fail, char *arguments, char *answer)
 
 static const char *do_prefer(struct fail *fail, char *arguments, char *answer)
 {
+    char read_first[FAIL_MAX_URL] = "", write_first[FAIL_MAX_URL] = "";
+
     (void)answer;
+    if (sscanf(arguments, "%255s %255s", read_first, write_first) < 1) {
+        return "prefer URL|- [URL]";
+    }
     pthread_mutex_lock(&fail->mutex);
-    snprintf(fail->prefer, sizeof(fail->prefer), "%s",
-             strcmp(arguments, "-") == 0 ? "" : arguments);
+    strcpy(fail->read_first, strcmp(read_first, "-") == 0 ? "" : read_first);
+    strcpy(fail->write_first, write_first);
     fail->prefer_version++;
     pthread_mutex_unlock(&fail->mutex);
     return NULL;
@@ -238,7 +243,7 @@ static const struct {
     {"end", do_end},       /* they rest; everything is read once more, the file closed */
     {"forget", do_forget}, /* deletes the keys of the round that has ended */
     {"churn", do_churn},   /* on|off: moves, joins and leaves */
-    {"prefer", do_prefer}, /* URL or -: whom the readers ask first */
+    {"prefer", do_prefer}, /* URL|- [URL]: whom some ask first, to read and to write */
     {"heal", do_heal},     /* the faults are over: slots count as served from now on */
     {"await", do_await},   /* BOUND_MS: until all is well */
     {"leader", do_leader}, /* GID: the replica that leads, 0: none */

@@ -95,7 +95,9 @@ uint32_t fail_record_unserved(struct fail_record *record);
 
 /* ---- Sessions (fail_sessions.c, fail_pipe.c) ---- */
 
-enum fail_kind { FAIL_MIXED, FAIL_TOKENS, FAIL_READER };
+/* READER and WRITER go to the slots in turn, and ask first whom the test says: a replica that is
+ * cut off, and one that may lead in its place. */
+enum fail_kind { FAIL_MIXED, FAIL_TOKENS, FAIL_READER, FAIL_WRITER };
 
 struct fail_pipe;
 
@@ -109,7 +111,7 @@ struct fail_session {
     struct shardkv *kv;     /* NULL: it speaks through the pipe */
     struct fail_pipe *pipe; /* NULL: through the library */
     bool through_pipe;
-    uint32_t prefer_version; /* a reader's: which preference it was opened with */
+    uint32_t prefer_version; /* of READER and WRITER: which preference it was opened with */
     char seen_key[FAIL_MAX_KEY];
     char *seen; /* the last value it saw, of seen_key: what cas expects */
 };
@@ -145,7 +147,7 @@ struct fail {
     pthread_cond_t changed;
     bool working, quitting;
     uint32_t n_working; /* sessions in an operation */
-    char prefer[FAIL_MAX_URL];
+    char read_first[FAIL_MAX_URL], write_first[FAIL_MAX_URL];
     uint32_t prefer_version;
 
     pthread_t churn_thread;

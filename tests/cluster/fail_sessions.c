@@ -1,14 +1,15 @@
 /* Who works on the cluster: sessions that mix all operations on their slot's key, others that
- * append tokens, each once, and readers that prefer one replica, which may be cut off from its
- * group: what it tells must not be old. Some go through the library, some through shardkv-cli. */
+ * append tokens, each once; readers that prefer one replica, which may be cut off from its group,
+ * and writers that prefer another one: what the first tells must not be old. Some go through the
+ * library, some through shardkv-cli. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/cluster/fail_load.h"
 
 #define TOKENS_PER_KEY    128
-#define READER_TIMEOUT_MS 700
-#define READER_THINK_MS   10
+#define PREFER_TIMEOUT_MS 700
+#define PREFER_THINK_MS   10
 #define AFTER_FAILURE_US  20000 /* nobody spins when everything is refused at once */
 
 static struct shardkv_bytes text_or_nothing(const char *text)
@@ -61,7 +62,7 @@ static void run_operation(struct fail_session *session, struct fail_op *op)
         op->end_us = fail_stamp(&fail->record);
     } else {
         run_by_library(session, op,
-                       session->kind == FAIL_READER ? READER_TIMEOUT_MS : fail->options.timeout_ms);
+                       session->kind == FAIL_READER ? PREFER_TIMEOUT_MS : fail->options.timeout_ms);
     }
 }
 
@@ -100,7 +101,7 @@ static void mixed_step(struct fail_session *session)
     if (op.outcome != FAIL_OK && op.outcome != FAIL_NOT_FOUND && op.outcome != FAIL_MISMATCH) {
         fail_sleep_us(AFTER_FAILURE_US);
     }
-    fail_record_add(&session->fail->record, &op, true);
+    fail_record_add(&session->fail->record, &op, session->kind == FAIL_MIXED);
 }
 
 static void token_key(struct fail_session *session, uint32_t number, char key[FAIL_MAX_KEY])
@@ -129,7 +130,7 @@ static void token_step(struct fail_session *session)
     fail_record_add(&session->fail->record, &op, true);
 }
 
-/* A reader opens anew when another replica is preferred. */
+/* Opens anew when another replica is preferred. */
 static void follow_preference(struct fail_session *session)
 {
     struct fail *fail = session->fail;
@@ -137,7 +138,7 @@ static void follow_preference(struct fail_session *session)
     uint32_t version;
 
     pthread_mutex_lock(&fail->mutex);
-    strcpy(prefer, fail->prefer);
+    strcpy(prefer, session->kind == FAIL_READER ? fail->read_first : fail->write_first);
     version = fail->prefer_version;
     pthread_mutex_unlock(&fail->mutex);
     if (version == session->prefer_version) {
@@ -153,12 +154,17 @@ static void follow_preference(struct fail_session *session)
     }
 }
 
+static void choose_slot(struct fail_session *session)
+{
+    follow_preference(session);
+    session->slot = (uint32_t)fail_draw(&session->random, session->fail->options.n_slots);
+}
+
 static void reader_step(struct fail_session *session)
 {
     struct fail_op op = {.type = FAIL_GET};
 
-    follow_preference(session);
-    session->slot = (uint32_t)fail_draw(&session->random, session->fail->options.n_slots);
+    choose_slot(session);
     fail_record_key(&session->fail->record, session->slot, op.key);
     run_operation(session, &op);
     fail_record_add(&session->fail->record, &op, false);
@@ -210,7 +216,12 @@ static void *session_run(void *context)
             break;
         case FAIL_READER:
             reader_step(session);
-            think_us = READER_THINK_MS * 2000;
+            think_us = PREFER_THINK_MS * 2000;
+            break;
+        case FAIL_WRITER:
+            choose_slot(session);
+            mixed_step(session);
+            think_us = PREFER_THINK_MS * 2000;
             break;
         }
         end_step(session->fail);
@@ -239,7 +250,7 @@ static void add_session(struct fail *fail, enum fail_kind kind, uint32_t slot, b
 void sessions_start(struct fail *fail)
 {
     const struct fail_options *options = &fail->options;
-    uint32_t n = options->n_slots * options->sessions + options->pipes + options->tokens + 2;
+    uint32_t n = options->n_slots * options->sessions + options->pipes + options->tokens + 4;
 
     fail->sessions = fail_allocate(n, sizeof(*fail->sessions));
     for (uint32_t i = 0; i < options->n_slots * options->sessions; i++) {
@@ -253,6 +264,8 @@ void sessions_start(struct fail *fail)
     }
     add_session(fail, FAIL_READER, 0, false);
     add_session(fail, FAIL_READER, 0, true);
+    add_session(fail, FAIL_WRITER, 0, false);
+    add_session(fail, FAIL_WRITER, 0, false);
     for (uint32_t i = 0; i < fail->n_sessions; i++) {
         struct fail_session *session = &fail->sessions[i];
 

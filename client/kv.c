@@ -1,5 +1,6 @@
-/* The handle: its thread, which runs the network's loop and everything below it, and the way
- * requests get there. */
+/* The handle: its thread, which runs the network's loop and everything below it (or lets nng's
+ * threads do so, one at a time, when they bring what it waits for), and the way requests get there.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -242,7 +243,7 @@ int kv_wait(struct shardkv *handle, struct kv_request *request, int early, const
 
     if (request == NULL) {
         result = kv_result_create((enum status)early, rule);
-    } else if (pthread_equal(pthread_self(), handle->thread)) {
+    } else if (net_is_in_turn(handle->net)) {
         kv_request_destroy(request);
         result = kv_result_create(ST_INVALID, "a callback must not wait");
     } else {
@@ -347,6 +348,7 @@ static enum status make_net(struct shardkv *handle, const struct shardkv_options
     net.tls_cert = options->tls_cert;
     net.tls_key = options->tls_key;
     net.tls_ca = options->tls_ca;
+    net.turns_anywhere = true;
     net.sink.context = handle;
     net.sink.event = on_event;
     net.sink.next_deadline_ms = next_deadline_ms;
@@ -438,7 +440,7 @@ void shardkv_close(struct shardkv **handle_pointer)
     if (handle == NULL) {
         return;
     }
-    ASSERT(!pthread_equal(pthread_self(), handle->thread));
+    ASSERT(!net_is_in_turn(handle->net));
     *handle_pointer = NULL;
     pthread_mutex_lock(&handle->mutex);
     handle->closing = true;

@@ -2,14 +2,15 @@
  *
  * A handle (struct shardkv) is one client: it knows the controllers, keeps the map of shards, finds
  * the leader of each group, follows shards while they move, retries until the deadline, and knows
- * how each operation ended. It has a thread of its own; every function may be called from any
+ * how each operation ended. It has threads of its own; every function may be called from any
  * thread. All operations of a handle share its connections: those that are started at about the
  * same time travel together.
  *
  * Every operation exists twice. The plain one waits and returns the code. The one ending in _async
- * returns at once; if it returned SHARDKV_OK, the callback is called exactly once, on the handle's
- * own thread, with no lock held. A callback may start operations and cancel others, but must not
- * wait: the plain functions, called from a callback, return SHARDKV_INVALID.
+ * returns at once; if it returned SHARDKV_OK, the callback is called exactly once, on a thread of
+ * the library's, one callback of a handle at a time, with no lock held. A callback may start
+ * operations and cancel others, but must not wait (all handles share these threads): the plain
+ * functions, called from a callback, return SHARDKV_INVALID.
  *
  * How an operation ended, in three classes:
  *   - it ran: SHARDKV_OK, and the negative answers SHARDKV_NOT_FOUND and SHARDKV_MISMATCH;
@@ -240,7 +241,7 @@ struct shardkv_options {
     const char *prefer;       /* URL of a replica that is asked first for as long as it answers at
                                  all; NULL: none */
     uint32_t max_outstanding; /* operations at once; beyond, SHARDKV_BUSY. Default 65536 */
-    /* Diagnostics, one line an event, on the handle's thread; NULL: none. */
+    /* Diagnostics, one line an event, on a thread of the library's; NULL: none. */
     void (*trace)(void *context, int level, const char *line);
     void *trace_context;
     int trace_level; /* default SHARDKV_TRACE_WARN */

@@ -1,8 +1,8 @@
 /* net: the loop thread, the connections of this process over nng's byte streams, and the clock. The
  * only place that knows any of the three.
  *
- * One thread, that which calls net_run, delivers every event to the program's sink and carries out
- * struct io_net's operations. nng's threads and the disk's threads only post to the mailbox.
+ * One thread at a time, "the loop thread", delivers events to the program's sink and carries out
+ * struct io_net's operations: that which calls net_run, or, if it lets them, one that brings mail.
  */
 #ifndef RAFT_NET_H
 #define RAFT_NET_H
@@ -47,6 +47,9 @@ struct net_options {
     uint32_t heartbeat_ms;   /* pause after which an idle link sends a PING */
     struct net_limits limits;
     const char *tls_cert, *tls_key, *tls_ca; /* PEM files, or NULL */
+    /* While net_run waits, its turns may run on the thread that brings what it waits for: one of
+     * nng's, or one that calls net_bring. Never two at a time. */
+    bool turns_anywhere;
     struct net_sink sink;
     const struct trace *trace;
 };
@@ -73,6 +76,13 @@ void net_drain(struct net *net);
 /* Any thread: run(arg) on the loop thread, in the order posted, then the turn ends. This is how the
  * disk threads hand completions over, and how a client library's callers hand requests over. */
 void net_post(struct net *net, void (*run)(void *arg), void *arg);
+
+/* The same, by a thread that may run a turn itself if the loop is idle (turns_anywhere): it holds
+ * no lock that the sink may want, and returns only after the turn. */
+void net_bring(struct net *net, void (*run)(void *arg), void *arg);
+
+/* Whether the caller is inside a turn of this loop. */
+bool net_is_in_turn(struct net *net);
 
 /* On the loop thread: delivers an event to the sink with the present time filled in. */
 void net_deliver(struct net *net, struct io_event *event);

@@ -251,6 +251,12 @@ static void mail_post(void *context, void (*run)(void *arg), void *arg)
     net_post(context, run, arg);
 }
 
+/* The log's thread has nothing to do until what it wrote is acted on. */
+static void mail_bring(void *context, void (*run)(void *arg), void *arg)
+{
+    net_bring(context, run, arg);
+}
+
 static void mail_deliver(void *context, struct io_event *event)
 {
     net_deliver(context, event);
@@ -271,6 +277,7 @@ static enum status open_net(struct host *host, char *error)
     options.tls_cert = settings->tls_cert;
     options.tls_key = settings->tls_key;
     options.tls_ca = settings->tls_ca;
+    options.turns_anywhere = true;
     options.sink = (struct net_sink){host, on_event, on_deadline, on_admit};
     options.trace = &host->trace;
     options.self.who = HELLO_PEER;
@@ -334,7 +341,7 @@ static enum status open_disk(struct host *host, char *error)
     snprintf(path, sizeof(path), "%s/wal", host->settings->data);
     wal_options_default(&wal_options, path);
     wal_options.identity = host->identity.incarnation;
-    wal_options.mail = mail;
+    wal_options.mail = (struct store_mail){host->net, mail_bring, mail_deliver};
     wal_options.trace = &host->trace;
     status = wal_open(&wal_options, &host->wal, error);
     if (status != ST_OK) {

@@ -392,6 +392,18 @@ static void conn_put_stamps(struct conn *conn)
     conn->pong_due = false;
 }
 
+static void conn_on_sent(void *owner)
+{
+    struct conn *conn = owner;
+
+    if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
+        conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    }
+    if (!send_queue_is_empty(&conn->send_queue)) { /* the rest goes in the next turn */
+        conn_mark_dirty(conn);
+    }
+}
+
 void conn_flush(struct conn *conn)
 {
     struct net_stats *stats = &conn->net->stats;
@@ -412,18 +424,10 @@ void conn_flush(struct conn *conn)
     stats->bytes_out += bytes.len;
     conn->sent_bytes += bytes.len;
     conn->sent_ms = conn_loop(conn)->now_ms;
-    stream_send(conn->stream, &bytes);
-    conn_receive_more(conn); /* if it was paused, it may be no longer */
-}
-
-static void conn_on_sent(void *owner)
-{
-    struct conn *conn = owner;
-
-    if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
-        conn->heard_ms = loop_awake_ms(conn_loop(conn));
+    if (stream_send(conn->stream, &bytes)) {
+        conn_on_sent(conn);
     }
-    conn_mark_dirty(conn);
+    conn_receive_more(conn); /* if it was paused, it may be no longer */
 }
 
 static void conn_on_broken(void *owner, const char *reason)

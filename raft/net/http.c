@@ -78,7 +78,9 @@ static void visit_answer(struct http_visit *visit, int status, const char *conte
     }
     visit->answered = true;
     visit_limit(visit);
-    stream_send(visit->stream, &bytes);
+    if (stream_send(visit->stream, &bytes)) { /* ends once this turn's bytes were looked at */
+        timers_set(&visit->http->net->loop.timers, &visit->limit, visit->http->net->loop.now_ms);
+    }
 }
 
 static void visit_answer_error(struct http_visit *visit, int status)

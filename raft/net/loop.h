@@ -1,4 +1,6 @@
-/* loop: what everything on the loop thread shares: the mailbox, the timers and the time.
+/* loop: what everything on the loop shares: the mailbox, the timers and the time.
+ *
+ * "On the loop thread" means: by the thread that holds the mailbox. One does at a time.
  */
 #ifndef RAFT_NET_LOOP_H
 #define RAFT_NET_LOOP_H
@@ -10,11 +12,17 @@
 struct loop {
     struct mailbox mailbox;
     struct timers timers;
-    uint64_t now_ms;    /* monotonic, read at the start and the end of each turn */
-    uint64_t asleep_ms; /* how long this thread could not look, in all: see loop_awake_ms */
-    uint32_t n_open;    /* streams, dials and listeners that nng has not let go of yet */
+    bool lends;           /* turns may run on the threads that bring mail */
+    uint64_t now_ms;      /* monotonic, read at the start and the end of each turn */
+    uint64_t deadline_ms; /* of the next turn, as of the end of the last one */
+    uint64_t asleep_ms;   /* how long this thread could not look, in all: see loop_awake_ms */
+    uint32_t n_open;      /* streams, dials and listeners that nng has not let go of yet */
     const struct trace *trace;
 };
+
+/* By a thread of nng's, or another that may run turns: posts the mail, and runs it and what follows
+ * here if the loop is idle. `patient`: this thread has nothing else to do for a while. */
+void loop_bring(struct loop *loop, struct mail *mail, bool patient);
 
 /* Time by which the silence of others is measured: it stands still while this thread was busy or
  * stopped, so that nobody is taken for dead because nobody listened. */

@@ -7,6 +7,7 @@
  */
 #include "raft/net.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -15,7 +16,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define NET_STALL_MS 100 /* being late by more means that this thread did not listen */
+#define NET_STALL_MS        100 /* being late by more means that this thread did not listen */
+#define NET_TURNS_ELSEWHERE 64  /* in a row, by a thread that brought mail; then it gives way */
 
 struct net_posted {
     struct mail mail;
@@ -100,7 +102,7 @@ static uint64_t net_next_deadline_ms(const struct net *net)
     uint64_t timers_ms = timers_next_ms(&net->loop.timers);
     uint64_t sink_ms = net->options.sink.next_deadline_ms(net->options.sink.context);
 
-    if (!TAILQ_EMPTY(&net->failed)) {
+    if (!TAILQ_EMPTY(&net->failed) || !TAILQ_EMPTY(&net->dirty)) {
         return 0;
     }
     /* A sink that does not move its deadline gets a TICK a millisecond, not a busy loop. */
@@ -139,12 +141,17 @@ static void net_reap_failed(struct net *net)
     }
 }
 
+/* One send for each connection; what has more waits for the next turn, which comes at once. */
 static void net_flush(struct net *net)
 {
-    struct conn *conn;
+    struct conn *conn, *last = TAILQ_LAST(&net->dirty, conn_list);
 
-    while ((conn = TAILQ_FIRST(&net->dirty)) != NULL) {
+    while (last != NULL) {
+        conn = TAILQ_FIRST(&net->dirty);
         conn_flush(conn);
+        if (conn == last) {
+            return;
+        }
     }
 }
 
@@ -184,6 +191,29 @@ static void net_read_clock(struct net *net, uint64_t expected_ms)
     }
 }
 
+/* A turn, with the clock read before and after it. */
+static void net_run_turn(struct net *net, struct mail *mails)
+{
+    net_read_clock(net, net->loop.deadline_ms);
+    net_turn(net, mails);
+    net_read_clock(net, net->loop.now_ms);
+    net->loop.deadline_ms = net_next_deadline_ms(net);
+}
+
+void loop_bring(struct loop *loop, struct mail *mail, bool patient)
+{
+    struct net *net = (struct net *)((char *)loop - offsetof(struct net, loop));
+    uint32_t left = patient ? NET_TURNS_ELSEWHERE : 1;
+    struct mail *mails;
+    bool more = mailbox_bring(&loop->mailbox, mail, &mails);
+
+    while (more) {
+        net_run_turn(net, mails);
+        left--;
+        more = mailbox_go_on(&loop->mailbox, loop->now_ms, loop->deadline_ms, left == 0, &mails);
+    }
+}
+
 void net_run(struct net *net)
 {
     struct loop *loop = &net->loop;
@@ -196,20 +226,16 @@ void net_run(struct net *net)
         http_run(net->http);
     }
     peers_start(net);
+    loop->deadline_ms = net_next_deadline_ms(net);
     while (!mailbox_is_stopped(&loop->mailbox)) {
-        uint64_t deadline_ms = net_next_deadline_ms(net);
-        struct mail *mails = mailbox_take(&loop->mailbox, deadline_ms);
-
-        net_read_clock(net, deadline_ms);
-        net_turn(net, mails);
-        net_read_clock(net, loop->now_ms);
+        net_run_turn(net, mailbox_take(&loop->mailbox, loop->deadline_ms, loop->lends));
     }
 }
 
 void net_drain(struct net *net)
 {
     net_read_clock(net, 0);
-    net_turn(net, mailbox_take(&net->loop.mailbox, 0));
+    net_turn(net, mailbox_take(&net->loop.mailbox, 0, false));
 }
 
 void net_stop(struct net *net)
@@ -230,14 +256,29 @@ static void net_drop_posted(struct mail *mail)
     mem_free(mail);
 }
 
-void net_post(struct net *net, void (*run)(void *arg), void *arg)
+static struct mail *net_posted_create(void (*run)(void *arg), void *arg)
 {
     struct net_posted *posted = mem_zalloc(sizeof(*posted));
 
     posted->mail.run = net_run_posted;
     posted->run = run;
     posted->arg = arg;
-    mailbox_post(&net->loop.mailbox, &posted->mail);
+    return &posted->mail;
+}
+
+void net_post(struct net *net, void (*run)(void *arg), void *arg)
+{
+    mailbox_post(&net->loop.mailbox, net_posted_create(run, arg));
+}
+
+bool net_is_in_turn(struct net *net)
+{
+    return mailbox_is_holder(&net->loop.mailbox);
+}
+
+void net_bring(struct net *net, void (*run)(void *arg), void *arg)
+{
+    loop_bring(&net->loop, net_posted_create(run, arg), false);
 }
 
 /* ---- Life ---- */
@@ -291,6 +332,7 @@ enum status net_create(const struct net_options *options, struct net **out, char
     TAILQ_INIT(&net->failed);
     mailbox_init(&net->loop.mailbox);
     net->loop.trace = options->trace;
+    net->loop.lends = options->turns_anywhere;
     net->loop.now_ms = net_now_ms();
     accepted_init(net);
     endpoints_init(net);
@@ -333,8 +375,8 @@ static void net_wait_released(struct net *net)
 {
     struct mail *mails;
 
-    while ((mails = mailbox_take(&net->loop.mailbox, net->loop.n_open > 0 ? UINT64_MAX : 0)) !=
-           NULL) {
+    while ((mails = mailbox_take(&net->loop.mailbox, net->loop.n_open > 0 ? UINT64_MAX : 0,
+                                 false)) != NULL) {
         for (struct mail *mail = mails; mail != NULL; mail = mail->next) {
             if (mail->run == net_run_posted) {
                 mail->run = net_drop_posted;

@@ -7,9 +7,10 @@
 #include "raft/util/mem.h"
 
 #define STREAM_FIRST_INPUT 4096
+#define STREAM_MAX_LOOK_MS 16 /* between two looks at a send that waits for room */
 
-/* One operation at a time of one kind, and its way from nng's thread to the loop. */
-struct stream_operation {
+/* A receive, one at a time: its callback runs on a thread of nng's and posts the mail. */
+struct stream_receive {
     struct mail mail;
     struct stream *stream;
     nng_aio *aio;
@@ -18,53 +19,68 @@ struct stream_operation {
     size_t count;
 };
 
+/* A send, one at a time. nng hands the bytes to the kernel within nng_stream_send, as long as there
+ * is room in the socket; a callback would cost a way over another thread each time, to say that it
+ * is done already. So there is none: nng carries such an operation out in place, and a send that
+ * found no room is looked at again a little later. */
+struct stream_send {
+    nng_aio *aio;
+    bool pending;      /* submitted, and not seen to be done */
+    struct timer look; /* when to look at it again */
+    uint32_t pause_ms; /* and the pause after that */
+    struct buf out;    /* what is being sent; the bytes below `done` are */
+    size_t done;
+};
+
 struct stream {
     struct loop *loop;
     nng_stream *nng;
     const struct stream_events *events;
     void *owner;
     bool closing;
-    struct stream_operation receive, send;
+    struct stream_receive receive;
+    struct stream_send send;
 
     uint8_t *in; /* bytes [in_begin, in_end) are received and not consumed */
     size_t in_begin, in_end, in_capacity, in_max;
-
-    struct buf out; /* being sent; bytes below out_sent are */
-    size_t out_sent;
 };
 
 /* On a thread of nng's. */
-static void stream_completed(void *arg)
+static void stream_receive_completed(void *arg)
 {
-    struct stream_operation *operation = arg;
+    struct stream_receive *receive = arg;
 
-    operation->error = nng_aio_result(operation->aio);
-    operation->count = nng_aio_count(operation->aio);
-    mailbox_post(&operation->stream->loop->mailbox, &operation->mail);
+    receive->error = nng_aio_result(receive->aio);
+    receive->count = nng_aio_count(receive->aio);
+    loop_bring(receive->stream->loop, &receive->mail, true);
 }
 
-static void stream_operation_init(struct stream_operation *operation, struct stream *stream,
-                                  void (*run)(struct mail *mail))
+static void stream_free(struct mail *mail)
 {
-    operation->mail.run = run;
-    operation->stream = stream;
-    ASSERT(nng_aio_alloc(&operation->aio, stream_completed, operation) == 0);
-    nng_aio_set_timeout(operation->aio, NNG_DURATION_INFINITE);
-}
+    struct stream *stream = ((struct stream_receive *)mail)->stream;
 
-static void stream_free_if_done(struct stream *stream)
-{
-    if (!stream->closing || stream->receive.pending || stream->send.pending) {
-        return;
-    }
     nng_aio_free(stream->receive.aio); /* waits for the last callback's return */
-    nng_aio_free(stream->send.aio);
+    nng_aio_free(stream->send.aio);    /* the close ended it */
     nng_stream_free(stream->nng);
     ASSERT(stream->loop->n_open > 0);
     stream->loop->n_open--;
     mem_free(stream->in);
-    buf_fini(&stream->out);
+    buf_fini(&stream->send.out);
     mem_free(stream);
+}
+
+/* An aio can't be freed by its own callback, and that may be where this turn runs. */
+static void stream_free_if_done(struct stream *stream)
+{
+    if (!stream->closing || stream->receive.pending) {
+        return;
+    }
+    if (mailbox_is_owner(&stream->loop->mailbox)) {
+        stream_free(&stream->receive.mail);
+    } else {
+        stream->receive.mail.run = stream_free;
+        mailbox_keep(&stream->loop->mailbox, &stream->receive.mail);
+    }
 }
 
 void stream_close(struct stream **stream_pointer)
@@ -78,74 +94,112 @@ void stream_close(struct stream **stream_pointer)
     ASSERT(!stream->closing);
     stream->closing = true;
     stream->owner = NULL;
+    timers_cancel(&stream->loop->timers, &stream->send.look);
     nng_stream_close(stream->nng);
     stream_free_if_done(stream);
 }
 
-static void stream_submit(struct stream_operation *operation, void *data, size_t len,
+static void stream_on_received(struct mail *mail)
+{
+    struct stream_receive *receive = (struct stream_receive *)mail;
+    struct stream *stream = receive->stream;
+
+    receive->pending = false;
+    if (stream->closing) {
+        stream_free_if_done(stream);
+        return;
+    }
+    if (receive->error != 0 || receive->count == 0) {
+        stream->events->broken(stream->owner, nng_strerror(receive->error));
+        return;
+    }
+    ASSERT(receive->count <= stream->in_capacity - stream->in_end);
+    stream->in_end += receive->count;
+    stream->events->received(stream->owner, receive->count);
+}
+
+/* ---- Sending ---- */
+
+static void stream_submit(struct stream *stream, nng_aio *aio, void *data, size_t len,
                           void (*start)(nng_stream *, nng_aio *))
 {
     nng_iov iov = {.iov_buf = data, .iov_len = len};
 
-    ASSERT(!operation->stream->closing && !operation->pending && len > 0);
-    ASSERT(nng_aio_set_iov(operation->aio, 1, &iov) == 0);
-    operation->pending = true;
-    start(operation->stream->nng, operation->aio);
+    ASSERT(!stream->closing && len > 0);
+    ASSERT(nng_aio_set_iov(aio, 1, &iov) == 0);
+    start(stream->nng, aio);
 }
 
-/* After an operation: true if the stream was closed, or is broken, which is told. It may be gone.
- */
-static bool stream_has_ended(struct stream_operation *operation, bool broken)
+/* Whether the operation is done. nng 1.5.2 cannot be asked that without waiting, but begins each
+ * with a count and a result of 0 and sets one of them at its end. */
+static bool stream_send_is_done(const struct stream_send *send)
 {
-    struct stream *stream = operation->stream;
-
-    operation->pending = false;
-    if (stream->closing) {
-        stream_free_if_done(stream);
-        return true;
+    if (nng_aio_count(send->aio) == 0 && nng_aio_result(send->aio) == 0) {
+        return false;
     }
-    if (broken) {
-        stream->events->broken(stream->owner, nng_strerror(operation->error));
-    }
-    return broken;
+    nng_aio_wait(send->aio); /* for the last steps of another thread */
+    return true;
 }
 
-static void stream_on_received(struct mail *mail)
+/* Sends on until all is sent (true), or there is no room or an error: the timer is set then. */
+static bool stream_send_on(struct stream *stream)
 {
-    struct stream_operation *operation = (struct stream_operation *)mail;
-    struct stream *stream = operation->stream;
+    struct stream_send *send = &stream->send;
 
-    if (stream_has_ended(operation, operation->error != 0 || operation->count == 0)) {
+    for (;;) {
+        if (!send->pending) {
+            send->pending = true;
+            stream_submit(stream, send->aio, send->out.data + send->done,
+                          send->out.len - send->done, nng_stream_send);
+        }
+        if (!stream_send_is_done(send) || nng_aio_result(send->aio) != 0) {
+            timers_set(&stream->loop->timers, &send->look, stream->loop->now_ms + send->pause_ms);
+            return false;
+        }
+        send->pending = false;
+        send->pause_ms = 1;
+        send->done += nng_aio_count(send->aio);
+        ASSERT(send->done <= send->out.len);
+        if (send->done == send->out.len) {
+            buf_fini(&send->out);
+            return true;
+        }
+    }
+}
+
+static void stream_look_at_send(void *owner)
+{
+    struct stream *stream = owner;
+    struct stream_send *send = &stream->send;
+
+    ASSERT(!stream->closing && send->pending);
+    if (stream_send_is_done(send) && nng_aio_result(send->aio) != 0) {
+        stream->events->broken(stream->owner, nng_strerror(nng_aio_result(send->aio)));
         return;
     }
-    ASSERT(operation->count <= stream->in_capacity - stream->in_end);
-    stream->in_end += operation->count;
-    stream->events->received(stream->owner, operation->count);
-}
-
-static void stream_send_rest(struct stream *stream)
-{
-    stream_submit(&stream->send, stream->out.data + stream->out_sent,
-                  stream->out.len - stream->out_sent, nng_stream_send);
-}
-
-static void stream_on_sent(struct mail *mail)
-{
-    struct stream_operation *operation = (struct stream_operation *)mail;
-    struct stream *stream = operation->stream;
-
-    if (stream_has_ended(operation, operation->error != 0)) {
-        return;
+    send->pause_ms = send->pause_ms < STREAM_MAX_LOOK_MS ? 2 * send->pause_ms : STREAM_MAX_LOOK_MS;
+    if (stream_send_on(stream)) {
+        stream->events->sent(stream->owner);
     }
-    stream->out_sent += operation->count;
-    ASSERT(stream->out_sent <= stream->out.len);
-    if (stream->out_sent < stream->out.len) {
-        stream_send_rest(stream);
-        return;
-    }
-    buf_fini(&stream->out);
-    stream->events->sent(stream->owner);
 }
+
+bool stream_is_sending(const struct stream *stream)
+{
+    return stream->send.pending;
+}
+
+bool stream_send(struct stream *stream, struct buf *bytes)
+{
+    struct stream_send *send = &stream->send;
+
+    ASSERT(!send->pending && send->out.len == 0 && bytes->len > 0);
+    send->out = buf_take(bytes);
+    send->done = 0;
+    send->pause_ms = 1;
+    return stream_send_on(stream);
+}
+
+/* ---- Receiving ---- */
 
 struct stream *stream_create(struct loop *loop, nng_stream *nng, size_t max_input,
                              const struct stream_events *events, void *owner)
@@ -158,8 +212,13 @@ struct stream *stream_create(struct loop *loop, nng_stream *nng, size_t max_inpu
     stream->events = events;
     stream->owner = owner;
     stream->in_max = max_input;
-    stream_operation_init(&stream->receive, stream, stream_on_received);
-    stream_operation_init(&stream->send, stream, stream_on_sent);
+    stream->receive.mail.run = stream_on_received;
+    stream->receive.stream = stream;
+    stream->send.look = (struct timer){.fired = stream_look_at_send, .owner = stream};
+    ASSERT(nng_aio_alloc(&stream->receive.aio, stream_receive_completed, &stream->receive) == 0);
+    ASSERT(nng_aio_alloc(&stream->send.aio, NULL, NULL) == 0);
+    nng_aio_set_timeout(stream->receive.aio, NNG_DURATION_INFINITE);
+    nng_aio_set_timeout(stream->send.aio, NNG_DURATION_INFINITE);
     loop->n_open++;
     return stream;
 }
@@ -197,7 +256,8 @@ void stream_receive(struct stream *stream)
         return;
     }
     stream_make_room(stream);
-    stream_submit(&stream->receive, stream->in + stream->in_end,
+    stream->receive.pending = true;
+    stream_submit(stream, stream->receive.aio, stream->in + stream->in_end,
                   stream->in_capacity - stream->in_end, nng_stream_recv);
 }
 
@@ -210,19 +270,6 @@ void stream_consume(struct stream *stream, size_t n)
 {
     ASSERT(n <= stream->in_end - stream->in_begin);
     stream->in_begin += n;
-}
-
-bool stream_is_sending(const struct stream *stream)
-{
-    return stream->send.pending;
-}
-
-void stream_send(struct stream *stream, struct buf *bytes)
-{
-    ASSERT(stream->out.len == 0 && bytes->len > 0);
-    stream->out = buf_take(bytes);
-    stream->out_sent = 0;
-    stream_send_rest(stream);
 }
 
 void stream_remote_name(const struct stream *stream, char name[64])

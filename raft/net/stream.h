@@ -1,10 +1,11 @@
 /* stream: one connected byte stream of nng, used by the rules that keep nng 1.5.2 alive.
  *
- * Everything here runs on the loop thread; nng's callbacks only post a mail. One receive and one
- * send are outstanding at most. Both are submitted by the loop thread only, and so is the close:
- * `closing` is set before nng_stream_close and nothing is submitted after it. (In nng 1.5.2 an
- * operation submitted after the close of a TLS stream is never completed.) A closed stream has no
- * owner any more and frees itself once its last callback was heard of.
+ * Everything here runs on the loop thread; a receive's callback only posts a mail, and a send has
+ * none. One receive and one send are outstanding at most. Both are submitted by the loop thread
+ * only, and so is the close: `closing` is set before nng_stream_close and nothing is submitted
+ * after it. (In nng 1.5.2 an operation submitted after the close of a TLS stream is never
+ * completed.) A closed stream has no owner any more and frees itself once its last callback was
+ * heard of.
  */
 #ifndef RAFT_NET_STREAM_H
 #define RAFT_NET_STREAM_H
@@ -19,7 +20,7 @@ struct stream;
 /* What the owner is told. It may close the stream from each of them. */
 struct stream_events {
     void (*received)(void *owner, size_t n); /* so many more bytes are in stream_input */
-    void (*sent)(void *owner);               /* all that stream_send was given is on its way */
+    void (*sent)(void *owner); /* stream_send had to wait for room; now all is on its way */
     void (*broken)(void *owner, const char *reason); /* by the other side or the network */
 };
 
@@ -36,8 +37,9 @@ struct slice stream_input(const struct stream *stream);
 void stream_consume(struct stream *stream, size_t n);
 
 bool stream_is_sending(const struct stream *stream);
-/* Sends the bytes, taken over; nothing may be on its way already. */
-void stream_send(struct stream *stream, struct buf *bytes);
+/* Sends the bytes, taken over; nothing may be on its way already. True: all went to the kernel, and
+ * the next may be sent. False: `sent` or `broken` follows. */
+bool stream_send(struct stream *stream, struct buf *bytes);
 
 /* "host:port" of the other side, or "?" . */
 void stream_remote_name(const struct stream *stream, char name[64]);

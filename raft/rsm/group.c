@@ -331,11 +331,13 @@ uint64_t group_next_deadline_ms(const struct group *group)
     if (group->halted) {
         return UINT64_MAX;
     }
-    if (group->proposals.n_gathered > 0 || group->reads.gathering != NULL ||
-        rsm_apply_has_work(group)) {
+    if (group->reads.gathering != NULL || rsm_apply_has_work(group)) {
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
+    if (rsm_proposals_deadline_ms(group) < deadline) {
+        deadline = rsm_proposals_deadline_ms(group);
+    }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);
     }

@@ -17,9 +17,11 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define RSM_APPLY_MAX_ENTRIES     4096       /* in one turn */
-#define RSM_APPLY_MAX_BYTES       (4u << 20) /* in one turn */
-#define RSM_APPEND_MAX_BYTES      (4u << 20) /* of proposals in one turn */
+#define RSM_APPLY_MAX_ENTRIES     4096         /* in one turn */
+#define RSM_APPLY_MAX_BYTES       (4u << 20)   /* in one turn */
+#define RSM_APPEND_MAX_BYTES      (4u << 20)   /* of proposals in one turn */
+#define RSM_APPEND_FULL_BYTES     (128u << 10) /* of proposals: waits for no company */
+#define RSM_APPEND_WAIT_MS        1    /* how long proposals wait for the ones before them */
 #define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
 #define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
 #define RSM_DROP_LOG_MS           8000 /* the log of one is kept no longer for those that lag */
@@ -92,12 +94,18 @@ struct rsm_proposals {
     struct rsm_proposal_tree waiting; /* by (index, term); all above the applied index */
     uint32_t n_gathered;
     uint32_t n_waiting;
+    uint64_t gathered_bytes;
+    raft_index appended_index; /* the last one appended, in appended_term, at appended_ms */
+    raft_term appended_term;
+    uint64_t appended_ms;
     uint64_t last_stamp;    /* the newest given to an entry here */
     raft_term applied_term; /* the highest applied: nothing of a lower one waits */
 };
 
 void rsm_proposals_init(struct group *group);
 void rsm_proposals_flush(struct group *group);
+/* When the gathered ones are to be flushed; UINT64_MAX: there are none. */
+uint64_t rsm_proposals_deadline_ms(const struct group *group);
 /* The entry (index, term) was applied; ends what waited for it and what can't happen any more. */
 void rsm_proposals_applied(struct group *group, raft_index index, raft_term term,
                            struct slice result);

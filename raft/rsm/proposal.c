@@ -113,6 +113,7 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     }
     STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
     proposals->n_gathered++;
+    proposals->gathered_bytes += proposal->entry->len;
 }
 
 /* ---- Appending at the turn's end ---- */
@@ -186,6 +187,9 @@ static void move_to_waiting(struct group *group, struct rsm_proposal_list *list,
         ASSERT(other == NULL);
         group->proposals.n_waiting++;
     }
+    group->proposals.appended_index = answer->first_index + n - 1;
+    group->proposals.appended_term = answer->term;
+    group->proposals.appended_ms = group->now_ms;
 }
 
 /* Appends as much of the list as the core takes; what it does not take is refused. When the whole
@@ -205,6 +209,26 @@ static void append_list(struct group *group, struct rsm_proposal_list *list, siz
     end_list(group, list, answer.status == ST_OK ? ST_BUSY : answer.status);
 }
 
+/* Proposals that come while earlier ones are on their way to a majority wait for these, and then go
+ * together: one message and one synced write for all of them, at each replica. Nobody waits alone:
+ * with one client nothing is on its way. They wait for a millisecond at most, so that a majority
+ * far away costs them no round trip. */
+uint64_t rsm_proposals_deadline_ms(const struct group *group)
+{
+    const struct rsm_proposals *proposals = &group->proposals;
+
+    if (proposals->n_gathered == 0) {
+        return UINT64_MAX;
+    }
+    if (proposals->appended_index > raft_commit_index(group->raft) &&
+        proposals->appended_term == raft_current_term(group->raft) &&
+        raft_role(group->raft) == RAFT_LEADER &&
+        proposals->gathered_bytes < RSM_APPEND_FULL_BYTES) {
+        return proposals->appended_ms + RSM_APPEND_WAIT_MS;
+    }
+    return group->now_ms;
+}
+
 void rsm_proposals_flush(struct group *group)
 {
     struct rsm_proposals *proposals = &group->proposals;
@@ -213,7 +237,7 @@ void rsm_proposals_flush(struct group *group)
     size_t n = 0, bytes = 0;
     uint64_t base;
 
-    if (proposals->n_gathered == 0) {
+    if (rsm_proposals_deadline_ms(group) > group->now_ms) {
         return;
     }
     base = stamp_base(group);
@@ -224,6 +248,8 @@ void rsm_proposals_flush(struct group *group)
         STAILQ_REMOVE_HEAD(&proposals->gathered, next);
         ASSERT(proposals->n_gathered > 0);
         proposals->n_gathered--;
+        ASSERT(proposals->gathered_bytes >= proposal->entry->len);
+        proposals->gathered_bytes -= proposal->entry->len;
         bytes += proposal->entry->len;
         if (stamp_proposal(group, proposal, base)) {
             STAILQ_INSERT_TAIL(&list, proposal, next);
@@ -308,6 +334,7 @@ void rsm_proposals_refuse_gathered(struct group *group, enum status status)
 
     STAILQ_CONCAT(&list, &group->proposals.gathered);
     group->proposals.n_gathered = 0;
+    group->proposals.gathered_bytes = 0;
     end_list(group, &list, status);
 }
 
@@ -333,7 +360,7 @@ void rsm_proposals_check(struct group *group)
         ASSERT(proposal->index == 0 && proposal->entry != NULL);
         n++;
     }
-    ASSERT(n == proposals->n_gathered);
+    ASSERT(n == proposals->n_gathered && (n > 0) == (proposals->gathered_bytes > 0));
     /* What waits can still be decided: its place is not applied, its term not overtaken. */
     n = 0;
     RB_FOREACH (proposal, rsm_proposal_tree,

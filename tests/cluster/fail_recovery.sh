@@ -6,7 +6,7 @@
 recovery_table=(
     "kill-leader|500|1500|leader killed by SIGKILL -> next acknowledged put"
     "cut-leader|500|1500|leader cut off from its group -> next acknowledged put"
-    "cut-one-way|500|1500|leader that is not heard, or hears nothing -> next acknowledged put"
+    "cut-one-way|1000|1500|leader that is not heard, or hears nothing -> next acknowledged put"
     "disk-stall|1500|1500|leader's disk stands still -> another leader"
     "disk-stall-puts|500|1500|the same -> longest time without an acknowledged put"
     "stop-leader|50|50|leader stopped by SIGTERM -> longest time without an acknowledged put"

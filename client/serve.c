@@ -11,8 +11,10 @@
 #include "client/serve.h"
 
 #include "client/proto_private.h"
+#include "client/serve_metrics.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
+#include "raft/util/metrics.h"
 
 #define STATUS_ROLE_LEARNER    9  /* proto_node_status.role of a replica that does not vote */
 #define REQUEST_VERSION_OFFSET 0  /* of a request's header, see client/proto.h */
@@ -23,6 +25,7 @@
 struct serve {
     struct serve_options options;
     uint32_t pending; /* tickets with the service, at most options.max_pending */
+    struct serve_metrics metrics;
 };
 
 struct serve *serve_create(const struct serve_options *options)
@@ -52,6 +55,13 @@ uint32_t serve_pending(const struct serve *serve)
     return serve->pending;
 }
 
+void serve_put_metrics(const struct serve *serve, struct buf *text)
+{
+    metrics_put_gauge(text, "shardkv_requests_pending",
+                      "Requests that the service has taken and not answered yet.", serve->pending);
+    serve_metrics_put(&serve->metrics, text);
+}
+
 /* Fills in what every response says of this server, and sends it. */
 static void send_response(struct serve *serve, const struct serve_ticket *ticket,
                           struct proto_response *response)
@@ -59,6 +69,8 @@ static void send_response(struct serve *serve, const struct serve_ticket *ticket
     const struct serve_options *options = &serve->options;
     struct buf message = {0};
 
+    serve_metrics_count(&serve->metrics, ticket->op, response->status, ticket->begun_us,
+                        group_now_us(options->group));
     response->op = ticket->op;
     response->request_id = ticket->request_id;
     response->leader_hint = raft_leader(group_raft(options->group));
@@ -202,8 +214,10 @@ static bool answer_here(struct serve *serve, const struct serve_ticket *ticket,
 static void refuse_malformed(struct serve *serve, const struct io_event *event)
 {
     struct slice message = event->client.message;
-    struct serve_ticket ticket = {
-        .conn = event->client.conn, .op = PROTO_PING, .deadline_ms = UINT64_MAX};
+    struct serve_ticket ticket = {.conn = event->client.conn,
+                                  .op = PROTO_PING,
+                                  .deadline_ms = UINT64_MAX,
+                                  .begun_us = group_now_us(serve->options.group)};
     bool other_version = message.len > 0 && message.data[REQUEST_VERSION_OFFSET] != PROTO_VERSION;
 
     if (message.len >= REQUEST_ID_END) {
@@ -222,6 +236,7 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
                    struct serve_ticket *ticket)
 {
     ASSERT(event->type == IO_EVENT_CLIENT_MESSAGE);
+    group_tell_time(serve->options.group, event);
     if (!proto_request_decode(event->client.message, request)) {
         refuse_malformed(serve, event);
         return false;
@@ -232,6 +247,7 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
         .op = request->op,
         .deadline_ms =
             request->deadline_ms == 0 ? UINT64_MAX : event->now_ms + request->deadline_ms,
+        .begun_us = group_now_us(serve->options.group),
     };
     if (answer_here(serve, ticket, request, event->now_ms)) {
         proto_request_fini(request);

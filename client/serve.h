@@ -39,10 +39,14 @@ struct serve_ticket {
     uint64_t request_id;
     enum proto_op op;
     uint64_t deadline_ms; /* of the loop's clock; UINT64_MAX: none */
+    uint64_t begun_us;    /* when it came, for statistics */
 };
 
 /* How many requests the service has taken and not answered yet. */
 uint32_t serve_pending(const struct serve *serve);
+
+/* Appends the metrics of all requests, also of those answered here, in Prometheus' text format. */
+void serve_put_metrics(const struct serve *serve, struct buf *text);
 
 /* Takes an IO_EVENT_CLIENT_MESSAGE. True: *request is for the service (slices point into the
  * message, valid during the event; proto_request_fini after use) and *ticket says whom to answer.

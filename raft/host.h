@@ -75,6 +75,8 @@ struct host_service {
     struct group *(*group)(void *server);
     /* Appends the service's own metrics in Prometheus' text format; may be NULL. */
     void (*metrics)(void *server, struct buf *text);
+    /* Why it can't serve although its group could (static text); NULL: it can. May be NULL. */
+    const char *(*trouble)(void *server);
 };
 
 /* Runs the server until a signal or a failure ends it; returns the exit code. Call once. */

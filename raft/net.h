@@ -9,6 +9,7 @@
 
 #include "raft/io.h"
 #include "raft/util/frame.h"
+#include "raft/util/histogram.h"
 #include "raft/util/spec.h"
 
 struct net;
@@ -95,15 +96,46 @@ uint64_t net_wall_us(void);
 /* The hello that later connections show: when the cluster id becomes known. On the loop thread. */
 void net_set_hello(struct net *net, const struct hello *self);
 
+/* Why a message was dropped instead of sent. */
+enum net_drop {
+    NET_DROP_PEER_DOWN, /* no link to that peer now: Raft repeats */
+    NET_DROP_PEER_FULL, /* too much waits for that peer */
+    NET_DROP_CLIENT_GONE,
+    NET_DROP_CLIENT_FULL, /* it does not read its answers */
+    NET_DROP_SERVER_FULL, /* too much waits for a server that we call */
+    NET_DROP_REASONS
+};
+
+#define NET_STATUSES 64 /* above every enum status */
+
 struct net_stats {
     uint64_t frames_in, frames_out, bytes_in, bytes_out, messages_in, messages_out;
     uint64_t refused, malformed, dropped, connections, peer_links_up;
+    uint64_t drops[NET_DROP_REASONS];     /* dropped, by reason */
+    uint64_t refused_full;                /* refused: too many connections */
+    uint64_t refused_hello[NET_STATUSES]; /* refused: the hello, by enum status */
+    uint64_t greetings_failed;            /* accepted, and over before a good hello came */
+    uint64_t reassembly_bytes;            /* unfinished messages in memory */
+    uint64_t asleep_ms;                   /* how long the loop could not look, in all */
+    uint64_t mails, most_mails;           /* handled; in one turn */
+    uint64_t slowest_turn_us;
+    struct histogram turn_us; /* the loop at work, from one wait to the next */
 };
 void net_statistics(const struct net *net, struct net_stats *stats); /* on the loop thread */
 
+/* The links by which this process sends to the other replicas of its group. */
+struct net_peer_stats {
+    uint32_t id;
+    bool up;
+    uint64_t queue_bytes; /* that wait to be sent */
+};
+/* At most `max` of them; returns how many. On the loop thread. */
+size_t net_peer_statistics(const struct net *net, struct net_peer_stats *peers, size_t max);
+
 /* A small HTTP server for metrics and health; before net_run. handler fills in status code, content
- * type and body; it runs on the loop thread. On failure one line in error[256]. */
-typedef void (*net_http_handler)(void *context, const char *path, int *status,
+ * type and body; query is what followed the '?', or "". It runs on the loop thread. On failure one
+ * line in error[256]. */
+typedef void (*net_http_handler)(void *context, const char *path, const char *query, int *status,
                                  const char **content_type, struct buf *body);
 enum status net_http_start(struct net *net, const char *url, net_http_handler handler,
                            void *context, char *error);

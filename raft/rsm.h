@@ -9,6 +9,7 @@
 
 #include "raft/io.h"
 #include "raft/raft.h"
+#include "raft/util/histogram.h"
 #include "raft/util/rng.h"
 
 /* ---- Entries ------------------------------------------------------------------------------------
@@ -65,6 +66,7 @@ struct group_options {
     /* Beyond, proposals get ST_BUSY, and a follower that has committed entries to apply takes no
      * further ones, until a checkpoint frees some. */
     uint64_t max_log_bytes;
+    uint32_t company_ms;    /* how long proposals and reads wait for others to share a round with */
     uint32_t max_proposals; /* waiting for their end; beyond: ST_BUSY */
     uint32_t max_reads;     /* waiting for confirmation; beyond: ST_BUSY */
     uint32_t snapshot_chunk_bytes;
@@ -139,6 +141,8 @@ bool group_is_ready(const struct group *group);
 bool group_is_read_only(const struct group *group); /* the disk is nearly full */
 bool group_is_halted(const struct group *group);    /* it told world.halt: the end */
 
+#define GROUP_STATUSES 64 /* above every enum status */
+
 struct group_stats {
     uint64_t proposals_ok, proposals_refused, proposals_unknown;
     uint64_t reads_ok, reads_refused;
@@ -146,8 +150,29 @@ struct group_stats {
     uint64_t snapshots_sent, snapshots_installed, checkpoints;
     uint64_t messages_sent, messages_received;
     raft_index checkpoint_index; /* of the last durable checkpoint */
+
+    uint64_t refused[GROUP_STATUSES]; /* proposals_refused, by enum status */
+    uint64_t read_rounds;             /* confirmations asked for; each of all reads of a turn */
+    uint64_t checkpoints_no_space;    /* that failed for lack of space */
+    uint64_t snapshot_bytes_sent, snapshot_bytes_received;
+    struct histogram proposal_us;   /* from group_propose to applied */
+    struct histogram read_us;       /* from group_read to confirmed and applied */
+    struct histogram checkpoint_us; /* of those that succeeded */
 };
 const struct group_stats *group_statistics(const struct group *group);
+
+/* What waits now. */
+struct group_queues {
+    uint32_t proposals, reads;  /* for their end */
+    uint64_t unsynced_writes;   /* writes handed to the log, not durable yet */
+    uint32_t snapshots_sending; /* followers that are being sent one */
+    bool snapshot_receiving;    /* the last chunk came, the state is being switched */
+};
+void group_queues(const struct group *group, struct group_queues *queues);
+/* The time of the last event, io_event.now_us, for durations that begin and end with events. An
+ * event that does not reach group_step tells it by itself, before something is proposed or read. */
+uint64_t group_now_us(const struct group *group);
+void group_tell_time(struct group *group, const struct io_event *event);
 
 /* ---- Sessions: exactly once ---- */
 

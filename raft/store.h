@@ -13,6 +13,7 @@
 #define RAFT_STORE_H
 
 #include "raft/io.h"
+#include "raft/util/histogram.h"
 
 /* How a background thread reaches the loop thread: post() from any thread; deliver() only from what
  * was posted. (net_post and net_deliver in production.) */
@@ -98,12 +99,16 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
  * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
-/* Since the log was opened; as of the last write that was answered. */
+/* Since the log was opened; but for the last two, as of the last write that was answered. */
 struct wal_stats {
     uint64_t writes, bytes, records;          /* writes: with sync points and ends of segments */
     uint64_t segments;                        /* in use now */
     uint64_t recycled;                        /* how often a file was used again */
     uint64_t last_write_us, slowest_write_us; /* of write and sync together */
+    struct histogram write_us;                /* the same */
+    struct histogram sync_us;                 /* of fdatasync alone */
+    uint64_t waiting;                         /* io_log writes that no batch has taken up yet */
+    uint64_t in_flight_us; /* how long the disk thread is at its present work; 0: it waits */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 

@@ -28,7 +28,7 @@ allowed_includes() {
         client/ctrler_clerk*.[ch])
         echo '^raft/util/|^client/(proto|shard_config|caller|clerk|ctrler_clerk)[a-z_]*\.h$'
         ;;
-    client/serve.[ch]) echo '^raft/util/|^raft/(raft|io|rsm)\.h$|^client/' ;;
+    client/serve*.[ch]) echo '^raft/util/|^raft/(raft|io|rsm)\.h$|^client/' ;;
     client/*) echo '^raft/util/|^raft/(raft|io|net)\.h$|^client/' ;;
     shardctrler/main.c) echo '^raft/|^client/|^shardctrler/' ;;
     shardkv/main.c) echo '^raft/|^client/|^shardkv/' ;;

@@ -583,14 +583,14 @@ struct group *ctrler_server_group(const struct ctrler_server *server)
     return server->group;
 }
 
-const struct shard_config *ctrler_server_config(const struct ctrler_server *server)
+const struct ctrler_sm *ctrler_server_sm(const struct ctrler_server *server)
 {
-    return ctrler_sm_latest(server->sm);
+    return server->sm;
 }
 
-uint32_t ctrler_server_pending(const struct ctrler_server *server)
+const struct serve *ctrler_server_serve(const struct ctrler_server *server)
 {
-    return serve_pending(server->serve);
+    return server->serve;
 }
 
 bool ctrler_server_is_halted(const struct ctrler_server *server)

@@ -53,12 +53,19 @@ const uint8_t *ctrler_server_cluster_id(const struct ctrler_server *server);
  * out later halts with ST_CONFLICT. */
 bool ctrler_server_shards_conflict(const struct ctrler_server *server, uint32_t *shards);
 
-/* For metrics: role, term, indexes and statistics are the group's. */
 struct group *ctrler_server_group(const struct ctrler_server *server);
 /* The latest configuration that this replica applied. */
 const struct shard_config *ctrler_server_config(const struct ctrler_server *server);
 /* Requests being worked on. */
 uint32_t ctrler_server_pending(const struct ctrler_server *server);
+/* Appends this service's metrics in Prometheus' text format; role, term, indexes and statistics are
+ * the group's. */
+void ctrler_server_metrics(const struct ctrler_server *server, struct buf *text);
+/* What the two above look at. */
+struct ctrler_sm;
+struct serve;
+const struct ctrler_sm *ctrler_server_sm(const struct ctrler_server *server);
+const struct serve *ctrler_server_serve(const struct ctrler_server *server);
 /* Whether the replica stopped serving for good (world->halt was called). */
 bool ctrler_server_is_halted(const struct ctrler_server *server);
 

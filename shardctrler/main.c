@@ -70,10 +70,15 @@ static struct group *group(void *server)
     return ctrler_server_group(server);
 }
 
+static void metrics(void *server, struct buf *text)
+{
+    ctrler_server_metrics(server, text);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct host_service service = {create,     destroy, step, next_deadline_ms,
-                                                cluster_id, group,   NULL};
+    static const struct host_service service = {create,     destroy, step,    next_deadline_ms,
+                                                cluster_id, group,   metrics, NULL};
     struct host_settings settings = {.program = "shardctrler", .has = HOST_HAS_SHARDS};
     int code = host_settings_read(&settings, argc, argv);
 

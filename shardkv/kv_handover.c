@@ -89,6 +89,7 @@ static void respond_piece(struct kv_request *request, const struct kv_piece_sour
         response.shard_pull.body = buf_slice(&piece->body);
         response.shard_pull.cursor = buf_slice(&piece->cursor);
     }
+    server->piece_bytes_sent += response.shard_pull.body.len;
     kv_request_respond(request, &response);
     buf_fini(&end);
 }
@@ -228,7 +229,6 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
 {
     struct kv_request *waiting = kv_request_create(server, ticket, request->shard_pull.shard);
 
-    server->metrics.pulls++;
     waiting->num = request->shard_pull.num;
     waiting->to = request->shard_pull.to;
     waiting->limit = request->shard_pull.max_bytes;
@@ -291,7 +291,6 @@ void kv_server_release(struct kv_server *server, const struct serve_ticket *tick
 {
     struct kv_request *waiting = kv_request_create(server, ticket, request->shard_release.shard);
 
-    server->metrics.releases++;
     waiting->num = request->shard_release.num;
     waiting->to = request->shard_release.to;
     answer_release(waiting);

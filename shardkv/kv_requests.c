@@ -43,7 +43,6 @@ static void respond_wrong_group(struct kv_server *server, const struct serve_tic
 {
     struct proto_response response = {.status = ST_WRONG_GROUP, .gid_hint = gid_hint};
 
-    server->metrics.wrong_group++;
     serve_respond(server->serve, ticket, &response);
 }
 
@@ -185,7 +184,6 @@ void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
     uint32_t n_shards = kv_sm_meta(server->sm)->n_shards;
     struct kv_request *waiting;
 
-    server->metrics.gets++;
     if (!may_go_on(server, ticket, request->get.shard)) {
         return;
     }
@@ -307,7 +305,6 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
 {
     struct kv_request *waiting;
 
-    server->metrics.scans++;
     if (!may_go_on(server, ticket, request->scan.shard)) {
         return;
     }
@@ -361,11 +358,7 @@ static void write_applied(void *context, enum status status, struct slice result
     case ST_WRONG_GROUP:
         kv_request_wrong_group(request, outcome.gid_hint);
         return;
-    case ST_SESSION_EXPIRED:
-    case ST_SESSION_STALE: /* the answer tells the cluster time */
-        request->server->metrics.session_refused++;
-        break;
-    default:
+    default: /* of a session that is too old: the answer tells the cluster time */
         break;
     }
     kv_request_refuse(request, outcome.status, NULL);
@@ -412,14 +405,12 @@ void kv_server_give_writes_up(struct kv_server *server)
 void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request)
 {
-    server->metrics.writes++;
     if (!may_go_on(server, ticket, request->write.shard)) {
         return;
     }
     if (!kv_ops_keys_fit(&request->write, kv_sm_meta(server->sm)->n_shards)) {
         serve_refuse(server->serve, ticket, ST_INVALID, "a key does not lie in that shard");
     } else if (is_too_far_ahead(server, request->write.session.issued_at)) {
-        server->metrics.session_refused++;
         serve_refuse(server->serve, ticket, ST_SESSION_EXPIRED, "issued_at is too far ahead");
     } else {
         propose_write(server, ticket, request);

@@ -309,6 +309,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
 {
     server->context.now_ms = event->now_ms;
     server->wall_us = event->wall_us;
+    group_tell_time(server->group, event);
     measure_load(server);
     switch (event->type) {
     case IO_EVENT_CLIENT_MESSAGE:

@@ -44,6 +44,8 @@ uint64_t kv_server_next_deadline_ms(const struct kv_server *server);
 /* The cluster's id, 16 bytes; NULL until the group has learnt it. */
 const uint8_t *kv_server_cluster_id(const struct kv_server *server);
 struct group *kv_server_group(struct kv_server *server);
+/* Why it serves nothing although its group could (static text); NULL: it does. */
+const char *kv_server_trouble(const struct kv_server *server);
 /* Appends this service's metrics in Prometheus' text format. */
 void kv_server_metrics(struct kv_server *server, struct buf *text);
 

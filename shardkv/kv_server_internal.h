@@ -1,5 +1,5 @@
 /* Shared by kv_server.c (events and life), kv_requests.c (what clients ask), kv_handover.c (what
- * other groups ask) and kv_status.c. */
+ * other groups ask), kv_status.c and kv_metrics.c. */
 #ifndef SHARDKV_KV_SERVER_INTERNAL_H
 #define SHARDKV_KV_SERVER_INTERNAL_H
 
@@ -11,11 +11,6 @@
 #include "shardkv/kv_server.h"
 #include "shardkv/migrate.h"
 #include "shardkv/release.h"
-
-struct kv_metrics {
-    uint64_t gets, writes, scans, pulls, releases;
-    uint64_t wrong_group, session_refused;
-};
 
 struct kv_freeze {
     config_num num;
@@ -41,7 +36,7 @@ struct kv_server {
     size_t n_urls;
     uint64_t wall_us; /* of the event that is being handled */
     bool wake;        /* something was proposed after the group's turn ended: come back at once */
-    struct kv_metrics metrics;
+    uint64_t piece_bytes_sent;
     uint64_t turn_bytes;                  /* read for clients since the last turn ended */
     TAILQ_HEAD(, kv_request) later_reads; /* confirmed, but for another turn; oldest first */
     TAILQ_HEAD(, kv_parked) parked;       /* for shards that are nearly here; oldest first */
@@ -116,7 +111,9 @@ void kv_server_drop_parked(struct kv_server *server);
 void kv_server_dispatch(struct kv_server *server, const struct serve_ticket *ticket,
                         const struct proto_request *request);
 
-/* kv_status.c: for struct serve_options. */
+/* kv_status.c */
+enum proto_shard_state kv_server_shown_state(const struct shard *shard);
+/* For struct serve_options. */
 void kv_server_status(void *server, struct proto_node_status *status);
 config_num kv_server_config(void *server);
 

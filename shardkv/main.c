@@ -67,10 +67,15 @@ static void metrics(void *server, struct buf *text)
     kv_server_metrics(server, text);
 }
 
+static const char *trouble(void *server)
+{
+    return kv_server_trouble(server);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct host_service service = {create,     destroy, step,   next_deadline_ms,
-                                                cluster_id, group,   metrics};
+    static const struct host_service service = {create,     destroy, step,    next_deadline_ms,
+                                                cluster_id, group,   metrics, trouble};
     struct host_settings settings = {.program = "shardkv", .has = HOST_HAS_GID | HOST_HAS_CTRLERS};
     int code = host_settings_read(&settings, argc, argv);
 

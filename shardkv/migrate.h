@@ -65,10 +65,11 @@ struct migrate_done {
 size_t migrate_last_done(const struct migrate *migrate, struct migrate_done *done, size_t max);
 
 struct migrate_stats {
-    uint64_t pieces, bytes; /* that arrived */
-    uint64_t installed;     /* shards */
-    uint64_t broken;        /* copies that were not what was sent */
-    uint64_t called_off;    /* moves */
+    uint64_t pieces, bytes;    /* that arrived */
+    uint64_t installed;        /* shards */
+    uint64_t broken;           /* copies that were not what was sent */
+    uint64_t called_off;       /* moves */
+    struct histogram pause_us; /* of those installed: served by nobody for about so long */
 };
 const struct migrate_stats *migrate_statistics(const struct migrate *migrate);
 

@@ -71,6 +71,7 @@ static void note_done(struct job *job)
     job->done.done_ms = now_ms;
     migrate->done[migrate->n_done++ % MIGRATE_MAX_DONE] = job->done;
     migrate->stats.installed++;
+    histogram_add(&migrate->stats.pause_us, job->done.pause_ms * 1000ull);
     trace_info(migrate->context->trace,
                "shard taken over shard=%u num=%llu from=%u keys=%llu bytes=%llu pause_ms=%u",
                job->shard, (unsigned long long)job->num, job->gid,

@@ -20,14 +20,27 @@ struct host {
 
     uint64_t next_space_check_ms;
     bool space_low;
-    bool cluster_known; /* the identity on disk holds the cluster id */
-    uint64_t stop_ms;   /* when the end began; 0: it did not */
+    uint64_t free_bytes;    /* when it was last looked at; UINT64_MAX: not known */
+    uint64_t start_wall_us; /* when the process began */
+    bool cluster_known;     /* the identity on disk holds the cluster id */
+    uint64_t stop_ms;       /* when the end began; 0: it did not */
     int exit_code;
     atomic_bool finished; /* read by the signal thread: the end was reached in time */
 };
 
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */
 void host_trace_init(struct host *host);
+
+/* metrics.c: appends everything that is known of this process, in Prometheus' text format. */
+void host_put_metrics(struct host *host, struct buf *text);
+/* metrics_group.c: its part about the replica of the Raft group. */
+void host_put_group_metrics(const struct group *group, struct buf *text);
+/* metrics_process.c: its part about the process, under the names that all programs use. */
+void host_put_process_metrics(const struct host *host, struct buf *text);
+
+/* health.c: appends the answer to /livez and /readyz; true: it is good. */
+bool host_put_livez(struct host *host, bool verbose, struct buf *text);
+bool host_put_readyz(struct host *host, bool verbose, struct buf *text);
 
 /* Serves /metrics, /livez and /readyz if the settings ask for it. */
 enum status host_http_start(struct host *host, char *error);

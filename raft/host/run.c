@@ -150,6 +150,7 @@ static void check_space(struct host *host, uint64_t now_ms)
     }
     host->next_space_check_ms = now_ms + SPACE_CHECK_MS;
     free_bytes = store_free_bytes(host->settings->data);
+    host->free_bytes = free_bytes;
     low = free_bytes < (host->space_low ? SPACE_OK_BYTES : SPACE_LOW_BYTES);
     if (low != host->space_low) {
         host->space_low = low;
@@ -410,7 +411,10 @@ static enum status open_all(struct host *host, char *error)
 
 int host_run(const struct host_settings *settings, const struct host_service *service)
 {
-    struct host host = {.settings = settings, .service = service};
+    struct host host = {.settings = settings,
+                        .service = service,
+                        .free_bytes = UINT64_MAX,
+                        .start_wall_us = net_wall_us()};
     char error[STORE_ERROR_BYTES] = "";
     sigset_t signals;
     pthread_t waiter;

@@ -185,6 +185,7 @@ void accepted_add(struct net *net, nng_stream *stream)
 
     if (accepted->n == accepted->n_slots) {
         net->stats.refused++;
+        net->stats.refused_full++;
         nng_stream_close(stream);
         nng_stream_free(stream);
         return;
@@ -206,13 +207,13 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
     if (number == 0 || visitor == NULL || visitor->number != number ||
         visitor->conn->state != CONN_UP) {
-        net->stats.dropped++;
+        net->stats.drops[NET_DROP_CLIENT_GONE]++;
         buf_fini(message);
         return;
     }
     if (visitor->conn->send_queue.bytes > 0 && visitor->conn->send_queue.bytes + message->len >
                                                    net->options.limits.max_client_queue_bytes) {
-        net->stats.dropped++;
+        net->stats.drops[NET_DROP_CLIENT_FULL]++;
         buf_fini(message);
         conn_fail(visitor->conn, ST_BUSY, "the client does not read its answers");
         return;

@@ -38,6 +38,7 @@ void conn_fail(struct conn *conn, enum status status, const char *reason)
         return;
     }
     conn_unmark_dirty(conn);
+    conn->net->stats.greetings_failed += conn->accepted && conn->state == CONN_GREETING;
     if (conn->state != CONN_REFUSING) { /* else the reason is that of the refusal */
         conn->status = status;
         snprintf(conn->reason, sizeof(conn->reason), "%s", reason);
@@ -143,6 +144,7 @@ static void conn_refuse(struct conn *conn, enum status status, const char *reaso
     struct buf body = {0};
 
     conn->net->stats.refused++;
+    conn->net->stats.refused_hello[status < NET_STATUSES ? status : ST_INVALID]++;
     refuse_encode(status, reason, &body);
     send_queue_put_control(&conn->send_queue, FRAME_REFUSE, buf_slice(&body));
     buf_fini(&body);

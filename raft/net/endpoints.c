@@ -223,7 +223,7 @@ void endpoints_send(struct net *net, io_endpoint number, struct buf *message)
     }
     if (queue->bytes + message->len > net->options.limits.max_endpoint_queue_bytes &&
         queue->bytes > 0) {
-        net->stats.dropped++;
+        net->stats.drops[NET_DROP_SERVER_FULL]++;
         buf_fini(message);
         return;
     }

@@ -12,7 +12,7 @@
 #define HTTP_SCHEME          "http://"
 #define HTTP_MAX_CONNECTIONS 16
 #define HTTP_MAX_REQUEST     8192
-#define HTTP_MAX_PATH        256
+#define HTTP_MAX_PATH        1024 /* with the query */
 #define HTTP_LIMIT_MS        2000 /* for a whole request, and for reading the answer */
 
 struct http_visit {
@@ -92,11 +92,14 @@ static void visit_answer_error(struct http_visit *visit, int status)
     buf_fini(&body);
 }
 
-/* Copies the path of "GET /path?query HTTP/1.1"; false if the line is not one of HTTP. */
-static bool http_parse_path(const char *line, size_t len, char path[HTTP_MAX_PATH])
+/* Copies "/path?query" of "GET /path?query HTTP/1.1"; false if the line is not one of HTTP, or has
+ * more or other characters than we would answer. *query points behind the '?', or at the end. */
+static bool http_parse_target(const char *line, size_t len, char path[HTTP_MAX_PATH],
+                              const char **query)
 {
     const char *begin = memchr(line, ' ', len);
     const char *end;
+    char *mark;
     size_t path_len;
 
     if (begin == NULL || begin[1] != '/') {
@@ -107,13 +110,18 @@ static bool http_parse_path(const char *line, size_t len, char path[HTTP_MAX_PAT
     if (end == NULL || line + len - end < 8 || memcmp(end, " HTTP/1.", 8) != 0) {
         return false;
     }
-    for (path_len = 0; begin + path_len < end && begin[path_len] != '?'; path_len++) {
+    for (path_len = 0; begin + path_len < end; path_len++) {
         if (path_len == HTTP_MAX_PATH - 1 || begin[path_len] < ' ' || begin[path_len] > '~') {
             return false;
         }
         path[path_len] = begin[path_len];
     }
     path[path_len] = '\0';
+    mark = strchr(path, '?');
+    *query = mark == NULL ? &path[path_len] : mark + 1;
+    if (mark != NULL) {
+        *mark = '\0';
+    }
     return true;
 }
 
@@ -123,11 +131,12 @@ static void visit_on_request(struct http_visit *visit, const char *line, size_t 
     bool get = len > 4 && memcmp(line, "GET ", 4) == 0;
     bool head = len > 5 && memcmp(line, "HEAD ", 5) == 0;
     char path[HTTP_MAX_PATH];
+    const char *query;
     int status = 200;
     const char *content_type = "text/plain";
     struct buf body = {0};
 
-    if (!http_parse_path(line, len, path)) {
+    if (!http_parse_target(line, len, path, &query)) {
         visit_answer_error(visit, 400);
         return;
     }
@@ -135,7 +144,7 @@ static void visit_on_request(struct http_visit *visit, const char *line, size_t 
         visit_answer_error(visit, 405);
         return;
     }
-    visit->http->handler(visit->http->context, path, &status, &content_type, &body);
+    visit->http->handler(visit->http->context, path, query, &status, &content_type, &body);
     visit_answer(visit, status, content_type, &body, get);
     buf_fini(&body);
 }

@@ -14,6 +14,8 @@ struct loop {
     struct timers timers;
     bool lends;           /* turns may run on the threads that bring mail */
     uint64_t now_ms;      /* monotonic, read at the start and the end of each turn */
+    uint64_t now_us;      /* the same, finer: for statistics */
+    uint64_t to_wall_us;  /* what to add for the time since 1970; read once a turn */
     uint64_t deadline_ms; /* of the next turn, as of the end of the last one */
     uint64_t asleep_ms;   /* how long this thread could not look, in all: see loop_awake_ms */
     uint32_t n_open;      /* streams, dials and listeners that nng has not let go of yet */

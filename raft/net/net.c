@@ -93,7 +93,8 @@ struct io_net *net_io(struct net *net)
 void net_deliver(struct net *net, struct io_event *event)
 {
     event->now_ms = net->loop.now_ms;
-    event->wall_us = net_wall_us();
+    event->now_us = net_now_us();
+    event->wall_us = event->now_us + net->loop.to_wall_us;
     net->options.sink.event(net->options.sink.context, event);
 }
 
@@ -112,14 +113,18 @@ static uint64_t net_next_deadline_ms(const struct net *net)
     return timers_ms < sink_ms ? timers_ms : sink_ms;
 }
 
-static void net_run_mails(struct mail *mails)
+static uint32_t net_run_mails(struct mail *mails)
 {
+    uint32_t n = 0;
+
     while (mails != NULL) {
         struct mail *next = mails->next; /* the mail may be gone after it ran */
 
         mails->run(mails);
         mails = next;
+        n++;
     }
+    return n;
 }
 
 static void net_fire_timers(struct net *net)
@@ -162,11 +167,31 @@ static void net_deliver_plain(struct net *net, enum io_event_type type)
     net_deliver(net, &event);
 }
 
+static void net_count_mails(struct net *net, uint32_t n)
+{
+    net->stats.mails += n;
+    if (n > net->stats.most_mails) {
+        net->stats.most_mails = n;
+    }
+}
+
+/* The turn began when the clock was read before it, and ended when it was read after it. */
+static void net_count_turn(struct net *net, uint64_t begin_us)
+{
+    uint64_t us = net->loop.now_us - begin_us;
+
+    histogram_add(&net->stats.turn_us, us);
+    if (us > net->stats.slowest_turn_us) {
+        net->stats.slowest_turn_us = us;
+    }
+}
+
 static void net_turn(struct net *net, struct mail *mails)
 {
     struct net_sink *sink = &net->options.sink;
 
-    net_run_mails(mails);
+    net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
+    net_count_mails(net, net_run_mails(mails));
     net_fire_timers(net);
     net_reap_failed(net);
     if (sink->next_deadline_ms(sink->context) <= net->loop.now_ms) {
@@ -180,11 +205,12 @@ static void net_turn(struct net *net, struct mail *mails)
  * long, and nobody else's silence is measured by it. */
 static void net_read_clock(struct net *net, uint64_t expected_ms)
 {
-    uint64_t now_ms = net_now_ms();
+    uint64_t now_us = net_now_us(), now_ms = now_us / 1000;
 
     if (expected_ms < net->loop.now_ms) {
         expected_ms = net->loop.now_ms;
     }
+    net->loop.now_us = now_us;
     net->loop.now_ms = now_ms;
     if (now_ms > expected_ms && now_ms - expected_ms > NET_STALL_MS) {
         net->loop.asleep_ms += now_ms - expected_ms;
@@ -194,9 +220,13 @@ static void net_read_clock(struct net *net, uint64_t expected_ms)
 /* A turn, with the clock read before and after it. */
 static void net_run_turn(struct net *net, struct mail *mails)
 {
+    uint64_t begin_us;
+
     net_read_clock(net, net->loop.deadline_ms);
+    begin_us = net->loop.now_us;
     net_turn(net, mails);
     net_read_clock(net, net->loop.now_ms);
+    net_count_turn(net, begin_us);
     net->loop.deadline_ms = net_next_deadline_ms(net);
 }
 
@@ -333,7 +363,9 @@ enum status net_create(const struct net_options *options, struct net **out, char
     mailbox_init(&net->loop.mailbox);
     net->loop.trace = options->trace;
     net->loop.lends = options->turns_anywhere;
-    net->loop.now_ms = net_now_ms();
+    net->loop.now_us = net_now_us();
+    net->loop.now_ms = net->loop.now_us / 1000;
+    net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
     accepted_init(net);
     endpoints_init(net);
     status = tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error);
@@ -432,9 +464,19 @@ void net_set_hello(struct net *net, const struct hello *self)
     net->self = *self;
 }
 
+size_t net_peer_statistics(const struct net *net, struct net_peer_stats *peers, size_t max)
+{
+    return peers_statistics(&net->peers, peers, max);
+}
+
 void net_statistics(const struct net *net, struct net_stats *stats)
 {
     *stats = net->stats;
+    stats->asleep_ms = net->loop.asleep_ms;
+    stats->reassembly_bytes = net->accepted.pool.used + net->endpoints.pool.used;
+    for (size_t i = 0; i < NET_DROP_REASONS; i++) {
+        stats->dropped += stats->drops[i];
+    }
 }
 
 enum status net_http_start(struct net *net, const char *url, net_http_handler handler,

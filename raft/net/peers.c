@@ -226,15 +226,30 @@ void peers_send(struct net *net, group_id group, raft_id to, enum io_class class
 
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
     if (peer == NULL || peer->conn == NULL || peer->conn->state != CONN_UP) {
-        net->stats.dropped++;
+        net->stats.drops[NET_DROP_PEER_DOWN]++;
         buf_fini(message);
         return;
     }
     if (peer->conn->send_queue.bytes + message->len > peer_queue_limit(net, class) &&
         peer->conn->send_queue.bytes > 0) {
-        net->stats.dropped++;
+        net->stats.drops[NET_DROP_PEER_FULL]++;
         buf_fini(message);
         return;
     }
     conn_send(peer->conn, class, group, FRAME_MESSAGE_RAFT, message);
+}
+
+size_t peers_statistics(const struct peers *peers, struct net_peer_stats *stats, size_t max)
+{
+    size_t n = peers->n < max ? peers->n : max;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct peer *peer = peers->links[i];
+
+        stats[i] = (struct net_peer_stats){
+            .id = peer->id,
+            .up = peer->conn != NULL && peer->conn->state == CONN_UP,
+            .queue_bytes = peer->conn != NULL ? peer->conn->send_queue.bytes : 0};
+    }
+    return n;
 }

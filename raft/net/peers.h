@@ -26,4 +26,6 @@ void peers_fini(struct net *net);
 void peers_send(struct net *net, group_id group, raft_id to, enum io_class class,
                 struct buf *message);
 
+size_t peers_statistics(const struct peers *peers, struct net_peer_stats *stats, size_t max);
+
 #endif

@@ -53,6 +53,7 @@ static void start(struct group *group)
     out.ranges = ranges;
     out.n_ranges = n;
     group->checkpoint.running = true;
+    group->checkpoint.begun_us = group->now_us;
     group->checkpoint.wanted = false;
     group->checkpoint.applied_bytes = 0;
     group->checkpoint.drop_ms = 0;
@@ -168,6 +169,7 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event)
         trace_warn(group->options.trace, "checkpoint found no space index=%llu",
                    (unsigned long long)event->checkpoint.index);
         checkpoint->no_space = true;
+        group->stats.checkpoints_no_space++;
         checkpoint->retry_ms = group->now_ms + RSM_CHECKPOINT_RETRY_MS;
         checkpoint->wanted = true;
         return;
@@ -185,6 +187,7 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event)
         checkpoint->let_go_ms = group->now_ms + RSM_DROP_LOG_MS;
     }
     group->stats.checkpoints++;
+    histogram_add_span(&group->stats.checkpoint_us, checkpoint->begun_us, group->now_us);
     group->stats.checkpoint_index = event->checkpoint.index;
     group->world.log->ops->checkpoint(group->world.log, group->options.group,
                                       event->checkpoint.number, event->checkpoint.index);

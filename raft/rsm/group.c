@@ -15,6 +15,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
         .drop_checkpoint_ms = 2000,
         .log_keep_bytes = 16u << 20,
         .max_log_bytes = 128u << 20,
+        .company_ms = 1,
         .max_proposals = 65536,
         .max_reads = 65536,
         .snapshot_chunk_bytes = 512u << 10,
@@ -307,6 +308,7 @@ void group_step(struct group *group, const struct io_event *event)
     }
     ASSERT(event->now_ms >= group->now_ms);
     group->now_ms = event->now_ms;
+    group_tell_time(group, event);
     group->wall_us = event->wall_us;
     if (group->apply.turn_over) {
         group->apply.turn_over = false;
@@ -331,12 +333,15 @@ uint64_t group_next_deadline_ms(const struct group *group)
     if (group->halted) {
         return UINT64_MAX;
     }
-    if (group->reads.gathering != NULL || rsm_apply_has_work(group)) {
+    if (rsm_apply_has_work(group)) {
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
     if (rsm_proposals_deadline_ms(group) < deadline) {
         deadline = rsm_proposals_deadline_ms(group);
+    }
+    if (rsm_reads_deadline_ms(group) < deadline) {
+        deadline = rsm_reads_deadline_ms(group);
     }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);
@@ -395,4 +400,28 @@ bool group_is_halted(const struct group *group)
 const struct group_stats *group_statistics(const struct group *group)
 {
     return &group->stats;
+}
+
+void group_queues(const struct group *group, struct group_queues *queues)
+{
+    const struct rsm_sender *sender;
+
+    *queues = (struct group_queues){
+        .proposals = group->proposals.n_gathered + group->proposals.n_waiting,
+        .reads = group->reads.n,
+        .unsynced_writes = group->persist.queued - group->persist.durable,
+        .snapshot_receiving = group->receiver.switching || group->receiver.deferred};
+    TAILQ_FOREACH (sender, &group->senders.open, next) {
+        queues->snapshots_sending++;
+    }
+}
+
+void group_tell_time(struct group *group, const struct io_event *event)
+{
+    group->now_us = event->now_us != 0 ? event->now_us : event->now_ms * 1000;
+}
+
+uint64_t group_now_us(const struct group *group)
+{
+    return group->now_us;
 }

@@ -21,7 +21,6 @@
 #define RSM_APPLY_MAX_BYTES       (4u << 20)   /* in one turn */
 #define RSM_APPEND_MAX_BYTES      (4u << 20)   /* of proposals in one turn */
 #define RSM_APPEND_FULL_BYTES     (128u << 10) /* of proposals: waits for no company */
-#define RSM_APPEND_WAIT_MS        1    /* how long proposals wait for the ones before them */
 #define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
 #define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
 #define RSM_DROP_LOG_MS           8000 /* the log of one is kept no longer for those that lag */
@@ -72,6 +71,22 @@ void rsm_persist_written(struct group *group, uint64_t token, enum status status
 /* The highest index up to which the own log is durable as it stands. */
 raft_index rsm_persist_durable_index(const struct group *group);
 
+/* ---- Company (company.c) ---- */
+
+/* How many proposals, or reads, were under way at once lately: what decides how long one waits for
+ * others to share a round with. */
+struct rsm_company {
+    uint32_t most;     /* it fades, by an eighth a millisecond */
+    uint64_t faded_ms; /* until then */
+    uint64_t round_ms; /* the last round began */
+};
+
+/* `n` are under way now. */
+void rsm_company_note(struct rsm_company *company, uint32_t n, uint64_t now_ms);
+/* When a round with the n that were gathered is to begin: now, or a little later. */
+uint64_t rsm_company_deadline_ms(const struct rsm_company *company, uint32_t n, bool one_is_running,
+                                 uint32_t patience_ms, uint64_t now_ms);
+
 /* ---- Proposals (proposal.c) ---- */
 
 /* Gathered until the turn ends (index 0), then waiting for its (index, term) to be decided. */
@@ -81,6 +96,7 @@ struct rsm_proposal {
     raft_index index;
     raft_term term;
     uint64_t min_stamp;
+    uint64_t begun_us;
     struct blob *entry; /* header and command; NULL once appended */
     group_proposal_done done;
     void *context;
@@ -95,9 +111,9 @@ struct rsm_proposals {
     uint32_t n_gathered;
     uint32_t n_waiting;
     uint64_t gathered_bytes;
-    raft_index appended_index; /* the last one appended, in appended_term, at appended_ms */
+    raft_index appended_index; /* the last one appended, in appended_term */
     raft_term appended_term;
-    uint64_t appended_ms;
+    struct rsm_company company;
     uint64_t last_stamp;    /* the newest given to an entry here */
     raft_term applied_term; /* the highest applied: nothing of a lower one waits */
 };
@@ -121,6 +137,7 @@ void rsm_proposals_check(struct group *group);
 struct rsm_read {
     group_read_done done;
     void *context;
+    uint64_t begun_us;
 };
 
 enum rsm_round_state { RSM_ROUND_ASKED, RSM_ROUND_CONFIRMED, RSM_ROUND_FAILED };
@@ -137,14 +154,17 @@ struct rsm_round {
 };
 
 struct rsm_reads {
-    struct rsm_round *gathering; /* NULL: none this turn */
-    TAILQ_HEAD(, rsm_round) rounds;
+    struct rsm_round *gathering; /* NULL: none */
+    struct rsm_company company;
+    TAILQ_HEAD(rsm_rounds, rsm_round) rounds;
     uint64_t last_id;
     uint32_t n; /* reads in all rounds */
 };
 
 void rsm_reads_init(struct group *group);
 void rsm_reads_flush(struct group *group);
+/* When the gathered ones are to be flushed; UINT64_MAX: there are none. */
+uint64_t rsm_reads_deadline_ms(const struct group *group);
 void rsm_reads_update(struct group *group, const struct raft_update *update);
 /* Ends the rounds that failed or whose index is applied. */
 void rsm_reads_settle(struct group *group);
@@ -180,6 +200,7 @@ struct rsm_checkpoint {
     uint64_t let_go_ms;     /* but for those that lag until then */
     uint64_t applied_bytes; /* of entries, since the last one began */
     raft_index last_index;  /* of the last durable one, or of the state at start */
+    uint64_t begun_us;      /* the one that runs */
 };
 
 /* One should be taken now; apply goes on only as far as it could cover. */
@@ -250,6 +271,7 @@ struct group {
     void *service;
     struct raft *raft;
     uint64_t now_ms;
+    uint64_t now_us; /* for statistics */
     uint64_t wall_us;
 
     bool halted;   /* for good: nothing is sent, written or applied any more */

@@ -37,6 +37,7 @@ static void count_end(struct group *group, enum status status)
         group->stats.proposals_unknown++;
     } else {
         group->stats.proposals_refused++;
+        group->stats.refused[status < GROUP_STATUSES ? status : ST_INVALID]++;
     }
 }
 
@@ -48,6 +49,9 @@ static void proposal_end(struct group *group, struct rsm_proposal *proposal, enu
     void *context = proposal->context;
 
     ASSERT(done != NULL && (status == ST_OK || result.len == 0));
+    if (status == ST_OK) {
+        histogram_add_span(&group->stats.proposal_us, proposal->begun_us, group->now_us);
+    }
     blob_unref(&proposal->entry);
     mem_free(proposal);
     count_end(group, status);
@@ -104,6 +108,7 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     }
     proposal = mem_zalloc(sizeof(*proposal));
     proposal->min_stamp = min_stamp;
+    proposal->begun_us = group->now_us;
     proposal->done = done;
     proposal->context = context;
     proposal->entry = blob_create_uninitialized((uint32_t)command.len + RSM_ENTRY_HEADER_BYTES);
@@ -114,6 +119,8 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
     proposals->n_gathered++;
     proposals->gathered_bytes += proposal->entry->len;
+    rsm_company_note(&proposals->company, proposals->n_gathered + proposals->n_waiting,
+                     group->now_ms);
 }
 
 /* ---- Appending at the turn's end ---- */
@@ -189,7 +196,7 @@ static void move_to_waiting(struct group *group, struct rsm_proposal_list *list,
     }
     group->proposals.appended_index = answer->first_index + n - 1;
     group->proposals.appended_term = answer->term;
-    group->proposals.appended_ms = group->now_ms;
+    group->proposals.company.round_ms = group->now_ms;
 }
 
 /* Appends as much of the list as the core takes; what it does not take is refused. When the whole
@@ -209,24 +216,21 @@ static void append_list(struct group *group, struct rsm_proposal_list *list, siz
     end_list(group, list, answer.status == ST_OK ? ST_BUSY : answer.status);
 }
 
-/* Proposals that come while earlier ones are on their way to a majority wait for these, and then go
- * together: one message and one synced write for all of them, at each replica. Nobody waits alone:
- * with one client nothing is on its way. They wait for a millisecond at most, so that a majority
- * far away costs them no round trip. */
 uint64_t rsm_proposals_deadline_ms(const struct group *group)
 {
     const struct rsm_proposals *proposals = &group->proposals;
+    bool one_is_running = proposals->appended_index > raft_commit_index(group->raft) &&
+                          proposals->appended_term == raft_current_term(group->raft);
 
     if (proposals->n_gathered == 0) {
         return UINT64_MAX;
     }
-    if (proposals->appended_index > raft_commit_index(group->raft) &&
-        proposals->appended_term == raft_current_term(group->raft) &&
-        raft_role(group->raft) == RAFT_LEADER &&
-        proposals->gathered_bytes < RSM_APPEND_FULL_BYTES) {
-        return proposals->appended_ms + RSM_APPEND_WAIT_MS;
+    if (raft_role(group->raft) != RAFT_LEADER ||
+        proposals->gathered_bytes >= RSM_APPEND_FULL_BYTES) {
+        return group->now_ms;
     }
-    return group->now_ms;
+    return rsm_company_deadline_ms(&proposals->company, proposals->n_gathered, one_is_running,
+                                   group->options.company_ms, group->now_ms);
 }
 
 void rsm_proposals_flush(struct group *group)

@@ -1,4 +1,4 @@
-/* Linearizable reads (thesis 6.4): the reads of one turn ask the core for one ReadIndex round; when
+/* Linearizable reads (thesis 6.4): reads that gathered ask the core for one ReadIndex round; when
  * a majority has confirmed it they are served once the state holds everything up to its index. A
  * confirmed read stays good even if leadership is lost while it waits for the state: the index was
  * committed at a moment between its call and its end. */
@@ -26,6 +26,7 @@ static void round_end(struct group *group, struct rsm_round *round, enum status 
     for (size_t i = 0; i < round->n; i++) {
         if (status == ST_OK) {
             group->stats.reads_ok++;
+            histogram_add_span(&group->stats.read_us, round->reads[i].begun_us, group->now_us);
         } else {
             group->stats.reads_refused++;
         }
@@ -63,8 +64,25 @@ void group_read(struct group *group, group_read_done done, void *context)
     }
     round = reads->gathering;
     MEM_GROW(round->reads, round->capacity, round->n + 1);
-    round->reads[round->n++] = (struct rsm_read){done, context};
+    round->reads[round->n++] = (struct rsm_read){done, context, group->now_us};
     reads->n++;
+    rsm_company_note(&reads->company, reads->n, group->now_ms);
+}
+
+uint64_t rsm_reads_deadline_ms(const struct group *group)
+{
+    const struct rsm_reads *reads = &group->reads;
+    const struct rsm_round *last = TAILQ_LAST(&reads->rounds, rsm_rounds);
+
+    if (reads->gathering == NULL) {
+        return UINT64_MAX;
+    }
+    if (raft_role(group->raft) != RAFT_LEADER) {
+        return group->now_ms;
+    }
+    return rsm_company_deadline_ms(&reads->company, (uint32_t)reads->gathering->n,
+                                   last != NULL && last->state == RSM_ROUND_ASKED,
+                                   group->options.company_ms, group->now_ms);
 }
 
 void rsm_reads_flush(struct group *group)
@@ -73,12 +91,14 @@ void rsm_reads_flush(struct group *group)
     struct rsm_round *round = group->reads.gathering;
     struct rsm_answer answer;
 
-    if (round == NULL) {
+    if (rsm_reads_deadline_ms(group) > group->now_ms) {
         return;
     }
+    group->reads.company.round_ms = group->now_ms;
     ASSERT(round->n > 0 && round->state == RSM_ROUND_ASKED);
     group->reads.gathering = NULL;
     TAILQ_INSERT_TAIL(&group->reads.rounds, round, next);
+    group->stats.read_rounds++;
     event.read.id = round->id;
     answer = rsm_step_raft(group, &event);
     if (answer.status != ST_OK) {

@@ -16,6 +16,7 @@ static void pass_to_state(struct group *group, const struct raft_install_snapsho
     ASSERT(chunk->meta.index > group->apply.index);
     ASSERT(!chunk->done || !group->checkpoint.running);
     group->receiver.outstanding++;
+    group->stats.snapshot_bytes_received += blob_slice(chunk->data).len;
     group->receiver.switching = group->receiver.switching || chunk->done;
     state->ops->install_chunk(state, chunk->meta.index, chunk->meta.term, chunk->offset,
                               blob_slice(chunk->data), chunk->done);

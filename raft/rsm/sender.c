@@ -153,6 +153,7 @@ static void answer_chunk(struct group *group, const struct rsm_sender *sender,
         .checksum = crc32c(0, event->snapshot.data.data, event->snapshot.data.len),
         .data = blob_create(event->snapshot.data),
     };
+    group->stats.snapshot_bytes_sent += event->snapshot.data.len;
     rsm_step_raft(group, &out);
 }
 

@@ -1,6 +1,11 @@
 /* Overlay: see overlay.h. A red-black tree of entries, and beside it, per range, the bytes of the
- * live entries, so that `status` does not have to walk the tree. An entry is one allocation with
- * its key, and another for its value, which an overwrite reuses when it fits.
+ * live entries, so that `status` does not have to walk the tree.
+ *
+ * Entries with their keys, and values, are cut from blocks and given back all at once, with the
+ * overlay: one by one they would cost the loop an allocation each, and the background thread a walk
+ * through the tree at the end, with the allocator's lock in its hand. A value that has to grow gets
+ * twice the room, so what lies idle is bounded by what is held. A large value is an allocation of
+ * its own.
  */
 #include "raft/store/overlay.h"
 
@@ -9,8 +14,15 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-/* What an entry takes besides key and value: the struct and two allocations' headers. */
-#define OVERLAY_ENTRY_BYTES (sizeof(struct overlay_entry) + 32)
+#define OVERLAY_FIRST_BLOCK (8u << 10)
+#define OVERLAY_BLOCK       (256u << 10)
+#define OVERLAY_LARGE       (4u << 10) /* a value of more room than this is not in a block */
+
+struct overlay_block {
+    struct overlay_block *next;
+    size_t used, size;
+    uint8_t bytes[] __attribute__((aligned(8)));
+};
 
 struct overlay_range {
     uint64_t range;
@@ -24,8 +36,10 @@ struct overlay {
     struct overlay_tree tree;
     struct overlay_range *ranges;     /* hash by range */
     struct overlay_range *last_range; /* the one used last: writes come in runs */
+    struct overlay_block *blocks;     /* the first one has room */
     size_t count;                     /* entries, tombstones included */
-    uint64_t bytes;                   /* sum over the entries; see overlay_charge */
+    size_t n_large;                   /* values that are allocations of their own */
+    uint64_t bytes;                   /* cut from blocks, and in large values */
     uint32_t references;
     bool frozen;
 };
@@ -67,19 +81,34 @@ bool overlay_unref(struct overlay *overlay)
     return --overlay->references == 0;
 }
 
+/* Values that are allocations of their own. */
+static void overlay_free_large(struct overlay *overlay)
+{
+    struct overlay_entry *entry;
+
+    if (overlay->n_large == 0) {
+        return;
+    }
+    RB_FOREACH (entry, overlay_tree, &overlay->tree) {
+        if (entry->value_capacity > OVERLAY_LARGE) {
+            mem_free(entry->value);
+        }
+    }
+}
+
 void overlay_destroy(struct overlay **overlay)
 {
     struct overlay *self = *overlay;
-    struct overlay_entry *entry, *next;
     struct overlay_range *range, *next_range;
+    struct overlay_block *block;
 
     if (self == NULL) {
         return;
     }
-    RB_FOREACH_SAFE (entry, overlay_tree, &self->tree, next) {
-        RB_REMOVE(overlay_tree, &self->tree, entry);
-        mem_free(entry->value);
-        mem_free(entry);
+    overlay_free_large(self);
+    while ((block = self->blocks) != NULL) {
+        self->blocks = block->next;
+        mem_free(block);
     }
     HASH_ITER (hh, self->ranges, range, next_range) {
         HASH_DEL(self->ranges, range);
@@ -87,6 +116,26 @@ void overlay_destroy(struct overlay **overlay)
     }
     mem_free(self);
     *overlay = NULL;
+}
+
+static void *overlay_cut(struct overlay *overlay, size_t n)
+{
+    struct overlay_block *block = overlay->blocks;
+    void *cut;
+
+    n = (n + 7) & ~(size_t)7;
+    if (block == NULL || block->size - block->used < n) {
+        size_t size = block == NULL ? OVERLAY_FIRST_BLOCK : OVERLAY_BLOCK;
+
+        size = n > size ? n : size;
+        block = mem_alloc(sizeof(*block) + size);
+        *block = (struct overlay_block){.next = overlay->blocks, .size = size};
+        overlay->blocks = block;
+    }
+    cut = block->bytes + block->used;
+    block->used += n;
+    overlay->bytes += n;
+    return cut;
 }
 
 void overlay_freeze(struct overlay *overlay)
@@ -121,22 +170,14 @@ static struct overlay_range *overlay_get_range(struct overlay *overlay, uint64_t
     return range;
 }
 
-/* Counts an entry in (or out): its memory in `bytes`, its content under its range. */
+/* Counts an entry's content under its range, in or out. */
 static void overlay_charge(struct overlay *overlay, const struct overlay_entry *entry, bool in)
 {
-    uint64_t memory = OVERLAY_ENTRY_BYTES + entry->key_len + entry->value_capacity;
     uint64_t content = entry->removed ? 0 : (uint64_t)entry->key_len + entry->value_len;
     struct overlay_range *range = overlay_get_range(overlay, entry->range);
 
-    if (in) {
-        overlay->bytes += memory;
-        range->bytes += content;
-        return;
-    }
-    ASSERT(overlay->bytes >= memory);
-    ASSERT(range->bytes >= content);
-    overlay->bytes -= memory;
-    range->bytes -= content;
+    ASSERT(in || range->bytes >= content);
+    range->bytes += in ? content : -content;
 }
 
 /* The entry of this key, counted out so that the caller can change it; a new one if there is none.
@@ -152,7 +193,8 @@ static struct overlay_entry *overlay_edit(struct overlay *overlay, struct io_key
         overlay_charge(overlay, entry, false);
         return entry;
     }
-    entry = mem_zalloc(sizeof(*entry) + key.key.len);
+    entry = overlay_cut(overlay, sizeof(*entry) + key.key.len);
+    *entry = (struct overlay_entry){0};
     bytes = (uint8_t *)(entry + 1);
     if (key.key.len > 0) {
         memcpy(bytes, key.key.data, key.key.len);
@@ -166,16 +208,53 @@ static struct overlay_entry *overlay_edit(struct overlay *overlay, struct io_key
     return entry;
 }
 
+static void overlay_drop_value(struct overlay *overlay, struct overlay_entry *entry)
+{
+    if (entry->value_capacity > OVERLAY_LARGE) {
+        ASSERT(overlay->n_large > 0 && overlay->bytes >= entry->value_capacity);
+        overlay->n_large--;
+        overlay->bytes -= entry->value_capacity;
+        mem_free(entry->value);
+    }
+    entry->value = NULL;
+    entry->value_len = 0;
+    entry->value_capacity = 0;
+}
+
+/* Room for `len` bytes in place of the old value. */
+static void overlay_make_room(struct overlay *overlay, struct overlay_entry *entry, size_t len)
+{
+    size_t capacity = entry->value_capacity > 0 && 2 * (size_t)entry->value_capacity > len &&
+                              len <= OVERLAY_LARGE / 2
+                          ? 2 * (size_t)entry->value_capacity
+                          : len;
+
+    overlay_drop_value(overlay, entry);
+    if (len == 0) {
+        return;
+    }
+    if (capacity > OVERLAY_LARGE) {
+        capacity = len;
+    }
+    if (capacity > OVERLAY_LARGE) {
+        entry->value = mem_alloc(capacity);
+        overlay->n_large++;
+        overlay->bytes += capacity;
+    } else {
+        entry->value = overlay_cut(overlay, capacity);
+    }
+    entry->value_capacity = (uint32_t)capacity;
+}
+
 void overlay_put(struct overlay *overlay, struct io_key key, struct slice value)
 {
     struct overlay_entry *entry = overlay_edit(overlay, key);
 
     ASSERT(value.len <= UINT32_MAX);
-    /* Reuse the room of the old value, unless most of it would lie idle. */
-    if (value.len > entry->value_capacity || value.len < entry->value_capacity / 4) {
-        mem_free(entry->value);
-        entry->value = value.len > 0 ? mem_alloc(value.len) : NULL;
-        entry->value_capacity = (uint32_t)value.len;
+    /* Reuse the room of the old value, unless it is large and most of it would lie idle. */
+    if (value.len > entry->value_capacity ||
+        (entry->value_capacity > OVERLAY_LARGE && value.len < entry->value_capacity / 4)) {
+        overlay_make_room(overlay, entry, value.len);
     }
     if (value.len > 0) {
         memcpy(entry->value, value.data, value.len);
@@ -189,10 +268,7 @@ void overlay_remove(struct overlay *overlay, struct io_key key)
 {
     struct overlay_entry *entry = overlay_edit(overlay, key);
 
-    mem_free(entry->value);
-    entry->value = NULL;
-    entry->value_len = 0;
-    entry->value_capacity = 0;
+    overlay_drop_value(overlay, entry);
     entry->removed = true;
     overlay_charge(overlay, entry, true);
 }

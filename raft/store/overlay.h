@@ -17,8 +17,8 @@
 struct overlay_entry {
     RB_ENTRY(overlay_entry) link;
     uint64_t range;
-    const uint8_t *key; /* of key_len bytes; behind this struct, in the same allocation */
-    uint8_t *value;     /* NULL for a tombstone and for a value of no bytes */
+    const uint8_t *key; /* of key_len bytes; right behind this struct */
+    uint8_t *value;     /* value_len bytes */
     uint32_t key_len;
     uint32_t value_len;
     uint32_t value_capacity;
@@ -59,7 +59,7 @@ static inline struct slice overlay_entry_value(const struct overlay_entry *entry
 }
 
 size_t overlay_count(const struct overlay *overlay);
-/* What it takes in memory, about. */
+/* What it takes in memory, about; what was overwritten by a longer value included. */
 uint64_t overlay_bytes(const struct overlay *overlay);
 /* The bytes of keys and values of one range. */
 uint64_t overlay_range_bytes(const struct overlay *overlay, uint64_t range);

@@ -6,7 +6,8 @@
  * its tokens go back to the loop thread through the mail, and become IO_EVENT_LOG_WRITTEN there.
  *
  * What only the loop thread touches: pending, queued, content. What only the disk thread touches:
- * disk. What they share, under the lock: the list of batches, stop, the copy of the statistics.
+ * disk. What they share, under the lock: the list of batches, stop, the copy of the statistics,
+ * begun_us.
  *
  * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_disk and
  * wal_dir (segments), wal_scan, wal_recover and wal_restart (opening), this one, wal_files. WAL.md
@@ -59,7 +60,16 @@ struct wal {
     bool stop;
     struct wal_stats stats;
     uint64_t bytes;
+    uint64_t begun_us; /* when the disk thread last went to work; 0: it waits */
 };
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 static struct wal_batch *batch_create(void)
 {
@@ -206,7 +216,9 @@ static void *disk_main(void *arg)
         bool idle;
 
         pthread_mutex_lock(&wal->lock);
+        wal->begun_us = 0;
         idle = disk_wait(wal, quiet);
+        wal->begun_us = now_us();
         batch = batch_take(wal);
         stop = batch == NULL && wal->stop;
         pthread_mutex_unlock(&wal->lock);
@@ -377,10 +389,14 @@ struct io_log *wal_io(struct wal *wal)
 void wal_statistics(const struct wal *wal, struct wal_stats *stats)
 {
     struct wal *shared = (struct wal *)(uintptr_t)wal;
+    uint64_t begun_us;
 
     pthread_mutex_lock(&shared->lock);
     *stats = shared->stats;
+    stats->waiting = shared->n_wanted;
+    begun_us = shared->begun_us;
     pthread_mutex_unlock(&shared->lock);
+    stats->in_flight_us = begun_us == 0 ? 0 : now_us() - begun_us + 1;
 }
 
 void wal_content(struct wal *wal, group_id group, struct io_log_content *content)

@@ -119,11 +119,24 @@ uint64_t wal_disk_bytes(const struct wal_disk *disk)
 
 /* ---- Writing ---- */
 
+static void count_write(struct wal_stats *stats, size_t bytes, uint64_t begin_us,
+                        uint64_t written_us, uint64_t synced_us)
+{
+    stats->writes++;
+    stats->bytes += bytes;
+    stats->last_write_us = synced_us - begin_us;
+    if (stats->last_write_us > stats->slowest_write_us) {
+        stats->slowest_write_us = stats->last_write_us;
+    }
+    histogram_add(&stats->write_us, stats->last_write_us);
+    histogram_add(&stats->sync_us, synced_us - written_us);
+}
+
 enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf *bytes, size_t skip,
                          uint64_t offset, uint64_t write)
 {
     const struct wal_files *files = disk->files;
-    uint64_t begin_us = now_us();
+    uint64_t begin_us = now_us(), written_us;
     int64_t n;
     int error;
 
@@ -137,16 +150,12 @@ enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf 
     if ((uint64_t)n != bytes->len) {
         return wal_disk_fail(disk, 0, "short write", id, WAL_SUFFIX_SEGMENT);
     }
+    written_us = now_us();
     error = files->fdatasync(files->context, fd);
     if (error != 0) {
         return wal_disk_fail(disk, error, "fdatasync", id, WAL_SUFFIX_SEGMENT);
     }
-    disk->stats.writes++;
-    disk->stats.bytes += bytes->len;
-    disk->stats.last_write_us = now_us() - begin_us;
-    if (disk->stats.last_write_us > disk->stats.slowest_write_us) {
-        disk->stats.slowest_write_us = disk->stats.last_write_us;
-    }
+    count_write(&disk->stats, bytes->len, begin_us, written_us, now_us());
     return ST_OK;
 }
 

@@ -156,6 +156,7 @@ static void *recorder_create(void *context, const struct world_parts *parts)
     recorder->node = parts->node;
     recorder->state = parts->io.state;
     group_options_default(&options, parts->gid, parts->id, parts->seed);
+    options.company_ms = 0; /* what a turn proposes is appended at its end */
     raft_configuration_from_spec(&parts->spec, &options.bootstrap);
     options.check_invariants = true;
     options.raft.heartbeat_ms = HEARTBEAT_MS;

@@ -489,8 +489,9 @@ static void status_shows_the_shards_and_their_moves(void **state)
     assert_int_equal(status.by_state[PROTO_SHARD_SERVING], FIXTURE_SHARDS / 2);
     kv_server_metrics(fixture_server(&f, 1, 0), &metrics);
     buf_put_u8(&metrics, 0);
-    assert_non_null(strstr((char *)metrics.data, "\nshardkv_shards_serving 8\n"));
-    assert_non_null(strstr((char *)metrics.data, "\nshardkv_shards_installed_total 8\n"));
+    assert_non_null(strstr((char *)metrics.data, "\nshardkv_shards{state=\"serving\"} 8\n"));
+    assert_non_null(
+        strstr((char *)metrics.data, "\nshardkv_moves_total{outcome=\"installed\"} 8\n"));
     buf_fini(&metrics);
     fixture_fini(&f);
 }

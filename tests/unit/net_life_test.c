@@ -319,12 +319,12 @@ static void a_net_goes_down_in_the_middle_of_dialling(void **state)
 /* ---- HTTP -------------------------------------------------------------------------------------
  */
 
-static void serve_page(void *context, const char *path, int *status, const char **content_type,
-                       struct buf *body)
+static void serve_page(void *context, const char *path, const char *query, int *status,
+                       const char **content_type, struct buf *body)
 {
     (void)context;
     if (strcmp(path, "/metrics") == 0) {
-        buf_printf(body, "up 1\n");
+        buf_printf(body, "up 1\n%s", query);
         *content_type = "text/plain; version=0.0.4";
     } else {
         *status = 404;
@@ -375,7 +375,8 @@ static void the_metrics_page_is_served_and_nonsense_is_not(void **state)
     slow = raw_connect_port(port);
     assert_true(raw_send(slow, slice_text("GET /met")));
     expect_answer(port, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK", "up 1\n");
-    expect_answer(port, "GET /metrics?x=1 HTTP/1.0\r\n\r\n", "200 OK", "up 1\n");
+    expect_answer(port, "GET /metrics?x=1&y HTTP/1.0\r\n\r\n", "200 OK", "up 1\nx=1&y");
+    expect_answer(port, "GET /metrics? HTTP/1.0\r\n\r\n", "200 OK", "up 1\n");
     expect_answer(port, "HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK", "");
     expect_answer(port, "GET /other HTTP/1.1\r\n\r\n", "404 Not Found", "no such page\n");
     expect_answer(port, "GET /%41%%%41 HTTP/1.1\r\n\r\n", "404 Not Found", NULL);

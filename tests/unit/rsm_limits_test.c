@@ -297,13 +297,13 @@ static void what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes(void **
     size_t ok = 0, busy = 0;
 
     (void)state;
-    bench_options(bench)->raft.max_uncommitted_bytes = 6000;
+    bench_options(bench)->raft.max_uncommitted_bytes = 100000;
     bench_start_all(bench);
     bench_leader(bench);
     bench_propose(bench, 1, "inc", &first);
     bench_turn(bench); /* now something is uncommitted */
     for (size_t i = 0; i < 8; i++) {
-        bench_propose(bench, 1, "pad 1000", &calls[i]);
+        bench_propose(bench, 1, "pad 20000", &calls[i]); /* so many bytes wait for no company */
     }
     bench_event(bench, 1, &(struct io_event){.type = IO_EVENT_TURN_END});
     bench_run(bench, 10);

@@ -408,6 +408,43 @@ static void another_version_is_refused_as_such(void **state)
 }
 
 /* Every op byte, known or not, with any bytes behind it: answered or a ticket, never a crash. */
+/* Every answer is counted by kind and end, whoever gave it. */
+static void answers_are_counted(void **state)
+{
+    struct probe probe;
+    struct proto_request ping = {.op = PROTO_PING, .request_id = 1};
+    struct proto_request get = {.op = PROTO_GET, .request_id = 2, .get.key = slice_text("key")};
+    struct buf text = {0};
+
+    (void)state;
+    probe_begin(&probe);
+    send_request(&probe, &ping);
+    send_request(&probe, &ping);
+    send_request(&probe, &get); /* answered 100 ms later, by the service */
+    serve_refuse(probe.serve, &probe.tickets[0], ST_NOT_LEADER, NULL);
+    probe.n_tickets = 0;
+    send_bytes(&probe, slice_text("rubbish"));
+    serve_put_metrics(probe.serve, &text);
+    buf_put_u8(&text, 0);
+    for (size_t i = 0; i < 7; i++) {
+        static const char *const lines[] = {
+            "\nshardkv_requests_pending 0\n",
+            "\nshardkv_requests_total{op=\"ping\",status=\"ok\"} 2\n",
+            "\nshardkv_requests_total{op=\"ping\",status=\"version\"} 1\n",
+            "\nshardkv_requests_total{op=\"get\",status=\"ok\"} 0\n",
+            "\nshardkv_requests_total{op=\"get\",status=\"not_leader\"} 1\n",
+            "\nshardkv_request_duration_seconds_bucket{op=\"get\",le=\"0.032768\"} 0\n",
+            "\nshardkv_request_duration_seconds_bucket{op=\"get\",le=\"0.131072\"} 1\n"};
+
+        if (strstr((const char *)text.data, lines[i]) == NULL) {
+            fail_msg("not there: %s in %s", lines[i], (const char *)text.data);
+        }
+    }
+    assert_null(strstr((const char *)text.data, "op=\"write\",le=")); /* none came */
+    buf_fini(&text);
+    probe_end(&probe);
+}
+
 static void an_unknown_kind_of_request_is_refused(void **state)
 {
     struct probe probe;
@@ -446,6 +483,7 @@ int main(void)
         cmocka_unit_test(beyond_the_bound_the_service_is_busy_but_the_replica_can_be_asked),
         cmocka_unit_test(a_malformed_request_is_refused_under_its_id),
         cmocka_unit_test(another_version_is_refused_as_such),
+        cmocka_unit_test(answers_are_counted),
         cmocka_unit_test(an_unknown_kind_of_request_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -234,13 +234,21 @@ static void a_slow_disk_shows_in_the_statistics(void **state)
     fixture_write(&fx.fixture, 1, 1, 1, 1, 100);
     wal_flush(fx.fixture.wal);
     gate_await_sync(&fx.gate);
-    usleep(30000); /* the disk is slow */
+    wal_statistics(fx.fixture.wal, &stats);
+    assert_true(stats.in_flight_us > 0); /* it shows while it lasts, not only when it is over */
+    usleep(30000);                       /* the disk is slow */
+    wal_statistics(fx.fixture.wal, &stats);
+    assert_true(stats.in_flight_us >= 30000);
     gate_hold(&fx.gate, false);
     receive_until(1);
     wal_statistics(fx.fixture.wal, &stats); /* known as soon as the write is answered */
     assert_true(stats.last_write_us >= 30000);
     assert_true(stats.slowest_write_us >= stats.last_write_us);
     assert_true(stats.writes >= 2 && stats.bytes > 0 && stats.segments == 1);
+    assert_int_equal(histogram_count(&stats.write_us), stats.writes);
+    assert_int_equal(histogram_count(&stats.sync_us), stats.writes);
+    assert_true(stats.sync_us.sum_us >= 30000);
+    assert_true(stats.write_us.sum_us >= stats.sync_us.sum_us);
 }
 
 static void an_idle_thread_writes_a_sync_point(void **state)

@@ -1,0 +1,38 @@
+/* Company: when a round begins.
+ *
+ * A round (appending proposals, or confirming reads) costs about the same for one as for a hundred:
+ * messages, wake-ups, and for proposals a synced write at each replica. So who comes while a round
+ * is running waits for it, and who comes after it waits until half of those are there who were
+ * under way at once lately. Clients that wait for answers come back together; the other half is in
+ * the round before. One client alone, or two, wait for nobody. Nobody waits for longer than
+ * RSM_COMPANY_MS after the last round began: a majority that is far away costs no second round
+ * trip.
+ */
+#include "raft/rsm/group.h"
+
+static uint32_t faded(const struct rsm_company *company, uint64_t now_ms)
+{
+    uint32_t most = company->most;
+
+    for (uint64_t ms = company->faded_ms; ms < now_ms && most > 0; ms++) {
+        most -= (most + 7) / 8;
+    }
+    return most;
+}
+
+void rsm_company_note(struct rsm_company *company, uint32_t n, uint64_t now_ms)
+{
+    uint32_t most = faded(company, now_ms);
+
+    company->most = n > most ? n : most;
+    company->faded_ms = now_ms;
+}
+
+uint64_t rsm_company_deadline_ms(const struct rsm_company *company, uint32_t n, bool one_is_running,
+                                 uint32_t patience_ms, uint64_t now_ms)
+{
+    if (!one_is_running && n >= (faded(company, now_ms) + 1) / 2) {
+        return now_ms;
+    }
+    return company->round_ms + patience_ms;
+}

@@ -1,0 +1,129 @@
+/* When rounds begin: who comes alone goes at once, who comes with others goes with them. */
+#include "raft/rsm/group.h"
+#include "tests/unit/rsm_story.h"
+
+static raft_index last_index(struct bench *bench, raft_id id)
+{
+    return raft_last_index(group_raft(bench_replica(bench, id)->group));
+}
+
+static void end_turn(struct bench *bench, raft_id id)
+{
+    bench_event(bench, id, &(struct io_event){.type = IO_EVENT_TURN_END});
+}
+
+static void one_alone_is_appended_at_once(void **state)
+{
+    struct bench *bench = started(3, 31);
+    raft_id leader = bench_leader(bench);
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        raft_index before = last_index(bench, leader);
+        struct bench_call call;
+
+        bench_propose(bench, leader, "inc", &call);
+        end_turn(bench, leader);
+        assert_int_equal(last_index(bench, leader), before + 1);
+        assert_true(bench_run_until_ended(bench, &call, 100));
+    }
+    bench_destroy(&bench);
+}
+
+static void who_comes_while_a_round_is_running_goes_with_the_next(void **state)
+{
+    struct bench *bench = started(3, 32);
+    raft_id leader = bench_leader(bench);
+    raft_index before = last_index(bench, leader);
+    struct bench_call calls[5];
+
+    (void)state;
+    bench_propose(bench, leader, "inc", &calls[0]);
+    end_turn(bench, leader);
+    for (size_t i = 1; i < 5; i++) {
+        bench_propose(bench, leader, "inc", &calls[i]);
+        end_turn(bench, leader);
+        assert_int_equal(last_index(bench, leader), before + 1);
+    }
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(bench_run_until_ended(bench, &calls[i], 100));
+        assert_int_equal(calls[i].status, ST_OK);
+    }
+    bench_destroy(&bench);
+}
+
+/* A majority that is far away (here: gone) holds nobody up for longer than a millisecond. */
+static void nobody_waits_for_long(void **state)
+{
+    struct bench *bench = started(3, 33);
+    raft_id leader = bench_leader(bench);
+    raft_index before = last_index(bench, leader);
+    struct bench_call calls[2];
+
+    (void)state;
+    for (raft_id id = 1; id <= 3; id++) {
+        bench_replica(bench, id)->cut = id != leader;
+    }
+    bench_propose(bench, leader, "inc", &calls[0]);
+    end_turn(bench, leader);
+    bench_propose(bench, leader, "inc", &calls[1]);
+    end_turn(bench, leader);
+    assert_int_equal(last_index(bench, leader), before + 1);
+    bench_run(bench, 2);
+    assert_int_equal(last_index(bench, leader), before + 2);
+    bench_destroy(&bench);
+}
+
+/* Losing leadership answers those who still wait to be appended: they certainly were not. */
+static void who_waits_is_refused_when_leadership_is_lost(void **state)
+{
+    struct bench *bench = bench_create(3, 34);
+    struct bench_call calls[2];
+    raft_id leader;
+
+    (void)state;
+    bench_options(bench)->company_ms = 100000;
+    bench_start_all(bench);
+    leader = bench_leader(bench);
+    bench_propose(bench, leader, "inc", &calls[0]);
+    end_turn(bench, leader);
+    bench_propose(bench, leader, "inc", &calls[1]);
+    end_turn(bench, leader);
+    bench_replica(bench, leader)->cut = true;
+    assert_true(bench_run_until_ended(bench, &calls[1], 2000));
+    assert_int_equal(calls[1].status, ST_NOT_LEADER);
+    bench_destroy(&bench);
+}
+
+/* After eight at once, one waits until half of them are there again, or a millisecond has passed;
+ * when the crowd is gone, one goes alone again. */
+static void after_a_crowd_one_waits_for_some_of_it(void **state)
+{
+    struct rsm_company company = {0};
+
+    (void)state;
+    for (uint32_t n = 1; n <= 8; n++) {
+        rsm_company_note(&company, n, 1000);
+    }
+    company.round_ms = 1000;
+    assert_int_equal(rsm_company_deadline_ms(&company, 8, false, 1, 1000), 1000);
+    assert_int_equal(rsm_company_deadline_ms(&company, 8, true, 1, 1000), 1001);
+    assert_int_equal(rsm_company_deadline_ms(&company, 1, false, 1, 1000), 1001);
+    assert_int_equal(rsm_company_deadline_ms(&company, 3, false, 1, 1000), 1001);
+    assert_int_equal(rsm_company_deadline_ms(&company, 4, false, 1, 1000), 1000);
+    rsm_company_note(&company, 1, 1100);
+    company.round_ms = 1100;
+    assert_int_equal(rsm_company_deadline_ms(&company, 1, false, 1, 1100), 1100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_alone_is_appended_at_once),
+        cmocka_unit_test(who_comes_while_a_round_is_running_goes_with_the_next),
+        cmocka_unit_test(nobody_waits_for_long),
+        cmocka_unit_test(who_waits_is_refused_when_leadership_is_lost),
+        cmocka_unit_test(after_a_crowd_one_waits_for_some_of_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -268,6 +268,7 @@ json_t *cli_node_json(uint32_t gid, uint32_t id, const char *url, const struct s
     set_integer(row, "uptime_s", node->uptime_s);
     set_integer(row, "config", node->config);
     json_object_set_new(row, "ready", json_boolean(node->ready));
+    json_object_set_new(row, "read_only", json_boolean(node->read_only));
     json_object_set_new(row, "version", json_string(node->version));
     return row;
 }

@@ -73,6 +73,22 @@ static void print_nodes(const struct survey *survey)
     }
 }
 
+/* Who takes no writes, and what that holds up. */
+static void print_read_only(const struct survey *survey)
+{
+    for (size_t i = 0; i < survey->n_rows; i++) {
+        const struct survey_row *row = &survey->rows[i];
+        const struct shardkv_node *node = node_of(row);
+
+        if (node != NULL && node->read_only) {
+            printf("\ngroup %u, replica %u: read-only for lack of disk space%s", row->gid, row->id,
+                   node->role != SHARDKV_LEADER ? ""
+                   : row->gid == 0              ? "; it leads: no changes are taken"
+                                   : "; it leads: writes, and moves to the group, wait");
+        }
+    }
+}
+
 static void print_groups(const struct survey *survey)
 {
     const struct shardkv_config *config = survey->config;
@@ -116,6 +132,7 @@ int cli_status(struct cli *cli, int argc, char **argv)
         print_status_json(&survey);
     } else {
         print_nodes(&survey);
+        print_read_only(&survey);
         if (survey.config != NULL) {
             print_groups(&survey);
             moves_print(stdout, &survey);

@@ -192,6 +192,7 @@ struct shardkv_node {
     uint64_t incarnation, group_incarnation;
     uint8_t cluster_id[16];
     bool ready;
+    bool read_only; /* too little disk space: it takes no writes */
     const char *version;
     size_t n_shards; /* only a leader tells shards and moves */
     const struct shardkv_shard_status *shards;

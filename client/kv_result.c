@@ -226,6 +226,7 @@ void kv_result_set_node(struct shardkv_result *result, const struct proto_node_s
                                 .incarnation = node->incarnation,
                                 .group_incarnation = node->group_incarnation,
                                 .ready = node->ready,
+                                .read_only = node->read_only,
                                 .version = version};
     memcpy(to->cluster_id, node->cluster_id, sizeof(to->cluster_id));
     set_rows(result, to, node);

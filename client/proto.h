@@ -249,6 +249,7 @@ struct proto_node_status {
     uint64_t group_incarnation; /* 0: not known yet */
     uint8_t cluster_id[16];
     bool ready;           /* the leader can serve; a follower hears from a leader */
+    bool read_only;       /* the replica has too little disk space to take writes */
     struct slice version; /* of the program */
     uint32_t n_shards;    /* rows that follow: only a leader of a group sends them */
     struct proto_shard_status *shards;

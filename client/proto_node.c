@@ -1,9 +1,9 @@
 /* A replica's row of `status` as bytes: u32 gid, u32 id, u8 role, u64 term, u32 leader, u64
  * first_index, last_index, commit_index, applied_index, snapshot_index, db_bytes, log_bytes,
- * uptime_s, config, incarnation, group_incarnation, 16 bytes cluster id, u8 ready, version as
- * bytes, u32 n_shards, n x (u16 shard, u8 state, u64 epoch, u64 keys, u64 bytes), u32 n_moves, n x
- * (u16 shard, u32 from, u32 to, u64 num, u8 phase, u64 bytes_done, bytes_total, keys_done,
- * keys_total, rate, seconds_left, pause_us).
+ * uptime_s, config, incarnation, group_incarnation, 16 bytes cluster id, u8 ready (1) and read-only
+ * (2), version as bytes, u32 n_shards, n x (u16 shard, u8 state, u64 epoch, u64 keys, u64 bytes),
+ * u32 n_moves, n x (u16 shard, u32 from, u32 to, u64 num, u8 phase, u64 bytes_done, bytes_total,
+ * keys_done, keys_total, rate, seconds_left, pause_us).
  */
 #include "client/proto_private.h"
 
@@ -80,7 +80,7 @@ void proto_node_status_encode(const struct proto_node_status *node, struct buf *
     buf_put_u64(out, node->incarnation);
     buf_put_u64(out, node->group_incarnation);
     buf_put(out, node->cluster_id, sizeof(node->cluster_id));
-    buf_put_u8(out, node->ready);
+    buf_put_u8(out, (uint8_t)(node->ready | node->read_only << 1));
     buf_put_bytes(out, node->version);
     encode_shards(node, out);
     encode_moves(node, out);
@@ -138,6 +138,7 @@ static bool decode_moves(struct reader *reader, struct proto_node_status *node)
 bool proto_node_status_decode(struct reader *reader, struct proto_node_status *node)
 {
     struct slice cluster_id;
+    uint8_t flags;
 
     node->gid = reader_u32(reader);
     node->id = reader_u32(reader);
@@ -156,7 +157,12 @@ bool proto_node_status_decode(struct reader *reader, struct proto_node_status *n
     node->incarnation = reader_u64(reader);
     node->group_incarnation = reader_u64(reader);
     cluster_id = reader_take(reader, sizeof(node->cluster_id));
-    node->ready = proto_read_bool(reader);
+    flags = reader_u8(reader);
+    if (flags > 3) {
+        reader->bad = true;
+    }
+    node->ready = (flags & 1) != 0;
+    node->read_only = (flags & 2) != 0;
     node->version = reader_bytes(reader, PROTO_MAX_VERSION);
     if (!reader_ok(reader)) {
         return false;

@@ -136,6 +136,7 @@ static void fill_raft_status(const struct serve *serve, struct proto_node_status
 
     node->role = status_role(raft);
     node->ready = status_ready(group);
+    node->read_only = group_is_read_only(group);
     node->term = raft_current_term(raft);
     node->leader = raft_leader(raft);
     node->first_index = raft_first_index(raft);

@@ -18,6 +18,8 @@ enum {
     HOST_EXIT_CORRUPT = 3  /* damaged data that can't be repaired safely */
 };
 
+#define HOST_DEFAULT UINT32_MAX /* of a number: it was not given */
+
 /* Which optional flags a program has. */
 enum { HOST_HAS_GID = 1 << 0, HOST_HAS_CTRLERS = 1 << 1, HOST_HAS_SHARDS = 1 << 2 };
 
@@ -33,6 +35,8 @@ struct host_settings {
     uint32_t heartbeat_ms;
     uint32_t migration_mib_per_s; /* HOST_HAS_GID; 0: no bound */
     uint32_t migration_parallel;  /* likewise: shards at a time */
+    uint32_t disk_reserve_mib;    /* HOST_DEFAULT: by the size of the disk; so is the next */
+    uint32_t disk_low_mib;
     enum trace_level trace_level;
     char *data; /* these are owned; NULL if not given */
     char *metrics;

@@ -24,6 +24,8 @@ struct store_mail {
 };
 
 #define STORE_ERROR_BYTES 512 /* one line: what, which file, at which offset, what to do */
+/* What is done about damage; how such a line ends. */
+#define STORE_REBUILD "start it with --rebuild to have it rebuilt from its peers"
 
 /* ---- Identity ---- */
 
@@ -73,6 +75,8 @@ struct wal_files {
 };
 const struct wal_files *wal_posix_files(void);
 
+struct store_reserve; /* see below */
+
 struct wal_options {
     const char *path;  /* the wal directory; its parent exists */
     uint64_t identity; /* whose log this is (the replica's incarnation): no other's is accepted */
@@ -80,6 +84,7 @@ struct wal_options {
     uint32_t max_recycled;  /* emptied segments kept for reuse */
     bool threaded;          /* false: write() runs at once, on the caller, for tests */
     const struct wal_files *files;
+    struct store_reserve *reserve; /* tended in idle moments, used on a full disk; NULL: none */
     struct store_mail mail;
     const struct trace *trace;
 };
@@ -87,7 +92,11 @@ void wal_options_default(struct wal_options *options, const char *path);
 
 struct wal;
 /* Opens or makes the log and recovers it. ST_CORRUPT (with file and offset in error) when damage is
- * found that is not a torn tail, ST_IO, ST_NO_SPACE, ST_VERSION. */
+ * found that is not a torn tail, ST_IO, ST_NO_SPACE, ST_VERSION.
+ *
+ * Once it is open, a full disk is no failure: a write that needs a new segment waits until there is
+ * room for one, unanswered, and those behind it with it, as on a disk that stalls; what still waits
+ * when the log is closed is dropped, never acknowledged. */
 enum status wal_open(const struct wal_options *options, struct wal **wal, char *error);
 /* Waits for what was queued to be written. */
 void wal_close(struct wal **wal);
@@ -109,6 +118,7 @@ struct wal_stats {
     struct histogram sync_us;                 /* of fdatasync alone */
     uint64_t waiting;                         /* io_log writes that no batch has taken up yet */
     uint64_t in_flight_us; /* how long the disk thread is at its present work; 0: it waits */
+    bool no_room; /* the disk has no room for the next segment: time to take no more writes */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 
@@ -118,7 +128,11 @@ struct state_options {
     const char *path; /* the state directory */
     group_id group;
     size_t cache_bytes, write_buffer_bytes;
-    bool compress; /* snappy; off by default: it costs processor time */
+    bool compress;                 /* snappy; off by default: it costs processor time */
+    struct store_reserve *reserve; /* used on a full disk; NULL: none */
+    /* A checkpoint begins only when so much more than it needs is free, for what LevelDB does
+     * besides; 0: it begins in any case. */
+    uint64_t room_bytes;
     /* Deletion of dropped ranges: so many keys at a time, then a pause, so that neither LevelDB nor
      * the loop is held up. */
     uint32_t sweep_keys;
@@ -134,9 +148,11 @@ struct state;
  * names the file; ST_WRONG_NODE: the state of another group; ST_VERSION, ST_IO, ST_NO_SPACE. *meta
  * is where the state stands (the caller releases meta->extra).
  *
- * Besides what raft/io.h says: a failed checkpoint (ST_IO, ST_NO_SPACE, ST_CORRUPT) is final, every
- * later one ends alike and no snapshot can be opened, while reads go on; a checkpoint that an
- * install overtook ends with ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
+ * Besides what raft/io.h says: a checkpoint that failed with ST_IO or ST_CORRUPT is final, every
+ * later one ends alike and no snapshot can be opened, while reads go on. One that found no room
+ * (ST_NO_SPACE) may be asked for again: that writes what the failed one was to write, and is
+ * answered with the failed one's index. A checkpoint that an install overtook ends with
+ * ST_CANCELLED. An INSTALL_CHUNK for a snapshot older than the state is
  * answered with ST_CONFLICT; a stream that breaks a rule with ST_CORRUPT and offset 0: everything
  * of it is thrown away. A snapshot_read of a place where no chunk begins, or of an unknown id, is
  * answered with ST_INVALID. */
@@ -151,5 +167,38 @@ struct io_state *state_io(struct state *state);
 
 /* Free bytes of the file system that holds the path, for the watermark; UINT64_MAX if unknown. */
 uint64_t store_free_bytes(const char *path);
+/* Its size; UINT64_MAX if unknown. */
+uint64_t store_total_bytes(const char *path);
+
+/* The reserve: files that hold nothing but space, so that on a full disk what must be written still
+ * can be: the log's next segment, a checkpoint, the opening of the state. It is given up piece by
+ * piece, and taken again piece by piece once there is room. Half of it is for starts alone:
+ * whatever eats the other half, the next start finds room. Any thread may use it. */
+struct store_reserve_options {
+    const char *path;     /* a directory of its own; its parent exists */
+    uint64_t piece_bytes; /* of each file */
+    uint32_t pieces;      /* at most 16; 0: no reserve, and what there was is given up */
+    const struct wal_files *files;
+    uint64_t (*free_bytes)(const char *path);
+};
+/* So many bytes in all, in eight pieces. */
+void store_reserve_options_default(struct store_reserve_options *options, const char *path,
+                                   uint64_t bytes);
+/* Finds what is there and takes what there is room for. A full disk is no failure, nor is one that
+ * can't reserve. */
+enum status store_reserve_open(const struct store_reserve_options *options,
+                               struct store_reserve **reserve, char *error);
+/* The files stay. */
+void store_reserve_close(struct store_reserve **reserve);
+/* Everything was opened: what the start did not need is taken again, and from now on half is kept.
+ */
+void store_reserve_started(struct store_reserve *reserve);
+/* Gives up pieces of so many bytes together, or all that may go. False: there was none. NULL is a
+ * reserve without pieces, here and above. */
+bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes);
+/* Takes one piece, if one is missing and as much again stays free. */
+void store_reserve_refill(struct store_reserve *reserve);
+bool store_reserve_is_short(struct store_reserve *reserve);
+uint64_t store_reserve_bytes(struct store_reserve *reserve);
 
 #endif

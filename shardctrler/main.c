@@ -28,8 +28,7 @@ static enum status create(const struct host_parts *parts, void **server, char *e
     *server = ctrler;
     if (status != ST_OK) {
         snprintf(error, STORE_ERROR_BYTES, "%s/state: %s%s", parts->settings->data,
-                 status_text(status),
-                 status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
+                 status_text(status), status == ST_CORRUPT ? "; " STORE_REBUILD : "");
     } else if (ctrler_server_shards_conflict(ctrler, &shards)) {
         snprintf(error, STORE_ERROR_BYTES, shards_differ, parts->settings->shards, shards);
         status = ST_INVALID;

@@ -23,8 +23,7 @@ static enum status create(const struct host_parts *parts, void **server, char *e
     *server = kv;
     if (status != ST_OK) {
         snprintf(error, STORE_ERROR_BYTES, "%s/state: %s%s", parts->settings->data,
-                 status_text(status),
-                 status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
+                 status_text(status), status == ST_CORRUPT ? "; " STORE_REBUILD : "");
     }
     return status;
 }

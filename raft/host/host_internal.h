@@ -18,9 +18,15 @@ struct host {
     struct state *state;
     void *server;
 
-    uint64_t next_space_check_ms;
-    bool space_low;
-    uint64_t free_bytes;    /* when it was last looked at; UINT64_MAX: not known */
+    struct {
+        struct store_reserve *reserve;
+        uint64_t segment_bytes; /* of the log */
+        uint64_t buffer_bytes;  /* of the state: what a start writes into tables */
+        uint64_t low_bytes;     /* free: writes are refused below it */
+        uint64_t next_check_ms;
+        bool low;            /* as the service was told */
+        uint64_t free_bytes; /* when it was last looked at; UINT64_MAX: not known */
+    } space;
     uint64_t start_wall_us; /* when the process began */
     bool cluster_known;     /* the identity on disk holds the cluster id */
     uint64_t stop_ms;       /* when the end began; 0: it did not */
@@ -41,6 +47,13 @@ void host_put_process_metrics(const struct host *host, struct buf *text);
 /* health.c: appends the answer to /livez and /readyz; true: it is good. */
 bool host_put_livez(struct host *host, bool verbose, struct buf *text);
 bool host_put_readyz(struct host *host, bool verbose, struct buf *text);
+
+/* Opens the reserve, and finds the sizes that fit the disk; before anything else is opened there.
+ */
+enum status host_space_open(struct host *host, char *error);
+void host_space_close(struct host *host);
+/* Looks at the disk, if it is time to. */
+void host_space_check(struct host *host, uint64_t now_ms);
 
 /* Serves /metrics, /livez and /readyz if the settings ask for it. */
 enum status host_http_start(struct host *host, char *error);

@@ -156,13 +156,13 @@ static void put_storage(struct host *host, struct buf *text)
     metrics_put_gauge(text, "shardkv_state_dirty_bytes",
                       "Bytes of the state in memory that no checkpoint has begun to write.",
                       state->ops->dirty_bytes(state));
-    if (host->free_bytes != UINT64_MAX) {
+    if (host->space.free_bytes != UINT64_MAX) {
         metrics_put_gauge(text, "shardkv_disk_free_bytes",
                           "Free bytes of the file system with the data directory.",
-                          host->free_bytes);
+                          host->space.free_bytes);
     }
     metrics_put_gauge(text, "shardkv_disk_low", "1 while the disk is nearly full.",
-                      host->space_low);
+                      host->space.low);
 }
 
 void host_put_metrics(struct host *host, struct buf *text)

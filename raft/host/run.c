@@ -20,9 +20,8 @@
 
 #define STOP_GRACE_MS    700  /* for handing leadership over */
 #define STOP_DEADLINE_MS 1900 /* then the process ends, clean or not */
-#define SPACE_CHECK_MS   1000
-#define SPACE_LOW_BYTES  (256ull << 20) /* read-only below it */
-#define SPACE_OK_BYTES   (320ull << 20) /* and writable again above it */
+#define STOP_STEP_MS     30   /* a longer sleep was a pause of the whole process: not counted */
+#define STATE_ROOM_BYTES (8ull << 20) /* that the state wants free besides what it writes */
 
 static int complain(const struct host *host, const char *line, int code)
 {
@@ -63,22 +62,29 @@ static void on_halt(void *context, enum status status, const char *reason)
 {
     struct host *host = context;
 
-    trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
     if (host->exit_code == HOST_EXIT_OK) {
+        trace_error(&host->trace, "halt status=%s reason=\"%s\"", status_name(status), reason);
         host->exit_code = exit_code_of(status);
-        fprintf(stderr, "%s: stopped: %s\n", host->settings->program, reason);
+        fprintf(stderr, "%s: stopped: %s%s\n", host->settings->program, reason,
+                status == ST_CORRUPT && strstr(reason, STORE_REBUILD) == NULL ? "; " STORE_REBUILD
+                                                                              : "");
     }
     net_stop(host->net);
 }
 
-static void save_identity(struct host *host)
+/* False: the disk is full, and META is as it was. */
+static bool save_identity(struct host *host)
 {
     char error[STORE_ERROR_BYTES] = "";
     enum status status = store_dir_save(host->dir, &host->identity, error);
 
-    if (status != ST_OK) {
+    if (status == ST_NO_SPACE && store_reserve_yield(host->space.reserve, 1)) {
+        status = store_dir_save(host->dir, &host->identity, error);
+    }
+    if (status != ST_OK && status != ST_NO_SPACE) {
         on_halt(host, status, error);
     }
+    return status != ST_NO_SPACE;
 }
 
 static void show_hello(struct host *host)
@@ -118,7 +124,11 @@ static void learn_cluster_id(struct host *host)
         return;
     }
     memcpy(host->identity.cluster_id, cluster_id, sizeof(cluster_id));
-    save_identity(host);
+    if (!save_identity(host)) { /* tried again in the next turn */
+        memset(host->identity.cluster_id, 0, sizeof(cluster_id));
+        host->cluster_known = false;
+        return;
+    }
     show_hello(host);
 }
 
@@ -134,33 +144,13 @@ static enum status on_admit(void *context, const struct hello *self, const struc
 
     if (status == ST_OK && known != NULL && *known == 0 && other->incarnation != 0) {
         *known = other->incarnation;
-        save_identity(host);
+        if (!save_identity(host)) { /* it will call again */
+            *known = 0;
+            *reason = "the disk is full: a new peer can't be noted";
+            return ST_NO_SPACE;
+        }
     }
     return status;
-}
-
-static void check_space(struct host *host, uint64_t now_ms)
-{
-    uint64_t free_bytes;
-    bool low;
-    struct io_event event = {.type = IO_EVENT_DISK_SPACE};
-
-    if (now_ms < host->next_space_check_ms) {
-        return;
-    }
-    host->next_space_check_ms = now_ms + SPACE_CHECK_MS;
-    free_bytes = store_free_bytes(host->settings->data);
-    host->free_bytes = free_bytes;
-    low = free_bytes < (host->space_low ? SPACE_OK_BYTES : SPACE_LOW_BYTES);
-    if (low != host->space_low) {
-        host->space_low = low;
-        trace_warn(&host->trace, "disk %s free_bytes=%llu", low ? "nearly full" : "has room again",
-                   (unsigned long long)free_bytes);
-        event.disk.low = low;
-        event.now_ms = now_ms;
-        event.wall_us = net_wall_us();
-        host->service->step(host->server, &event);
-    }
 }
 
 static void on_event(void *context, const struct io_event *event)
@@ -176,7 +166,7 @@ static void on_event(void *context, const struct io_event *event)
     }
     wal_flush(host->wal);
     learn_cluster_id(host);
-    check_space(host, event->now_ms);
+    host_space_check(host, event->now_ms);
     if (host->stop_ms != 0 &&
         (host->settings->cluster.n == 1 || !group_is_leader(host->service->group(host->server)) ||
          event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
@@ -187,7 +177,7 @@ static void on_event(void *context, const struct io_event *event)
 static uint64_t on_deadline(void *context)
 {
     struct host *host = context;
-    uint64_t service, own = host->next_space_check_ms;
+    uint64_t service, own = host->space.next_check_ms;
 
     if (host->server == NULL) {
         return UINT64_MAX;
@@ -225,11 +215,15 @@ static void *wait_for_signals(void *arg)
     if (!atomic_load(&host->finished)) {
         net_post(host->net, begin_stop, host);
     }
-    for (int waited_ms = 0; waited_ms < STOP_DEADLINE_MS; waited_ms += 10) {
+    for (uint64_t waited_ms = 0; waited_ms < STOP_DEADLINE_MS;) {
+        uint64_t began_ms = net_now_ms(), slept_ms;
+
         if (atomic_load(&host->finished)) {
             return NULL;
         }
         usleep(10 * 1000);
+        slept_ms = net_now_ms() - began_ms;
+        waited_ms += slept_ms < STOP_STEP_MS ? slept_ms : STOP_STEP_MS;
     }
     complain(host, "the disk or the network hangs: ended without closing", HOST_EXIT_FAILED);
     _exit(HOST_EXIT_FAILED);
@@ -342,6 +336,8 @@ static enum status open_disk(struct host *host, char *error)
     snprintf(path, sizeof(path), "%s/wal", host->settings->data);
     wal_options_default(&wal_options, path);
     wal_options.identity = host->identity.incarnation;
+    wal_options.segment_bytes = host->space.segment_bytes;
+    wal_options.reserve = host->space.reserve;
     wal_options.mail = (struct store_mail){host->net, mail_bring, mail_deliver};
     wal_options.trace = &host->trace;
     status = wal_open(&wal_options, &host->wal, error);
@@ -353,12 +349,15 @@ static enum status open_disk(struct host *host, char *error)
         snprintf(
             error, STORE_ERROR_BYTES,
             "%.200s: the Raft log is gone, but META says that this replica has taken part in a "
-            "cluster: put the log back, or rebuild this replica from its peers",
+            "cluster: put the log back, or " STORE_REBUILD,
             path);
         return ST_CORRUPT;
     }
     snprintf(path, sizeof(path), "%s/state", host->settings->data);
     state_options_default(&state_options, path, host->settings->gid);
+    state_options.reserve = host->space.reserve;
+    state_options.room_bytes = STATE_ROOM_BYTES;
+    state_options.write_buffer_bytes = host->space.buffer_bytes;
     state_options.mail = mail;
     state_options.trace = &host->trace;
     status = state_open(&state_options, content.checkpoint, content.checkpoint_index, &host->state,
@@ -391,6 +390,7 @@ static void close_all(struct host *host)
         net_drain(host->net);
         net_destroy(&host->net);
     }
+    host_space_close(host);
     if (host->dir != NULL) {
         store_dir_close(&host->dir);
     }
@@ -406,14 +406,23 @@ static enum status open_all(struct host *host, char *error)
     if (status == ST_OK) { /* before the disks: nothing is begun while a port may be refused */
         status = host_http_start(host, error);
     }
-    return status == ST_OK ? open_disk(host, error) : status;
+    if (status == ST_OK) {
+        status = host_space_open(host, error);
+    }
+    if (status == ST_OK) {
+        status = open_disk(host, error);
+    }
+    if (status == ST_OK) {
+        store_reserve_started(host->space.reserve);
+    }
+    return status;
 }
 
 int host_run(const struct host_settings *settings, const struct host_service *service)
 {
     struct host host = {.settings = settings,
                         .service = service,
-                        .free_bytes = UINT64_MAX,
+                        .space.free_bytes = UINT64_MAX,
                         .start_wall_us = net_wall_us()};
     char error[STORE_ERROR_BYTES] = "";
     sigset_t signals;

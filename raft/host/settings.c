@@ -53,6 +53,16 @@ static const struct flag all_flags[] = {
     {"config", 0, "FILE", "read settings from a file of 'name = value' lines", {0}},
     {"election-timeout", 0, "MS", "milliseconds, randomised to twice that (default 300)", {0}},
     {"heartbeat", 0, "MS", "milliseconds between heartbeats (default 50)", {0}},
+    {"disk-reserve",
+     0,
+     "MIB",
+     "space kept for when the disk is full (default: an 8th of the disk, 16 to 64)",
+     {0}},
+    {"disk-low",
+     0,
+     "MIB",
+     "free space below which writes are refused (default: an 8th, 16 to 256)",
+     {0}},
     {"metrics", 0, "URL", "serve /metrics, /livez, /readyz at http://host:port", {0}},
     {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", {0}},
     {"tls-key", 0, "FILE", "its private key (PEM)", {0}},
@@ -377,6 +387,8 @@ static bool take_all(struct reading *reading)
     s->election_timeout_ms = 300;
     s->heartbeat_ms = 50;
     s->migration_parallel = 8;
+    s->disk_reserve_mib = HOST_DEFAULT;
+    s->disk_low_mib = HOST_DEFAULT;
     s->data = take_text(reading, "data");
     s->metrics = take_text(reading, "metrics");
     s->tls_cert = take_text(reading, "tls-cert");
@@ -402,6 +414,8 @@ static bool take_all(struct reading *reading)
            take_spec(reading, "cluster", spec_parse, &s->cluster) &&
            take_number(reading, "election-timeout", 20, 60000, false, &s->election_timeout_ms) &&
            take_number(reading, "heartbeat", 5, 30000, false, &s->heartbeat_ms) &&
+           take_number(reading, "disk-reserve", 0, 65536, false, &s->disk_reserve_mib) &&
+           take_number(reading, "disk-low", 0, 1048576, false, &s->disk_low_mib) &&
            take_level(reading) && check_together(reading);
 }
 

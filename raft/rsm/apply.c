@@ -7,11 +7,15 @@
 #include "raft/rsm/group.h"
 
 /* More is dirty than memory should hold: applying waits for the checkpoint that is under way, or
- * for the space that it needs. */
+ * for the space that it needs. Not on a leader without space: it takes no more writes, so little is
+ * left to apply, and reads wait for that. */
 static bool state_is_full(const struct group *group)
 {
     struct io_state *state = group->world.state;
 
+    if (raft_role(group->raft) == RAFT_LEADER && group_is_read_only(group)) {
+        return false;
+    }
     return state->ops->dirty_bytes(state) / RSM_MAX_DIRTY_FACTOR >=
            group->options.checkpoint_dirty_bytes;
 }

@@ -150,6 +150,30 @@ static enum status transfer(struct group *group, raft_id to)
     return rsm_step_raft(group, &event).status;
 }
 
+/* Who shall lead instead: one after the other, by id, for who else has no room is not known here.
+ * Always to take the first would leave out a third one, that has room, for good. */
+static raft_id next_heir(struct group *group)
+{
+    raft_id self = group->options.raft.id;
+    raft_id after = group->give_up_to == 0 ? self : group->give_up_to;
+    struct raft_configuration configuration;
+    raft_id lowest = 0, next = 0;
+
+    raft_configuration_at(group->raft, group->apply.index, &configuration);
+    for (size_t i = 0; i < configuration.n; i++) {
+        struct raft_progress_info info;
+        raft_id id = configuration.servers[i].id;
+
+        if (id == self || (configuration.servers[i].flags & RAFT_VOTER) == 0 ||
+            !raft_progress(group->raft, id, &info) || !info.recent_active) {
+            continue;
+        }
+        lowest = lowest == 0 || id < lowest ? id : lowest;
+        next = id > after && (next == 0 || id < next) ? id : next;
+    }
+    return next != 0 ? next : lowest;
+}
+
 /* A replica that can't write gives leadership to one that can, and again from time to time should
  * it be elected; not at once, or replicas that are all full would pass it round and round. */
 static void give_up_leadership(struct group *group)
@@ -162,7 +186,8 @@ static void give_up_leadership(struct group *group)
         return;
     }
     group->give_up_ms = group->now_ms + RSM_READ_ONLY_TRANSFER_MS;
-    transfer(group, 0);
+    group->give_up_to = next_heir(group);
+    transfer(group, group->give_up_to);
 }
 
 static void on_tick(struct group *group)

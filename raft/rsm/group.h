@@ -279,6 +279,7 @@ struct group {
     bool disk_low;
     bool was_read_only;
     uint64_t give_up_ms; /* next try to hand leadership over while read-only */
+    raft_id give_up_to;  /* whom the last try chose; 0: none yet */
 
     bool role_changed; /* the service is to be told */
     raft_id known_leader;

@@ -265,3 +265,13 @@ uint64_t store_free_bytes(const char *path)
     ASSERT(found.f_frsize > 0);
     return (uint64_t)found.f_bavail * found.f_frsize;
 }
+
+uint64_t store_total_bytes(const char *path)
+{
+    struct statvfs found;
+
+    if (statvfs(path, &found) != 0 || found.f_blocks == 0) {
+        return UINT64_MAX;
+    }
+    return (uint64_t)found.f_blocks * found.f_frsize;
+}

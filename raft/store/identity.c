@@ -127,7 +127,7 @@ static enum status identity_read(const char *path, struct identity *identity, ch
     if (status == ST_OK) {
         status = identity_decode(buf_slice(&content), identity);
         if (status == ST_CORRUPT) {
-            disk_format_error(error, "%s is damaged; rebuild this replica from its peers", file);
+            disk_format_error(error, "%s is damaged; " STORE_REBUILD, file);
         } else if (status == ST_VERSION) {
             disk_format_error(error, "%s is of format %u, this program reads up to %d", file,
                               get_u32(content.data + 4), META_FORMAT);
@@ -213,8 +213,7 @@ static enum status identity_check_fresh(const char *path, char *error)
         return status == ST_NOT_FOUND ? ST_OK : status;
     }
     if (strays.ours) {
-        disk_format_error(error, "%s/META is missing, but there is data; rebuild this replica",
-                          path);
+        disk_format_error(error, "%s/META is missing, but there is data; " STORE_REBUILD, path);
         return ST_CORRUPT;
     }
     if (strays.name[0] != '\0') {

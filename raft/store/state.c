@@ -113,7 +113,9 @@ void state_unref_pin(struct state *state, struct state_pin **pin)
         return;
     }
     LIST_REMOVE(self, link);
-    leveldb_release_snapshot(self->db->db, self->snapshot);
+    if (self->snapshot != NULL) {
+        leveldb_release_snapshot(self->db->db, self->snapshot);
+    }
     pthread_mutex_lock(&state->worker->lock);
     ASSERT(state->worker->pins_alive > 0);
     state->worker->pins_alive--;
@@ -147,6 +149,9 @@ static enum status state_get(struct io_state *io, struct io_key key, struct buf 
         }
         buf_put_slice(value, overlay_entry_value(entry));
         return ST_OK;
+    }
+    if (state->db->db == NULL) {
+        return ST_IO; /* it could not be opened again */
     }
     buf_clear(&state->key);
     state_db_put_key(&state->key, key);
@@ -198,7 +203,9 @@ static uint64_t state_range_bytes(struct io_state *io, uint64_t range)
     limits[0] = (const char *)to.data;
     start_lens[0] = from.len;
     limit_lens[0] = to.len;
-    leveldb_approximate_sizes(state->db->db, 1, starts, start_lens, limits, limit_lens, &bytes);
+    if (state->db->db != NULL) {
+        leveldb_approximate_sizes(state->db->db, 1, starts, start_lens, limits, limit_lens, &bytes);
+    }
     bytes += overlay_range_bytes(state->active, range);
     bytes += state->frozen == NULL ? 0 : overlay_range_bytes(state->frozen, range);
     buf_fini(&from);
@@ -260,26 +267,47 @@ static enum status state_open_db(struct state_opening *opening, bool paranoid, c
  * pages reached the disk in another order: a paranoid open refuses that. Then it is opened once
  * without, which drops what is damaged; the result counts only if no checkpoint is missing, and is
  * used only after a paranoid open again. */
+static enum status state_open_torn(struct state_opening *opening, char *error)
+{
+    char reason[STORE_ERROR_BYTES];
+    enum status status;
+
+    memcpy(reason, error, sizeof(reason));
+    status = state_open_db(opening, false, error);
+    if (status == ST_OK) {
+        status = state_open_load(opening, error);
+    }
+    if (status == ST_OK) {
+        trace_warn(opening->options->trace, "state was torn at its end reason=\"%s\"", reason);
+        state_db_close(&opening->db);
+        state_meta_fini(&opening->meta);
+        status = state_open_db(opening, true, error);
+    }
+    return status;
+}
+
+/* LevelDB may drop what is damaged as it opens, so where that is, is looked for before; of all
+ * files, only if it says that some are. */
 static enum status state_open_current(struct state_opening *opening, char *error)
 {
+    char *path = state_db_path(opening->options->path, opening->files.current);
+    char place[STORE_ERROR_BYTES] = "a record can't be read; " STORE_REBUILD;
+    bool found = state_verify_explain(path, true, place);
     enum status status = state_open_db(opening, true, error);
 
     if (status == ST_CORRUPT) {
-        char reason[STORE_ERROR_BYTES];
-
-        memcpy(reason, error, sizeof(reason));
-        status = state_open_db(opening, false, error);
-        if (status == ST_OK) {
-            status = state_open_load(opening, error);
-        }
-        if (status == ST_OK) {
-            trace_warn(opening->options->trace, "state was torn at its end reason=\"%s\"", reason);
-            state_db_close(&opening->db);
-            state_meta_fini(&opening->meta);
-            status = state_open_db(opening, true, error);
-        }
+        memcpy(place, error, sizeof(place));
+        found = state_verify_explain(path, false, place);
+        status = state_open_torn(opening, error);
     }
-    return status == ST_OK ? state_open_load(opening, error) : status;
+    if (status == ST_OK) {
+        status = state_open_load(opening, error);
+    }
+    if (status == ST_CORRUPT && found) {
+        memcpy(error, place, sizeof(place));
+    }
+    mem_free(path);
+    return status;
 }
 
 /* Without CURRENT: a first start, or one that a crash cut short. A database that has had a
@@ -290,10 +318,9 @@ static enum status state_open_new(struct state_opening *opening, char *error)
     enum status status = ST_OK;
 
     if (opening->durable > 0 || opening->durable_index > 0) {
-        disk_format_error(error,
-                          "%s/CURRENT is missing, but the log says that there was a state; rebuild "
-                          "this replica from its peers",
-                          options->path);
+        disk_format_error(
+            error, "%s/CURRENT is missing, but the log says that there was a state; " STORE_REBUILD,
+            options->path);
         return ST_CORRUPT;
     }
     for (size_t i = 0; i < opening->files.n_others && status == ST_OK; i++) {
@@ -307,11 +334,9 @@ static enum status state_open_new(struct state_opening *opening, char *error)
             state_meta_fini(&meta);
             state_db_close(&opening->db);
             if (lost) {
-                disk_format_error(
-                    error,
-                    "%s/CURRENT is missing, but db-%llu is not empty; rebuild this replica "
-                    "from its peers",
-                    options->path, (unsigned long long)opening->files.others[i]);
+                disk_format_error(error,
+                                  "%s/CURRENT is missing, but db-%llu is not empty; " STORE_REBUILD,
+                                  options->path, (unsigned long long)opening->files.others[i]);
                 return ST_CORRUPT;
             }
         }
@@ -426,6 +451,7 @@ void state_close(struct state **state)
     state_meta_fini(&self->meta);
     state_meta_fini(&self->next);
     mem_free(self->dropped);
+    mem_free(self->kept_drops);
     buf_fini(&self->key);
     mem_free(self);
     state_worker_unref(worker);

@@ -7,7 +7,9 @@
  * the checkpoint began) stands for the last finished checkpoint.
  *
  * A failed write leaves it open what is on disk, and LevelDB takes no further one: the failure is
- * sticky, every later checkpoint ends with it, and reads go on as before.
+ * sticky, every later checkpoint ends with it, and reads go on as before. But a full disk passes:
+ * the frozen overlay and what belongs to it are kept then, and the next checkpoint that is asked
+ * for writes those again (state_room.c).
  */
 #include <stdlib.h>
 
@@ -23,6 +25,7 @@ struct state_checkpoint_job {
     uint64_t *drops;               /* ascending: dropped before the checkpoint began */
     size_t n_drops;
     enum status status;
+    bool broken; /* LevelDB can't write before it was opened again */
 };
 
 static bool state_checkpoint_drops(const struct state_checkpoint_job *job, uint64_t range)
@@ -88,16 +91,23 @@ static void state_checkpoint_run(struct state_worker *worker, struct state_job *
 
     if (worker->failed != ST_OK) {
         job->status = worker->failed;
+        job->broken = true;
         return;
     }
     if (job->db != worker->db) {
         job->status = ST_CANCELLED; /* an install replaced the state that it was of */
         return;
     }
+    /* The batch goes to LevelDB's log, and into a table in its time. */
+    if (!state_room_ask(&worker->options, 2 * overlay_bytes(job->overlay))) {
+        job->status = ST_NO_SPACE;
+        return;
+    }
     job->meta.number = worker->meta.number + 1;
     job->meta.begin = worker->meta.number == 0 ? job->meta.number : worker->meta.begin;
     job->status = state_checkpoint_write(worker, job);
-    if (job->status != ST_OK) {
+    job->broken = job->status != ST_OK;
+    if (job->broken) {
         return;
     }
     state_meta_fini(&worker->meta);
@@ -109,6 +119,17 @@ static void state_checkpoint_run(struct state_worker *worker, struct state_job *
     atomic_store(&worker->disk_bytes, disk_dir_bytes(worker->db->path));
 }
 
+/* No room: the same checkpoint is written when it is asked for again. */
+static void state_checkpoint_keep(struct state *state, struct state_checkpoint_job *job)
+{
+    ASSERT(job->db == state->db && state->frozen != NULL && state->kept_drops == NULL);
+    state->broken = job->broken;
+    state->kept_drops = job->drops;
+    state->n_kept_drops = job->n_drops;
+    job->drops = NULL;
+    state_unref_pin(state, &state->pin); /* LevelDB shows the last finished one by itself now */
+}
+
 static void state_checkpoint_finish(struct state *state, struct state_job *base)
 {
     struct state_checkpoint_job *job = (struct state_checkpoint_job *)base;
@@ -116,7 +137,9 @@ static void state_checkpoint_finish(struct state *state, struct state_job *base)
 
     ASSERT(state->checkpointing);
     state->checkpointing = false;
-    state_meta_fini(&state->next);
+    if (job->status != ST_NO_SPACE) {
+        state_meta_fini(&state->next);
+    }
     if (job->status == ST_OK) {
         ASSERT(job->db == state->db);
         ASSERT(job->meta.number > state->meta.number);
@@ -125,6 +148,8 @@ static void state_checkpoint_finish(struct state *state, struct state_job *base)
         job->meta = (struct state_meta){0};
         state_unref_overlay(state, &state->frozen);
         state_unref_pin(state, &state->pin);
+    } else if (job->status == ST_NO_SPACE) {
+        state_checkpoint_keep(state, job);
     } else if (job->status != ST_CANCELLED) {
         /* The frozen overlay stays: reads go on, though nothing becomes durable any more. */
         state->failed = job->status;
@@ -191,10 +216,21 @@ void state_checkpoint_begin(struct io_state *io, const struct io_checkpoint *che
     for (size_t i = 0; i < checkpoint->n_ranges; i++) {
         ASSERT(checkpoint->ranges[i] > (i > 0 ? checkpoint->ranges[i - 1] : 0));
     }
+    if (state->broken && state->failed == ST_OK) {
+        state_room_recover(state);
+    }
     state->checkpointing = true;
-    state_meta_copy(&job->meta, &meta);
-    if (state->failed == ST_OK) {
-        ASSERT(state->frozen == NULL && state->pin == NULL);
+    if (state->failed != ST_OK) {
+        state_meta_copy(&job->meta, &meta);
+    } else if (state->frozen != NULL) { /* one found no room: that one, again */
+        state_meta_copy(&job->meta, &state->next);
+        job->drops = state->kept_drops;
+        job->n_drops = state->n_kept_drops;
+        state->kept_drops = NULL;
+        state->pin = state_pin_create(state);
+    } else {
+        ASSERT(state->pin == NULL);
+        state_meta_copy(&job->meta, &meta);
         state->pin = state_pin_create(state);
         state->frozen = state->active;
         overlay_freeze(state->frozen);

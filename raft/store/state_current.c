@@ -78,7 +78,7 @@ static enum status state_current_parse(const char *path, struct slice content, u
     if (*number == 0 ||
         !slice_equal(content, slice_of(again, state_current_format(*number, again)))) {
         *number = 0;
-        disk_format_error(error, "%s is damaged; rebuild this replica from its peers", path);
+        disk_format_error(error, "%s is damaged; " STORE_REBUILD, path);
         return ST_CORRUPT;
     }
     return ST_OK;

@@ -43,11 +43,15 @@ enum status state_db_fail(const struct state_db *db, const char *what, char *lev
     snprintf(reason, sizeof(reason), "%s", leveldb_error);
     status = state_db_status(leveldb_error);
     disk_format_error(error, "%.200s: %s: %.200s%s", db->path, what, reason,
-                      status == ST_CORRUPT ? "; rebuild this replica from its peers" : "");
+                      status == ST_CORRUPT ? "; " STORE_REBUILD : "");
+    if (status == ST_CORRUPT && db->db != NULL &&
+        !atomic_exchange(&((struct state_db *)(uintptr_t)db)->explained, true)) {
+        (void)state_verify_explain(db->path, false, error);
+    }
     return status;
 }
 
-static char *state_db_name(const char *directory, uint64_t number)
+char *state_db_path(const char *directory, uint64_t number)
 {
     char name[32];
 
@@ -89,23 +93,43 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
     ASSERT(number > 0);
     self->number = number;
     self->references = 1;
-    self->path = state_db_name(options->path, number);
+    self->path = state_db_path(options->path, number);
     state_db_set_options(self, options, create, paranoid);
-    self->db = leveldb_open(self->options, self->path, &reason);
+    self->db = state_room_open(options, self, &reason);
     if (self->db == NULL) {
         /* CURRENT names a database that is not there: LevelDB calls that an invalid argument. */
         bool missing = reason != NULL && strncmp(reason, "Invalid argument", 16) == 0;
 
         status = state_db_fail(self, "open", reason, error);
         if (missing) {
-            disk_format_error(error, "%.300s is missing; rebuild this replica from its peers",
-                              self->path);
+            disk_format_error(error, "%.300s is missing; " STORE_REBUILD, self->path);
             status = ST_CORRUPT;
         }
         state_db_close(&self);
     }
     *db = self;
     return status;
+}
+
+void state_db_shut(struct state_db *db)
+{
+    state_compact_end(db);
+    if (db->db != NULL) {
+        leveldb_close(db->db);
+        db->db = NULL;
+    }
+}
+
+enum status state_db_reopen(struct state_db *db, bool paranoid, char *error)
+{
+    char *reason = NULL;
+
+    state_db_shut(db);
+    leveldb_options_set_create_if_missing(db->options, 0);
+    leveldb_options_set_error_if_exists(db->options, 0);
+    leveldb_options_set_paranoid_checks(db->options, paranoid);
+    db->db = leveldb_open(db->options, db->path, &reason);
+    return db->db != NULL ? ST_OK : state_db_fail(db, "open again", reason, error);
 }
 
 void state_db_close(struct state_db **db)
@@ -116,14 +140,12 @@ void state_db_close(struct state_db **db)
     if (self == NULL) {
         return;
     }
-    state_compact_end(self);
-    if (self->db != NULL) {
-        leveldb_close(self->db);
-        if (self->doomed) {
-            leveldb_destroy_db(self->options, self->path, &reason);
-            leveldb_free(reason); /* what is left over is removed at the next start */
-        }
+    if (self->doomed && self->db != NULL) {
+        state_db_shut(self);
+        leveldb_destroy_db(self->options, self->path, &reason);
+        leveldb_free(reason); /* what is left over is removed at the next start */
     }
+    state_db_shut(self);
     leveldb_options_destroy(self->options);
     leveldb_cache_destroy(self->cache);
     leveldb_filterpolicy_destroy(self->filter);
@@ -139,7 +161,7 @@ void state_db_close(struct state_db **db)
 enum status state_db_destroy(const char *directory, uint64_t number, char *error)
 {
     leveldb_options_t *options = leveldb_options_create();
-    char *path = state_db_name(directory, number);
+    char *path = state_db_path(directory, number);
     char *reason = NULL;
 
     leveldb_destroy_db(options, path, &reason);

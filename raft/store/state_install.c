@@ -31,6 +31,7 @@ struct state_install_job {
     /* Filled in by run. */
     uint64_t durable; /* offset */
     enum status status;
+    bool broken;             /* LevelDB can't write before it was opened again */
     bool answered_installed; /* the answer is IO_EVENT_INSTALLED */
     struct state_db *db;     /* installed: the new current database */
     struct state_meta meta;  /* and where it stands */
@@ -376,6 +377,7 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
 
     job->status = worker->failed;
     if (job->status != ST_OK) {
+        job->broken = job->status == ST_NO_SPACE;
         return;
     }
     /* A follower never goes back: an older snapshot is refused. */
@@ -391,6 +393,10 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     job->durable = same ? incoming->offset : 0;
     if (job->status == ST_OK && (!same || job->offset != incoming->offset)) {
         return; /* not the next one: says where to go on */
+    }
+    if (job->status == ST_OK && !state_room_ask(&worker->options, 2 * job->data.len)) {
+        job->status = ST_NO_SPACE; /* what is there of it stays */
+        return;
     }
     if (job->status == ST_OK) {
         job->status = state_install_take(worker, job);
@@ -431,6 +437,9 @@ static void state_install_adopt(struct state *state, struct state_install_job *j
         state_unref_pin(state, &state->pin);
     }
     state->n_dropped = 0;
+    mem_free(state->kept_drops);
+    state->kept_drops = NULL;
+    state->broken = false;
 }
 
 static void state_install_finish(struct state *state, struct state_job *base)
@@ -446,6 +455,7 @@ static void state_install_finish(struct state *state, struct state_job *base)
     if (job->answered_installed) {
         event.type = IO_EVENT_INSTALLED;
     }
+    state->broken |= job->broken;
     if (job->db != NULL) {
         ASSERT(job->status == ST_OK);
         state_install_adopt(state, job);
@@ -468,6 +478,9 @@ void state_install_chunk(struct io_state *io, raft_index index, raft_term term, 
     struct state *state = state_of(io);
     struct state_install_job *job = mem_zalloc(sizeof(*job));
 
+    if (state->broken && state->failed == ST_OK && !state->checkpointing) {
+        state_room_recover(state);
+    }
     job->index = index;
     job->term = term;
     job->offset = offset;

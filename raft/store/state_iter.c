@@ -69,9 +69,13 @@ struct io_iter *state_iter_open(struct io_state *io, struct io_key from)
     }
     buf_clear(&state->key);
     state_db_put_key(&state->key, from);
-    iter->disk = leveldb_create_iterator(iter->db->db, iter->db->read);
-    leveldb_iter_seek(iter->disk, (const char *)state->key.data, state->key.len);
-    state_iter_look(iter);
+    if (iter->db->db == NULL) {
+        iter->status = ST_IO; /* it could not be opened again */
+    } else {
+        iter->disk = leveldb_create_iterator(iter->db->db, iter->db->read);
+        leveldb_iter_seek(iter->disk, (const char *)state->key.data, state->key.len);
+        state_iter_look(iter);
+    }
     atomic_fetch_add(&state->worker->open_iters, 1);
     return iter;
 }
@@ -151,7 +155,9 @@ enum status state_iter_close(struct io_iter *iter)
 
     ASSERT(atomic_load(&state->worker->open_iters) > 0);
     atomic_fetch_sub(&state->worker->open_iters, 1);
-    leveldb_iter_destroy(iter->disk);
+    if (iter->disk != NULL) {
+        leveldb_iter_destroy(iter->disk);
+    }
     for (int i = 0; i < STATE_ITER_OVERLAYS; i++) {
         if (iter->overlays[i] != NULL) {
             state_unref_overlay(state, &iter->overlays[i]);

@@ -158,11 +158,9 @@ static enum status state_meta_check_chain(struct state_db *db, const struct stat
             return status;
         }
         if (!good) {
-            disk_format_error(error,
-                              "%s is damaged: checkpoint %llu of %llu is missing; rebuild this "
-                              "replica from its peers",
-                              db->path, (unsigned long long)number,
-                              (unsigned long long)meta->number);
+            disk_format_error(
+                error, "%s is damaged: checkpoint %llu of %llu is missing; " STORE_REBUILD,
+                db->path, (unsigned long long)number, (unsigned long long)meta->number);
             return ST_CORRUPT;
         }
     }
@@ -213,7 +211,7 @@ enum status state_meta_load(struct state_db *db, group_id group, uint64_t durabl
     if (status == ST_OK && (meta->number < durable || meta->index < durable_index)) {
         disk_format_error(error,
                           "%s is damaged: it stands at checkpoint %llu, index %llu, but the log "
-                          "says that %llu, index %llu was durable; rebuild this replica",
+                          "says that %llu, index %llu was durable; " STORE_REBUILD,
                           db->path, (unsigned long long)meta->number,
                           (unsigned long long)meta->index, (unsigned long long)durable,
                           (unsigned long long)durable_index);

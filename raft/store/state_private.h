@@ -38,10 +38,17 @@ struct state_db {
     leveldb_writeoptions_t *sync;  /* durable when it returns */
     leveldb_writeoptions_t *loose; /* durable with the next synced write, or not at all */
     struct state_compactor
-        *compactor;      /* NULL before the first compaction; the background thread's */
-    uint32_t references; /* counted by the loop thread alone */
-    bool doomed;         /* destroyed when closed: an install replaced it */
+        *compactor;         /* NULL before the first compaction; the background thread's */
+    uint32_t references;    /* counted by the loop thread alone */
+    bool doomed;            /* destroyed when closed: an install replaced it */
+    _Atomic bool explained; /* where its damage is was looked for */
 };
+
+/* The path of db-N; the caller frees it. */
+char *state_db_path(const char *directory, uint64_t number);
+/* Puts in front of a line about damage in a database's directory which file it is in, and at which
+ * offset; false if that can't be told (state_verify.c). */
+bool state_verify_explain(const char *directory, bool manifests_only, char *error);
 
 /* What LevelDB's error text means; frees it. */
 enum status state_db_status(char *leveldb_error);
@@ -52,6 +59,9 @@ enum status state_db_fail(const struct state_db *db, const char *what, char *lev
 /* Opens (or with `create` makes) directory/db-N. */
 enum status state_db_open(const struct state_options *options, uint64_t number, bool create,
                           bool paranoid, struct state_db **db, char *error);
+/* Closes LevelDB, if it is open, and opens it again: db->db is another one, or NULL. */
+enum status state_db_reopen(struct state_db *db, bool paranoid, char *error);
+void state_db_shut(struct state_db *db); /* closes LevelDB alone: db->db is NULL */
 /* Closes, and destroys if doomed; clears the pointer. */
 void state_db_close(struct state_db **db);
 /* Removes the files of directory/db-N, which is not open. */
@@ -80,8 +90,8 @@ void state_compact_end(struct state_db *db);
 
 /* A LevelDB snapshot with a count of its users, on the loop thread. */
 struct state_pin {
-    struct state_db *db; /* a reference */
-    const leveldb_snapshot_t *snapshot;
+    struct state_db *db;                /* a reference */
+    const leveldb_snapshot_t *snapshot; /* NULL: lost, see state_room.c */
     uint32_t references;
     LIST_ENTRY(state_pin) link;
 };
@@ -147,6 +157,7 @@ struct state_snapshot {
     LIST_ENTRY(state_snapshot) link;
     bool closed; /* closing on the background thread; answers still under way are dropped */
     /* The background thread's. */
+    bool lost; /* its LevelDB was closed: nothing more can be read of it */
     leveldb_readoptions_t *read;
     leveldb_iterator_t *iter; /* NULL before the first read */
     struct state_mark at;     /* where the iterator stands (its key is not kept here) */
@@ -239,7 +250,8 @@ struct state_worker {
     /* The background thread's. */
     struct state_db *db;    /* the current one; the loop thread holds the reference */
     struct state_meta meta; /* its last checkpoint */
-    enum status failed;     /* sticky: LevelDB may not know what is on disk after a failed write */
+    enum status failed; /* LevelDB may not know what is on disk after a failed write: sticky, but
+                           for NO_SPACE (state_room.c) */
     struct state_incoming incoming;
     struct state_sweep sweep;
     uint64_t next_db;    /* number for the next new database */
@@ -266,12 +278,15 @@ struct state {
     struct state_db *db;
     struct state_meta meta; /* of the last finished checkpoint of db */
     struct overlay *active; /* written since the last checkpoint began */
-    struct overlay *frozen; /* what the checkpoint in flight writes; NULL: none */
+    struct overlay *frozen; /* what a checkpoint in flight, or one that found no room, writes */
     bool checkpointing;     /* from checkpoint() to IO_EVENT_CHECKPOINT */
-    struct state_meta next; /* of the checkpoint in flight */
+    struct state_meta next; /* of that checkpoint */
     struct state_pin *pin;  /* the state before the checkpoint in flight */
     enum status failed;     /* a checkpoint failed: no further one, no snapshot */
-    uint64_t *dropped;      /* ranges to delete once a checkpoint without them is durable */
+    bool broken;            /* LevelDB found no room and must be opened again before it writes */
+    uint64_t *kept_drops; /* of a checkpoint that found no room: frozen, next and these are kept */
+    size_t n_kept_drops;
+    uint64_t *dropped; /* ranges to delete once a checkpoint without them is durable */
     size_t n_dropped;
     size_t dropped_capacity;
     struct state_snapshot_list snapshots;
@@ -307,6 +322,8 @@ void state_sweep_drop(struct io_state *io, uint64_t range);
 void state_sweep_keep(struct io_state *io, const uint64_t *ranges, size_t n);
 void state_sweep_add(struct state_worker *worker, const uint64_t *ranges, size_t n);
 void state_sweep_reset(struct state_worker *worker);
+/* LevelDB was opened again: of the range being deleted, everything is done once more. */
+void state_sweep_begin_anew(struct state_worker *worker);
 /* Whether there is something to delete or to tidy; does one piece of it. */
 bool state_sweep_pending(const struct state_worker *worker);
 bool state_sweep_piece(struct state_worker *worker); /* false: it has to wait for something */
@@ -317,7 +334,20 @@ void state_send_open(struct io_state *io, struct io_snapshot *snapshot);
 void state_send_read(struct io_state *io, uint64_t id, uint64_t offset, size_t max_bytes,
                      uint64_t token);
 void state_send_close(struct io_state *io, uint64_t id);
-void state_send_fini(struct state *state); /* the background thread has ended */
+void state_send_stop(struct state_snapshot *snapshot); /* ends what reads it */
+void state_send_fini(struct state *state);             /* the background thread has ended */
+/* state_room.c: */
+/* Whether options->room_bytes are free. */
+bool state_room_is_there(const struct state_options *options);
+/* Whether so much and options->room_bytes more is free; gives up of the reserve for it. */
+bool state_room_ask(const struct state_options *options, uint64_t bytes);
+/* What opening the LevelDB in a directory will write: the content of its log files, as tables. */
+uint64_t state_room_to_open(const char *path);
+/* leveldb_open with the options of db, where it is; with the reserve's space if it needs some. */
+leveldb_t *state_room_open(const struct state_options *options, const struct state_db *db,
+                           char **reason);
+/* Opens a broken LevelDB again, if there is room. Loop thread; blocks it meanwhile. */
+void state_room_recover(struct state *state);
 /* state_install.c: */
 void state_install_chunk(struct io_state *io, raft_index index, raft_term term, uint64_t offset,
                          struct slice data, bool done);

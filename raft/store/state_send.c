@@ -214,7 +214,8 @@ static void state_send_run(struct state_worker *worker, struct state_job *base)
     struct state_snapshot *snapshot = job->snapshot;
 
     (void)worker;
-    job->status = state_send_goto(snapshot, job->offset, job->job.note);
+    job->status =
+        snapshot->lost ? ST_CANCELLED : state_send_goto(snapshot, job->offset, job->job.note);
     if (job->status == ST_OK) {
         state_send_mark(snapshot);
     }
@@ -230,7 +231,7 @@ static void state_send_run(struct state_worker *worker, struct state_job *base)
 }
 
 /* Gives back what the background thread had of it. */
-static void state_send_fini_reading(struct state_snapshot *snapshot)
+void state_send_stop(struct state_snapshot *snapshot)
 {
     if (snapshot->iter != NULL) {
         leveldb_iter_destroy(snapshot->iter);
@@ -246,7 +247,7 @@ static void state_send_fini_reading(struct state_snapshot *snapshot)
 static void state_send_run_close(struct state_worker *worker, struct state_job *base)
 {
     (void)worker;
-    state_send_fini_reading(((struct state_send_job *)base)->snapshot);
+    state_send_stop(((struct state_send_job *)base)->snapshot);
 }
 
 /* ---- On the loop thread ---- */
@@ -374,7 +375,7 @@ void state_send_fini(struct state *state)
     while (!LIST_EMPTY(&state->snapshots)) {
         struct state_snapshot *snapshot = LIST_FIRST(&state->snapshots);
 
-        state_send_fini_reading(snapshot);
+        state_send_stop(snapshot);
         state_send_free(state, snapshot);
     }
 }

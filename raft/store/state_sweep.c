@@ -64,6 +64,21 @@ void state_sweep_reset(struct state_worker *worker)
     *sweep = (struct state_sweep){0};
 }
 
+void state_sweep_begin_anew(struct state_worker *worker)
+{
+    struct state_sweep *sweep = &worker->sweep;
+
+    if (sweep->again != NULL) {
+        leveldb_writebatch_destroy(sweep->again);
+        sweep->again = NULL;
+    }
+    sweep->phase = STATE_SWEEP_BEGIN;
+    sweep->span_bytes = 0;
+    if (sweep->tidy == STATE_TIDYING) {
+        sweep->tidy = STATE_UNTIDY;
+    }
+}
+
 bool state_sweep_waits(struct io_state *io)
 {
     return state_of(io)->n_dropped > 0;
@@ -315,7 +330,7 @@ bool state_sweep_piece(struct state_worker *worker)
 {
     struct state_sweep *sweep = &worker->sweep;
 
-    if (state_compact_busy(worker->db)) {
+    if (state_compact_busy(worker->db) || !state_room_is_there(&worker->options)) {
         return false;
     }
     if (sweep->n_ranges == 0) {

@@ -22,7 +22,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define WAL_IDLE_MS     20          /* without a write: a sync point follows */
+#define WAL_IDLE_MS     20   /* without a write: a sync point follows */
+#define WAL_RETRY_MS    200  /* between tries to get room on a full disk */
+#define WAL_REFILL      1024 /* writes without an idle moment, after which the reserve is tended */
 #define WAL_BATCH_BYTES (8u << 20)  /* batches gather up to this; a single write may be larger */
 #define WAL_SEGMENT     (64u << 20) /* default size of a segment */
 
@@ -57,6 +59,7 @@ struct wal {
     struct wal_batch *first; /* waiting, oldest first */
     struct wal_batch *last;
     size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
+    bool blocked;    /* the first one waits for room on the disk */
     bool stop;
     struct wal_stats stats;
     uint64_t bytes;
@@ -92,7 +95,7 @@ struct completion {
     struct store_mail mail;
     const struct trace *trace;
     enum status status;
-    char *failure; /* the first one after a failure: the line that says why */
+    char *failure; /* the first one after a failure, or on a full disk: the line that says why */
     size_t n;
     struct wal_token tokens[];
 };
@@ -136,6 +139,17 @@ static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum 
     wal->mail.post(wal->mail.context, completion_run, completion);
 }
 
+/* Has the loop thread trace a line. */
+static void tell_loop(struct wal *wal, const char *line)
+{
+    struct completion *completion = mem_zalloc(sizeof(*completion));
+
+    completion->mail = wal->mail;
+    completion->trace = wal->trace;
+    completion->failure = mem_copy_string(line);
+    wal->mail.post(wal->mail.context, completion_run, completion);
+}
+
 /* ---- The disk's side ---- */
 
 static void share_statistics(struct wal *wal)
@@ -144,32 +158,70 @@ static void share_statistics(struct wal *wal)
 
     stats.segments = wal->disk.n_segments;
     pthread_mutex_lock(&wal->lock);
+    stats.no_room = wal->blocked || wal->disk.next.failed;
     wal->stats = stats;
     wal->bytes = wal_disk_bytes(&wal->disk);
     pthread_mutex_unlock(&wal->lock);
 }
 
-/* Writes a batch and answers it; then does what may follow an answer. */
-static void batch_run(struct wal *wal, struct wal_batch *batch)
+/* The disk is full: the batch waits, in front of all others, for room. It was not begun, so nobody
+ * is told anything: to the group this is a disk that stalls. */
+static void batch_put_back(struct wal *wal, struct wal_batch *batch)
+{
+    bool told;
+
+    ASSERT(wal->disk.poison == ST_OK && batch->next == NULL);
+    pthread_mutex_lock(&wal->lock);
+    batch->next = wal->first;
+    wal->first = batch;
+    wal->last = wal->last == NULL ? batch : wal->last;
+    wal->n_wanted += batch->n_tokens;
+    told = wal->blocked;
+    wal->blocked = true;
+    pthread_mutex_unlock(&wal->lock);
+    if (!told) {
+        snprintf(wal->disk.error, STORE_ERROR_BYTES,
+                 "write-ahead log: no room on the disk for a segment in %s; writes wait for some",
+                 wal->disk.path);
+        tell_loop(wal, wal->disk.error);
+    }
+    share_statistics(wal);
+}
+
+/* Writes a batch and answers it; then does what may follow an answer. False: the disk is full, and
+ * the batch was put back. */
+static bool batch_run(struct wal *wal, struct wal_batch *batch)
 {
     struct wal_disk *disk = &wal->disk;
     bool was_good = disk->poison == ST_OK;
     enum status status =
         batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
 
+    if (status == ST_NO_SPACE) {
+        batch_put_back(wal, batch);
+        return false;
+    }
     ASSERT(status == disk->poison);
+    pthread_mutex_lock(&wal->lock);
+    wal->blocked = false;
+    pthread_mutex_unlock(&wal->lock);
     share_statistics(wal); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
     batch_destroy(&batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
+    if (disk->stats.writes % WAL_REFILL == 0) {
+        store_reserve_refill(disk->reserve);
+    }
     share_statistics(wal);
+    return true;
 }
 
 static void disk_idle(struct wal *wal)
 {
     wal_disk_sync_point(&wal->disk);
     wal_disk_prepare(&wal->disk, true);
+    store_reserve_refill(wal->disk.reserve);
     share_statistics(wal);
 }
 
@@ -187,19 +239,27 @@ static struct wal_batch *batch_take(struct wal *wal)
     return batch;
 }
 
+/* What a quiet log, or one that is blocked, looks again for from time to time. */
+static bool disk_lacks_room(const struct wal *wal)
+{
+    return wal->blocked || wal->disk.next.failed || store_reserve_is_short(wal->disk.reserve);
+}
+
 /* Waits, locked, for a wanted batch, for the end, or, unless `quiet`, for an idle moment; true in
  * that last case. */
 static bool disk_wait(struct wal *wal, bool quiet)
 {
+    bool retry = disk_lacks_room(wal) && (quiet || wal->blocked);
+    long wait_ms = retry ? WAL_RETRY_MS : WAL_IDLE_MS;
     struct timespec until;
     int result = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += WAL_IDLE_MS * 1000000L;
+    until.tv_nsec += wait_ms * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
-    while (wal->n_wanted == 0 && !wal->stop && result != ETIMEDOUT) {
-        result = quiet && wal->first == NULL
+    while ((wal->n_wanted == 0 || wal->blocked) && !wal->stop && result != ETIMEDOUT) {
+        result = quiet && wal->first == NULL && !retry
                      ? pthread_cond_wait(&wal->wake, &wal->lock)
                      : pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
     }
@@ -209,29 +269,39 @@ static bool disk_wait(struct wal *wal, bool quiet)
 static void *disk_main(void *arg)
 {
     struct wal *wal = arg;
-    bool quiet = false, stop = false;
+    bool quiet = false, over = false;
 
-    while (!stop) {
+    while (!over) {
         struct wal_batch *batch;
-        bool idle;
+        bool idle, stop;
 
         pthread_mutex_lock(&wal->lock);
         wal->begun_us = 0;
         idle = disk_wait(wal, quiet);
         wal->begun_us = now_us();
         batch = batch_take(wal);
-        stop = batch == NULL && wal->stop;
+        stop = wal->stop;
         pthread_mutex_unlock(&wal->lock);
 
         if (batch != NULL) {
-            batch_run(wal, batch);
             quiet = false;
+            over = !batch_run(wal, batch) && stop; /* what waits for room was never acknowledged */
         } else if (idle || stop) {
             disk_idle(wal);
             quiet = true;
+            over = stop;
         }
     }
     return NULL;
+}
+
+/* Without a thread: all that waits, as far as there is room. */
+static void disk_run(struct wal *wal)
+{
+    struct wal_batch *batch;
+
+    while ((batch = batch_take(wal)) != NULL && batch_run(wal, batch)) {
+    }
 }
 
 /* ---- The loop's side ---- */
@@ -360,16 +430,17 @@ void wal_flush(struct wal *wal)
 
     ASSERT(batch != NULL && batch->records.len % 8 == 0);
     if (batch->records.len == 0 && batch->n_tokens == 0) {
-        if (!wal->threaded) {
+        if (!wal->threaded && wal->first == NULL) {
             disk_idle(wal);
+        } else if (!wal->threaded) {
+            disk_run(wal);
         }
         return;
     }
     wal->pending = batch_create();
-    if (wal->threaded) {
-        batch_hand_over(wal, batch);
-    } else {
-        batch_run(wal, batch);
+    batch_hand_over(wal, batch);
+    if (!wal->threaded) {
+        disk_run(wal);
     }
 }
 
@@ -454,6 +525,11 @@ static enum status make_directory(struct wal_disk *disk)
 
 static void wal_free(struct wal *wal)
 {
+    struct wal_batch *batch;
+
+    while ((batch = batch_take(wal)) != NULL) {
+        batch_destroy(&batch);
+    }
     wal_disk_fini(&wal->disk);
     wal_table_fini(&wal->content);
     wal_table_fini(&wal->queued);
@@ -528,9 +604,9 @@ void wal_close(struct wal **out)
         pthread_cond_signal(&wal->wake);
         pthread_mutex_unlock(&wal->lock);
         pthread_join(wal->thread, NULL);
-    } else {
+    } else if (wal->first == NULL) {
         disk_idle(wal);
     }
-    ASSERT(wal->first == NULL && wal->n_wanted == 0);
+    ASSERT(wal->first == NULL || wal->blocked);
     wal_free(wal);
 }

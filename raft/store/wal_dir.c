@@ -8,6 +8,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+#define WAL_SMALL_PART 16 /* a segment made on a full disk is such a part of a usual one */
+
 void wal_disk_init(struct wal_disk *disk, const struct wal_options *options)
 {
     ASSERT(options->segment_bytes >= 2 * WAL_BLANK_BYTES);
@@ -17,6 +19,7 @@ void wal_disk_init(struct wal_disk *disk, const struct wal_options *options)
                               .identity = options->identity,
                               .segment_bytes = options->segment_bytes,
                               .max_recycled = options->max_recycled,
+                              .reserve = options->reserve,
                               .fd = -1,
                               .next = {.fd = -1},
                               .error = mem_zalloc(STORE_ERROR_BYTES)};
@@ -202,6 +205,30 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, 
     disk->highest_id = id > disk->highest_id ? id : disk->highest_id;
     *size = (uint64_t)length;
     return ST_OK;
+}
+
+/* A segment need not be of the usual size: on a full disk, a small one keeps the log going. */
+static uint64_t small_bytes(const struct wal_disk *disk, uint64_t least)
+{
+    uint64_t small = disk->segment_bytes / WAL_SMALL_PART;
+
+    small = small < 2 * WAL_BLANK_BYTES ? 2 * WAL_BLANK_BYTES : small;
+    return least > small ? least : small;
+}
+
+enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                                  uint64_t least, int *fd, uint64_t *size)
+{
+    uint64_t small = small_bytes(disk, least);
+    enum status status = wal_disk_create(disk, id, bytes, fd, size);
+
+    if (status == ST_NO_SPACE && small < bytes) {
+        status = wal_disk_create(disk, id, small, fd, size);
+    }
+    if (status == ST_NO_SPACE && store_reserve_yield(disk->reserve, small + WAL_BLANK_BYTES)) {
+        status = wal_disk_create(disk, id, small, fd, size);
+    }
+    return status;
 }
 
 /* ---- Recycling ---- */

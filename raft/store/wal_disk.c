@@ -1,7 +1,6 @@
 /* Writing: one write at a time, the switch to the next segment, sync points, compaction. */
 #include "raft/store/wal_disk.h"
 
-#include <errno.h>
 #include <time.h>
 
 #include "raft/util/assert.h"
@@ -208,28 +207,34 @@ static bool fits(const struct wal_disk *disk, uint64_t bytes)
     return disk->offset + bytes + WAL_RESERVED_BYTES <= current(disk)->bytes;
 }
 
-/* Makes sure of a next segment of at least `bytes`. */
-static enum status next_ensure(struct wal_disk *disk, uint64_t bytes)
+/* The next segment is there, but too small for a write larger than a segment. */
+static enum status next_grow(struct wal_disk *disk, uint64_t bytes)
 {
     struct wal_next *next = &disk->next;
+    enum status status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
+
+    if (status == ST_NO_SPACE && store_reserve_yield(disk->reserve, bytes)) {
+        status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
+    }
+    next->bytes = status == ST_OK ? bytes : next->bytes;
+    return status;
+}
+
+/* Makes sure of a next segment of at least `bytes`. Only for a write that waits for it (`needed`),
+ * a small one will do, and the reserve may be used. */
+static enum status next_ensure(struct wal_disk *disk, uint64_t bytes, bool needed)
+{
+    struct wal_next *next = &disk->next;
+    uint64_t usual = bytes < disk->segment_bytes ? disk->segment_bytes : bytes;
     enum status status;
 
     ASSERT(disk->poison == ST_OK && bytes > 0);
-    if (next->ready && next->bytes < bytes) { /* a write larger than a segment */
-        status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
-        if (status != ST_OK) {
-            return status;
-        }
-        next->bytes = bytes;
-    }
     if (next->ready) {
-        return ST_OK;
-    }
-    if (bytes < disk->segment_bytes) {
-        bytes = disk->segment_bytes;
+        return next->bytes < bytes ? next_grow(disk, bytes) : ST_OK;
     }
     next->id = disk->highest_id + 1;
-    status = wal_disk_create(disk, next->id, bytes, &next->fd, &next->bytes);
+    status = needed ? wal_disk_create_least(disk, next->id, usual, bytes, &next->fd, &next->bytes)
+                    : wal_disk_create(disk, next->id, usual, &next->fd, &next->bytes);
     next->ready = status == ST_OK;
     next->failed = status == ST_NO_SPACE;
     return status;
@@ -237,15 +242,16 @@ static enum status next_ensure(struct wal_disk *disk, uint64_t bytes)
 
 void wal_disk_prepare(struct wal_disk *disk, bool idle)
 {
-    if (disk->poison != ST_OK || disk->next.ready || disk->next.failed) {
+    if (disk->poison != ST_OK || disk->next.ready || (disk->next.failed && !idle)) {
         return;
     }
     if (idle || disk->offset > current(disk)->bytes / 2) {
-        next_ensure(disk, disk->segment_bytes);
+        next_ensure(disk, disk->segment_bytes, false);
     }
 }
 
-/* Ends the current segment and begins the next one with these records. */
+/* Ends the current segment and begins the next one with these records. Without room for that one,
+ * nothing is begun: the current segment ends only when the next one is there. */
 static enum status disk_switch(struct wal_disk *disk, struct buf *records)
 {
     struct buf bytes = {0};
@@ -255,13 +261,8 @@ static enum status disk_switch(struct wal_disk *disk, struct buf *records)
 
     /* Its id is known only once it is made; that changes neither length nor table. */
     wal_disk_encode_header(disk, &disk->table, UINT64_MAX, prev, 0, 0, &bytes);
-    status = next_ensure(disk, bytes.len + records->len + WAL_RESERVED_BYTES);
+    status = next_ensure(disk, bytes.len + records->len + WAL_RESERVED_BYTES, true);
     buf_clear(&bytes);
-    if (status == ST_NO_SPACE && disk->poison == ST_OK) {
-        wal_disk_fail(disk, -ENOSPC, "making the next segment", disk->highest_id + 1,
-                      WAL_SUFFIX_SEGMENT);
-        disk->poison = ST_NO_SPACE;
-    }
     if (status == ST_OK) {
         next = disk->next;
         ASSERT(next.ready && next.id > prev && next.fd >= 0);
@@ -295,8 +296,8 @@ enum status wal_disk_write(struct wal_disk *disk, struct buf *records)
     }
     status = fits(disk, records->len) ? disk_append(disk, records, 0) : disk_switch(disk, records);
     if (status != ST_OK) {
-        ASSERT(disk->poison != ST_OK);
-        return disk->poison;
+        ASSERT(disk->poison != ST_OK || status == ST_NO_SPACE);
+        return status;
     }
     disk->proven = false;
     wal_disk_apply(disk, disk->n_segments - 1, buf_slice(records));

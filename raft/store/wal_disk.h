@@ -32,7 +32,7 @@ struct wal_segment {
 
 struct wal_next {
     bool ready;  /* the file is there, blank and synced, under its .wal name */
-    bool failed; /* it could not be made for lack of space: not tried again before it is needed */
+    bool failed; /* it could not be made for lack of space: tried again when idle, or needed */
     int fd;
     uint64_t id;
     uint64_t bytes;
@@ -45,6 +45,7 @@ struct wal_disk {
     uint64_t identity;
     uint64_t segment_bytes;
     uint32_t max_recycled;
+    struct store_reserve *reserve; /* NULL: none */
 
     struct wal_table table;       /* what is durable */
     struct wal_segment *segments; /* oldest first; the last is the current one */
@@ -75,12 +76,17 @@ void wal_disk_fini(struct wal_disk *disk);
 enum status wal_recover(struct wal_disk *disk, struct wal_table *content);
 
 /* Writes unsealed records as one write and syncs it; applies them to the table. Consumes nothing:
- * the bytes are sealed in place. */
+ * the bytes are sealed in place. ST_NO_SPACE: there is no room for the segment that it needs, and
+ * nothing was changed; it may be tried again. Any other failure is the end of the log. */
 enum status wal_disk_write(struct wal_disk *disk, struct buf *records);
 /* The log was idle: says in the file that the last write is durable, unless that is said. */
 enum status wal_disk_sync_point(struct wal_disk *disk);
 /* Makes the next segment if it is missing and `idle`, or if the current one is half full. */
 void wal_disk_prepare(struct wal_disk *disk, bool idle);
+/* Makes segment `id`'s file of `bytes`; for lack of space, of `least`, if need be with the
+ * reserve's space. Without poison if even that is not to be had. */
+enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                                  uint64_t least, int *fd, uint64_t *size);
 /* Recycles the oldest segments that no group needs. */
 enum status wal_disk_release(struct wal_disk *disk);
 uint64_t wal_disk_bytes(const struct wal_disk *disk);

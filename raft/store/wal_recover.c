@@ -38,14 +38,14 @@ enum status wal_recovery_corrupt(struct wal_recovery *recovery, uint64_t id, uin
                                  const char *what)
 {
     return recovery_refuse(recovery, ST_CORRUPT, id, offset, what,
-                           "nothing was changed: rebuild this replica from its peers");
+                           "nothing was changed: " STORE_REBUILD);
 }
 
 static enum status recovery_unreadable(struct wal_recovery *recovery, uint64_t id, uint64_t offset,
                                        int error)
 {
     return recovery_refuse(recovery, ST_IO, id, offset, strerror(-error),
-                           "repair the disk or rebuild this replica from its peers");
+                           "repair the disk or " STORE_REBUILD);
 }
 
 /* ---- The files ---- */

@@ -159,7 +159,7 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     ASSERT(disk->n_segments == 0 || disk->segments[disk->n_segments - 1].id < id);
     need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
-    status = wal_disk_create(disk, id, bytes, &disk->fd, &bytes);
+    status = wal_disk_create_least(disk, id, bytes, need, &disk->fd, &bytes);
     if (status == ST_NO_SPACE) {
         wal_disk_fail(disk, -ENOSPC, "making a new segment", id, WAL_SUFFIX_SEGMENT);
     }

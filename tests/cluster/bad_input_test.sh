@@ -488,20 +488,20 @@ test_damage() {
     starts_again
     copy "$killed"
     put_bytes "$data/wal/$wal" 100000 XYZXYZXYZXYZ # more than padding is long
-    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*start it with --rebuild"
     copy "$killed"
     put_bytes "$data/wal/$wal" 9 X
-    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*start it with --rebuild"
     copy "$killed"
     rm "$data/wal/$wal"
-    corrupt "$data/wal/[0-9]+.wal at offset 0: .*rebuild this replica"
+    corrupt "$data/wal/[0-9]+.wal at offset 0: .*start it with --rebuild"
     copy "$killed"
     cp "$data/wal/$wal" "$data/wal/00000077.wal"
     corrupt "$data/wal/00000077.wal at offset 0: a misplaced segment"
     copy "$killed"
     rm -r "$data/wal"
-    corrupt "$data/wal: the Raft log is gone.*rebuild this replica"
-    corrupt "$data/wal: the Raft log is gone.*rebuild this replica" # and stays refused
+    corrupt "$data/wal: the Raft log is gone.*start it with --rebuild"
+    corrupt "$data/wal: the Raft log is gone.*start it with --rebuild" # and stays refused
     # A tail that was cut is what a power loss leaves.
     copy "$killed"
     last=$(ls "$data"/wal/*.wal | tail -n 1)
@@ -509,27 +509,27 @@ test_damage() {
     starts_again
     copy "$killed"
     rm -r "$data/state"
-    corrupt "$data/state/CURRENT is missing.*rebuild this replica"
+    corrupt "$data/state/CURRENT is missing.*start it with --rebuild"
     copy "$killed"
     rm "$data/state/CURRENT"
-    corrupt "$data/state/CURRENT is missing.*rebuild this replica"
+    corrupt "$data/state/CURRENT is missing.*start it with --rebuild"
     copy "$killed"
     head -c 14 /dev/urandom >"$data/state/CURRENT"
-    corrupt "$data/state/CURRENT is damaged; rebuild this replica"
+    corrupt "$data/state/CURRENT is damaged; start it with --rebuild"
     copy "$killed"
     rm -r "$db"
-    corrupt "$db is missing; rebuild this replica"
+    corrupt "$db is missing; start it with --rebuild"
     for file in $(cd "$killed/state/db-1" && find . -name '*.log' -size +0 -o -name 'MANIFEST-*' -o -name CURRENT -o -name '*.ldb'); do
         file=${file#./}
         copy "$killed"
         put_bytes "$db/$file" $(($(stat -c %s "$db/$file") / 2)) XYZ
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
         copy "$killed"
         rm "$db/$file"
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
         copy "$killed"
         truncate -s $(($(stat -c %s "$db/$file") / 2)) "$db/$file"
-        corrupt "$data/state.*; rebuild this replica"
+        corrupt "$data/state.*; start it with --rebuild"
     done
     rm -rf "$data"
     cluster restart g1-1
@@ -547,7 +547,7 @@ test_damage() {
     wal=$data/wal/00000001.wal
     put_bytes "$wal" $(($(used_bytes "$wal") / 2)) XYZXYZXYZXYZ
     cp "$wal" "$work/damaged"
-    refused 3 "$wal at offset [0-9]+: .*nothing was changed: rebuild this replica" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
+    refused 3 "$wal at offset [0-9]+: .*nothing was changed: start it with --rebuild" "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$data"
     cmp "$wal" "$work/damaged" || die "a damaged log was changed"
     # It is known once the log was replayed.
     ends 2 "$bin/shardctrler" --id 1 --cluster "$spec_ctrl" --data "$dir/ctrl-1" --shards 32

@@ -46,6 +46,7 @@ struct mem_log {
     size_t n_notes;  /* the others there */
     struct completion *events, **events_end;
     enum status failed; /* ST_OK: healthy */
+    bool full;          /* writes wait for room */
 };
 
 static struct mem_log *of_io(struct io_log *io)
@@ -352,7 +353,7 @@ size_t mem_log_n_notes(const struct mem_log *log)
 
 void mem_log_write_notes(struct mem_log *log)
 {
-    while (log->failed == ST_OK && log->n_writes == 0 && log->n_notes > 0) {
+    while (log->failed == ST_OK && !log->full && log->n_writes == 0 && log->n_notes > 0) {
         struct record *record = pop_record(log);
         perform(log, record);
         record_free(record);
@@ -363,7 +364,7 @@ bool mem_log_sync(struct mem_log *log)
 {
     struct record *record;
 
-    if (mem_log_n_writes(log) == 0) {
+    if (mem_log_n_writes(log) == 0 || (log->full && log->failed == ST_OK)) {
         return false;
     }
     if (log->failed != ST_OK) {
@@ -400,7 +401,7 @@ bool mem_log_take(struct mem_log *log, struct io_event *event)
 
 void mem_log_crash(struct mem_log *log, size_t survivors)
 {
-    if (log->failed == ST_OK) {
+    if (log->failed == ST_OK && !log->full) {
         for (size_t n = mem_log_n_writes(log); survivors > 0 && n > 0; survivors--, n--) {
             record_free(perform_next_write(log));
         }
@@ -424,4 +425,9 @@ void mem_log_fail(struct mem_log *log, enum status status)
 void mem_log_heal(struct mem_log *log)
 {
     log->failed = ST_OK;
+}
+
+void mem_log_set_full(struct mem_log *log, bool full)
+{
+    log->full = full;
 }

@@ -42,5 +42,7 @@ void mem_log_crash(struct mem_log *log, size_t survivors);
 void mem_log_fail(struct mem_log *log, enum status status);
 /* It was going to fail, but nothing was written meanwhile: it does not any more. */
 void mem_log_heal(struct mem_log *log);
+/* The disk is full: nothing that waits becomes durable until it is not, as in the WAL. */
+void mem_log_set_full(struct mem_log *log, bool full);
 
 #endif

@@ -138,7 +138,7 @@ static bool is_to_come(const struct world_node *node, enum world_disk_fault faul
 
 bool world_disk_explains(const struct world_node *node)
 {
-    bool explains = node->was_full || node->damaged || node->was_hit;
+    bool explains = node->damaged || node->was_hit;
 
     for (int fault = 0; fault < WORLD_DISK_N_FAULTS; fault++) {
         explains |= node->asked_for[fault] && !is_to_come(node, (enum world_disk_fault)fault);
@@ -164,7 +164,6 @@ void world_set_disk(struct world *world, size_t number, const struct world_disk 
     struct item item = {.node = number, .life = node->life};
 
     node->disk = *disk;
-    node->was_full |= disk->full;
     if (disk->slow_factor <= 1 && !disk->stuck && !disk->full) {
         forget_errors(node);
     }
@@ -174,6 +173,10 @@ void world_set_disk(struct world *world, size_t number, const struct world_disk 
         }
         if (node->server != NULL) {
             tell_space(world, node, disk->full);
+        }
+        if (node->server != NULL && !disk->full) { /* what waited for room */
+            item.type = ITEM_LOG_WORK;
+            world_schedule(world, 0, &item);
         }
     }
     if (!disk->stuck && node->log_work_stuck) {
@@ -246,6 +249,5 @@ void world_disk_end(struct world *world, struct world_node *node, bool orderly)
     mem_state_crash(node->state);
     forget_errors(node);
     memset(node->asked_for, 0, sizeof(node->asked_for));
-    node->was_full = node->disk.full;
     node->was_hit = false;
 }

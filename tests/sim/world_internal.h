@@ -137,9 +137,8 @@ struct world_node {
 
     struct world_disk disk;
     /* What may explain that it halts. */
-    bool was_full; /* its disk, in this life */
-    bool damaged;  /* bits of it flipped */
-    bool was_hit;  /* an error struck in this life, and another one was asked for since */
+    bool damaged; /* bits of it flipped */
+    bool was_hit; /* an error struck in this life, and another one was asked for since */
     bool asked_for[WORLD_DISK_N_FAULTS]; /* errors, in this life or since the last one */
     bool log_work_scheduled, state_work_scheduled;
     bool log_work_stuck, state_work_stuck; /* was due, waits for a stuck disk */

@@ -355,7 +355,7 @@ void world_log_forget_errors(struct world_node *node)
 
     if (files != NULL) {
         memset(files->fail_in, 0, sizeof(files->fail_in));
-    } else if (!node->disk.full) {
+    } else {
         mem_log_heal(node->log.mem);
     }
 }
@@ -377,10 +377,8 @@ void world_log_set_full(struct world_node *node, bool full)
 {
     if (node->log.files != NULL) {
         node->log.files->quota_bytes = full ? used_bytes(node->log.files) + 1 : 0;
-    } else if (full) {
-        mem_log_fail(node->log.mem, ST_NO_SPACE);
     } else {
-        mem_log_heal(node->log.mem);
+        mem_log_set_full(node->log.mem, full);
     }
 }
 

@@ -276,7 +276,6 @@ void world_wipe(struct world *world, size_t number)
     node->incarnation++;
     memset(node->pinned, 0, sizeof(node->pinned));
     memset(node->asked_for, 0, sizeof(node->asked_for));
-    node->was_full = node->disk.full;
     node->damaged = node->was_hit = false;
     world_log_wipe(node);
     mem_state_destroy(&node->state);

@@ -143,6 +143,7 @@ static void make_node(struct proto_node_status *node)
                                        .group_incarnation = 14,
                                        .cluster_id = "0123456789abcde",
                                        .ready = true,
+                                       .read_only = true,
                                        .version = slice_text("0.1.0"),
                                        .n_shards = 2,
                                        .shards = shard_rows,

@@ -191,6 +191,56 @@ static void when_all_are_short_of_space_leadership_does_not_go_in_circles(void *
     bench_destroy(&bench);
 }
 
+/* Two of three are full. Neither knows of the other; the third must get its turn. */
+static void leadership_finds_the_one_that_has_room(void **state)
+{
+    (void)state;
+    for (raft_id room = 1; room <= 3; room++) {
+        struct bench *bench = checkpointing(3, 40 + room, 100000);
+
+        for (raft_id id = 1; id <= 3; id++) {
+            disk_space(bench, id, id != room);
+        }
+        bench_run(bench, 1000);
+        assert_int_equal(bench_leader(bench), room);
+        assert_int_equal(bench_inc(bench), 1);
+        bench_destroy(&bench);
+    }
+}
+
+/* Applying stops when much is dirty and the checkpoint takes long. When that then finds no space,
+ * no more is taken, and what is committed is applied: who waits for it, and reads, must not hang.
+ */
+static void a_leader_without_space_applies_what_is_committed(void **state)
+{
+    struct bench *bench = bench_create(1, 21);
+    struct bench_replica *replica = bench_replica(bench, 1);
+    struct bench_call calls[6], read;
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 1; /* full from the first write on */
+    bench_start_all(bench);
+    bench_leader(bench);
+    mem_state_fail(replica->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, UINT32_MAX);
+    replica->hold_state = true;
+    for (int i = 0; i < 6; i++) {
+        bench_propose(bench, 1, "inc", &calls[i]);
+        bench_run(bench, 5);
+    }
+    assert_true(group_applied_index(replica->group) <
+                raft_commit_index(group_raft(replica->group)));
+    replica->hold_state = false;
+    for (int i = 0; i < 6; i++) {
+        assert_true(bench_run_until_ended(bench, &calls[i], 1000));
+        assert_int_equal(calls[i].status, ST_OK);
+    }
+    assert_true(group_is_read_only(replica->group));
+    bench_read(bench, 1, &read);
+    assert_true(bench_run_until_ended(bench, &read, 100));
+    assert_int_equal(read.status, ST_OK);
+    bench_destroy(&bench);
+}
+
 /* ---- Stopping ---- */
 
 static void stopping_hands_over_and_refuses(void **state)
@@ -369,6 +419,8 @@ int main(void)
         cmocka_unit_test(a_checkpoint_without_space_makes_read_only_and_is_tried_again),
         cmocka_unit_test(a_leader_short_of_space_gives_leadership_up),
         cmocka_unit_test(when_all_are_short_of_space_leadership_does_not_go_in_circles),
+        cmocka_unit_test(leadership_finds_the_one_that_has_room),
+        cmocka_unit_test(a_leader_without_space_applies_what_is_committed),
         cmocka_unit_test(stopping_hands_over_and_refuses),
         cmocka_unit_test(crashes_partitions_and_slow_disks_lose_and_double_nothing),
     };

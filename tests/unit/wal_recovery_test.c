@@ -15,7 +15,7 @@ static void expect_refusal(const char *name, size_t offset)
     if (strstr(fx.error, where) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", fx.error, where);
     }
-    assert_non_null(strstr(fx.error, "rebuild this replica from its peers"));
+    assert_non_null(strstr(fx.error, STORE_REBUILD));
 }
 
 static void a_new_log_knows_nobody(void **state)

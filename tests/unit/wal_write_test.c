@@ -1,4 +1,4 @@
-/* Stories of a running WAL: group commit, failure, a full disk, compaction. */
+/* Stories of a running WAL: group commit, failure, compaction. */
 #include "tests/unit/wal_story.h"
 
 #include <errno.h>
@@ -176,59 +176,6 @@ static void a_failed_sync_of_a_sync_point_poisons_the_log(void **state)
     fail_next(FAULTY_SYNC, EIO);
     wal_flush(fx.wal);
     expect_poison(ST_IO);
-}
-
-static void full_disk_shows_at_the_switch(void **state)
-{
-    raft_index i = 1;
-
-    (void)state;
-    fx.disk.quota_bytes = 3 * FIXTURE_SEGMENT;
-    for (; i < 200; i++) {
-        fixture_write(&fx, 1, i, 1, 1, 1000);
-        wal_flush(fx.wal);
-        if (fx.statuses[fx.n_delivered - 1] != ST_OK) {
-            break;
-        }
-    }
-    assert_int_equal(fx.statuses[fx.n_delivered - 1], ST_NO_SPACE);
-    assert_in_range(i, 35, 50); /* three segments are full, and not a byte is torn */
-    expect_poison(ST_NO_SPACE);
-    fx.disk.quota_bytes = 0;
-    faulty_files_power_loss(&fx.disk);
-    fixture_must_open(&fx);
-    fixture_expect(&fx, 1, 0, i - 1, 1000);
-    fixture_write_now(&fx, 1, i, 1, 1, 1000);
-}
-
-static void a_log_on_a_full_disk_starts_again(void **state)
-{
-    (void)state;
-    for (raft_index i = 1; i <= 12; i++) { /* the next segment is made by now */
-        fixture_write_now(&fx, 1, i, 1, 1, 1000);
-    }
-    fx.disk.quota_bytes = 1;
-    fixture_kill(&fx); /* in the middle of work: the end must be written anew */
-    fixture_must_open(&fx);
-    fixture_expect(&fx, 1, 0, 12, 1000);
-    for (int i = 0; i < 5; i++) {
-        wal_close(&fx.wal);
-        fixture_must_open(&fx);
-        fixture_kill(&fx);
-        fixture_must_open(&fx);
-    }
-}
-
-static void no_space_for_a_new_log_is_said(void **state)
-{
-    (void)state;
-    teardown(state);
-    fixture_init(&fx, 3);
-    fx.disk.quota_bytes = 100;
-    assert_int_equal(fixture_open(&fx), ST_NO_SPACE);
-    assert_non_null(strstr(fx.error, "00000001.wal"));
-    fx.disk.quota_bytes = 0;
-    fixture_must_open(&fx);
 }
 
 struct lines {
@@ -409,9 +356,6 @@ int main(void)
         STORY(a_failed_sync_poisons_the_log),
         STORY(a_failed_sync_of_a_sync_point_poisons_the_log),
         STORY(the_reason_is_traced_once),
-        STORY(full_disk_shows_at_the_switch),
-        STORY(a_log_on_a_full_disk_starts_again),
-        STORY(no_space_for_a_new_log_is_said),
         STORY(compaction_recycles_segments),
         STORY(a_group_that_rests_keeps_its_entries_and_its_vote),
         STORY(overwritten_entries_pin_nothing),

@@ -135,7 +135,7 @@ run_outside() {
     trap clean_up EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    unshare --mount --pid --fork --kill-child --mount-proc --propagation private \
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc --propagation private \
         bash "$root/scripts/failure-test.sh" "${arguments[@]}" --seed "$seed" --inside "$work" &
     inside_pid=$!
     wait "$inside_pid" || code=$?

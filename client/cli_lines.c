@@ -62,6 +62,9 @@ enum line_kind lines_next(struct lines *lines, const char **line, size_t *len)
 {
     size_t seen = 0;
 
+    if (lines->data == NULL) {
+        lines_fill(lines);
+    }
     for (;;) {
         size_t left = lines->end - lines->start;
         char *newline =

@@ -29,6 +29,9 @@ static void on_event(void *context, const struct io_event *event)
     if (handle->clerk == NULL) {
         return;
     }
+    if (event->type == IO_EVENT_ENDPOINT_MESSAGE) {
+        handle->refusal[0] = '\0';
+    }
     if (event->type == IO_EVENT_TICK) {
         clerk_tick(handle->clerk, event->now_ms);
     } else if (event->type == IO_EVENT_ENDPOINT_MESSAGE) {
@@ -45,6 +48,13 @@ static uint64_t next_deadline_ms(void *context)
     struct shardkv *handle = context;
 
     return handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
+}
+
+static void on_refused(void *context, const char *url, const char *reason)
+{
+    struct shardkv *handle = context;
+
+    snprintf(handle->refusal, sizeof(handle->refusal), "%s: %s", url, reason);
 }
 
 static void emit_trace(void *context, enum trace_level level, const char *line)
@@ -310,6 +320,12 @@ static const char *check_options(const struct shardkv_options *given,
         *which = "prefer";
         wrong = spec_check_url(options->prefer);
     }
+    if (wrong == NULL && options->tls_ca == NULL &&
+        strstr(options->ctrlers, "tls+tcp://") != NULL) {
+        *which = "ctrlers";
+        wrong =
+            "tls+tcp:// needs the authority's certificate (tls_ca, --tls-ca) to know servers by";
+    }
     if (wrong == NULL && (options->timeout_ms == 0 || options->max_outstanding == 0)) {
         *which = "options";
         wrong = "timeout_ms and max_outstanding must be above 0";
@@ -352,6 +368,7 @@ static enum status make_net(struct shardkv *handle, const struct shardkv_options
     net.sink.context = handle;
     net.sink.event = on_event;
     net.sink.next_deadline_ms = next_deadline_ms;
+    net.sink.refused = on_refused;
     net.trace = &handle->trace;
     return net_create(&net, &handle->net, error);
 }

@@ -81,7 +81,8 @@ enum shardkv_code {
     SHARDKV_READ_ONLY = 25, /* for lack of disk space */
     SHARDKV_NOT_READY = 26,
     SHARDKV_CANCELLED = 27, /* by shardkv_cancel or shardkv_close; certainly not applied */
-    SHARDKV_DUPLICATE = 28
+    SHARDKV_DUPLICATE = 28,
+    SHARDKV_DENIED = 29 /* only servers that proved the peer key may ask that */
 };
 
 /* One clause for people; the code's name ("NOT_FOUND"); both for any number, in static memory. */
@@ -237,7 +238,8 @@ struct shardkv_options {
     size_t size;         /* of this struct, set by shardkv_options_init */
     const char *ctrlers; /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc:// */
     uint32_t timeout_ms; /* of operations that give none; default 5000 */
-    /* PEM files; NULL: none. Without tls_ca, servers are not verified. */
+    /* PEM files for tls+tcp:// URLs: the own certificate and its key, which servers ask for, and
+     * the authority's, which servers must show a certificate of, for the host of their URL. */
     const char *tls_cert, *tls_key, *tls_ca;
     const char *prefer;       /* URL of a replica that is asked first for as long as it answers at
                                  all; NULL: none */

@@ -87,6 +87,8 @@ struct shardkv {
     struct kv_link **links;         /* by endpoint number */
     size_t n_links, links_capacity;
     bool ending;
+    /* The last server that refuses us, or we it, and why; empty once any server has answered. */
+    char refusal[SPEC_MAX_URL + 200];
 };
 
 /* ---- kv.c ---- */
@@ -124,6 +126,8 @@ void kv_request_cancel(struct kv_request *request, uint64_t now_ms);
 
 /* ---- kv_result.c ---- */
 struct shardkv_result *kv_result_create(enum status status, const char *reason);
+/* Adds to the message why no server could be asked. */
+void kv_result_explain(struct shardkv_result *result, const char *refusal);
 struct shardkv_result *kv_result_of_clerk(const struct clerk_end *end);
 void kv_result_set_config(struct shardkv_result *result, const struct shard_config *config);
 void kv_result_set_node(struct shardkv_result *result, const struct proto_node_status *node);

@@ -32,6 +32,11 @@ void kv_request_destroy(struct kv_request *request)
 static void finish(struct kv_request *request, struct shardkv_result *result)
 {
     TAILQ_REMOVE(&request->handle->started, request, link);
+    if (request->handle->refusal[0] != '\0' &&
+        (result->code == SHARDKV_TIMEOUT || result->code == SHARDKV_UNAVAILABLE ||
+         result->code == SHARDKV_UNKNOWN)) {
+        kv_result_explain(result, request->handle->refusal);
+    }
     if (request->callback != NULL) {
         kv_request_answer(request, result);
     } else {

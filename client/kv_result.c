@@ -50,6 +50,15 @@ struct shardkv_result *kv_result_create(enum status status, const char *reason)
     return &box->result;
 }
 
+void kv_result_explain(struct shardkv_result *result, const char *refusal)
+{
+    size_t size = strlen(result->message) + strlen(refusal) + 4;
+    char *message = box_alloc(result, size);
+
+    snprintf(message, size, "%s (%s)", result->message, refusal);
+    result->message = message;
+}
+
 void shardkv_result_free(struct shardkv_result *result)
 {
     struct box *box = (struct box *)result;
@@ -243,6 +252,7 @@ _Static_assert((int)SHARDKV_SHUTDOWN == (int)ST_SHUTDOWN, "codes are status numb
 _Static_assert((int)SHARDKV_NO_GROUP == (int)ST_NO_GROUP, "codes are status numbers");
 _Static_assert((int)SHARDKV_CANCELLED == (int)ST_CANCELLED, "codes are status numbers");
 _Static_assert((int)SHARDKV_DUPLICATE == (int)ST_DUPLICATE, "codes are status numbers");
+_Static_assert((int)SHARDKV_DENIED == (int)ST_DENIED, "codes are status numbers");
 
 const char *shardkv_strerror(int code)
 {

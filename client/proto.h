@@ -195,6 +195,8 @@ void proto_request_encode(const struct proto_request *request, struct buf *out);
 /* On success, proto_request_fini releases what the decoder made; slices point into `message`. */
 bool proto_request_decode(struct slice message, struct proto_request *request);
 void proto_request_fini(struct proto_request *request);
+/* Whether only servers ask such a thing, of other servers: the peer key guards it. */
+bool proto_is_for_servers(const struct proto_request *request);
 /* The request_id of an encoded request. */
 uint64_t proto_request_peek_id(struct slice message);
 /* Makes an encoded request the next try of itself: another id, another deadline. */

@@ -48,6 +48,22 @@ bool proto_op_is_valid(uint8_t op)
     return false;
 }
 
+bool proto_is_for_servers(const struct proto_request *request)
+{
+    switch (request->op) {
+    case PROTO_CONFIRM:
+    case PROTO_BIND:
+    case PROTO_SHARD_PULL:
+    case PROTO_SHARD_RELEASE:
+    case PROTO_SHARD_WHERE:
+        return true;
+    case PROTO_CONFIG: /* who asks as a group tells its incarnation, and so may bind the gid */
+        return request->config.gid != 0;
+    default:
+        return false;
+    }
+}
+
 /* ---- Encoding ---- */
 
 static void encode_join(const struct proto_request *request, struct buf *out)

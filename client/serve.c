@@ -3,15 +3,19 @@
  * A message takes one of three ways. What can't be decoded is refused with whatever request id its
  * bytes show, so that the client stops waiting. PING, STATUS and TRANSFER are answered here: by
  * this replica alone, without a quorum, also while it is overloaded. Everything else becomes a
- * ticket and goes to the service, as long as no more than max_pending of them are open.
+ * ticket and goes to the service, as long as its connection has a share left (serve_share.h). What
+ * only servers ask is refused to strangers: connections that did not prove the peer key, where
+ * there is one.
  *
  * A ticket is a value: connection, request id, op, deadline. No table of them is kept, only their
- * number; when the connection closes meanwhile, the network drops the answer.
+ * number and who holds how many; when the connection closes meanwhile, the network drops the
+ * answer.
  */
 #include "client/serve.h"
 
 #include "client/proto_private.h"
 #include "client/serve_metrics.h"
+#include "client/serve_share.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "raft/util/metrics.h"
@@ -24,7 +28,7 @@
 
 struct serve {
     struct serve_options options;
-    uint32_t pending; /* tickets with the service, at most options.max_pending */
+    struct serve_share share; /* of the tickets with the service */
     struct serve_metrics metrics;
 };
 
@@ -37,6 +41,9 @@ struct serve *serve_create(const struct serve_options *options)
     ASSERT(options->version != NULL);
     ASSERT(options->max_pending > 0);
     serve->options = *options;
+    serve_share_init(&serve->share, options->max_pending,
+                     options->max_pending_bytes != 0 ? options->max_pending_bytes
+                                                     : SERVE_MAX_PENDING_BYTES);
     return serve;
 }
 
@@ -45,20 +52,21 @@ void serve_destroy(struct serve **serve)
     if (*serve == NULL) {
         return;
     }
-    ASSERT((*serve)->pending == 0);
+    serve_share_fini(&(*serve)->share);
     mem_free(*serve);
     *serve = NULL;
 }
 
 uint32_t serve_pending(const struct serve *serve)
 {
-    return serve->pending;
+    return serve->share.requests;
 }
 
 void serve_put_metrics(const struct serve *serve, struct buf *text)
 {
     metrics_put_gauge(text, "shardkv_requests_pending",
-                      "Requests that the service has taken and not answered yet.", serve->pending);
+                      "Requests that the service has taken and not answered yet.",
+                      serve->share.requests);
     serve_metrics_put(&serve->metrics, text);
 }
 
@@ -96,16 +104,14 @@ static void send_refusal(struct serve *serve, const struct serve_ticket *ticket,
 void serve_respond(struct serve *serve, const struct serve_ticket *ticket,
                    struct proto_response *response)
 {
-    ASSERT(serve->pending > 0);
-    serve->pending--;
+    serve_share_give_back(&serve->share, ticket->conn, ticket->bytes);
     send_response(serve, ticket, response);
 }
 
 void serve_refuse(struct serve *serve, const struct serve_ticket *ticket, enum status status,
                   const char *text)
 {
-    ASSERT(serve->pending > 0);
-    serve->pending--;
+    serve_share_give_back(&serve->share, ticket->conn, ticket->bytes);
     send_refusal(serve, ticket, status, text);
 }
 
@@ -244,22 +250,26 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
     }
     *ticket = (struct serve_ticket){
         .conn = event->client.conn,
+        .bytes = event->client.message.len,
         .request_id = request->request_id,
         .op = request->op,
         .deadline_ms =
             request->deadline_ms == 0 ? UINT64_MAX : event->now_ms + request->deadline_ms,
         .begun_us = group_now_us(serve->options.group),
     };
+    if (event->client.is_stranger && proto_is_for_servers(request)) {
+        send_refusal(serve, ticket, ST_DENIED, "only a server that proved the peer key may ask it");
+        proto_request_fini(request);
+        return false;
+    }
     if (answer_here(serve, ticket, request, event->now_ms)) {
         proto_request_fini(request);
         return false;
     }
-    if (serve->pending == serve->options.max_pending) {
+    if (!serve_share_take(&serve->share, ticket->conn, ticket->bytes)) {
         send_refusal(serve, ticket, ST_BUSY, NULL);
         proto_request_fini(request);
         return false;
     }
-    serve->pending++;
-    ASSERT(serve->pending <= serve->options.max_pending);
     return true;
 }

@@ -7,6 +7,8 @@
 #include "client/proto.h"
 #include "raft/rsm.h"
 
+#define SERVE_MAX_PENDING_BYTES (256ull << 20)
+
 struct serve;
 
 struct serve_options {
@@ -17,7 +19,8 @@ struct serve_options {
     raft_id id;
     const char *version;
     uint64_t start_ms;
-    uint32_t max_pending; /* requests being worked on; beyond: ST_BUSY */
+    uint32_t max_pending;       /* requests being worked on; beyond: ST_BUSY */
+    uint64_t max_pending_bytes; /* likewise; 0: SERVE_MAX_PENDING_BYTES */
     /* Adds the service's part to a status row: incarnations, cluster id, shards, moves (arrays in
      * mem_alloc'ed memory; serve releases them). May be NULL. */
     void (*status)(void *context, struct proto_node_status *status);
@@ -36,6 +39,7 @@ void serve_destroy(struct serve **serve);
  */
 struct serve_ticket {
     io_conn conn;
+    size_t bytes; /* of the request */
     uint64_t request_id;
     enum proto_op op;
     uint64_t deadline_ms; /* of the loop's clock; UINT64_MAX: none */

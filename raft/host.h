@@ -41,6 +41,7 @@ struct host_settings {
     char *data; /* these are owned; NULL if not given */
     char *metrics;
     char *tls_cert, *tls_key, *tls_ca;
+    char *peer_key;
 };
 
 /* Reads the settings: the command line wins over the environment (SHARDKV_<NAME>), and that over

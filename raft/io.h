@@ -217,6 +217,9 @@ struct io_event {
         struct {
             io_conn conn;
             struct slice message;
+            /* Did not prove that it is a server though a peer key is configured: it may ask what
+             * clients may, and nothing that only servers may. */
+            bool is_stranger;
         } client;
         struct {
             io_endpoint endpoint;

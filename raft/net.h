@@ -27,15 +27,22 @@ struct net_sink {
      * SPEC is checked before. */
     enum status (*admit)(void *context, const struct hello *self, const struct hello *other,
                          const char **reason);
+    /* A server that we called refuses us, or we it, in the hello or in TLS: it is not just down.
+     * NULL: nobody wants to know (it is traced anyway). On the loop thread. */
+    void (*refused)(void *context, const char *url, const char *reason);
 };
 
 struct net_limits {
-    uint32_t max_connections;          /* accepted ones; further ones are closed at once */
+    uint32_t max_connections;            /* accepted ones; beyond, the idlest client gives way */
+    uint32_t max_connections_per_remote; /* of them, from one address */
     uint32_t max_client_queue_bytes;   /* answers waiting on one connection; beyond, it is closed */
     uint32_t max_peer_queue_bytes;     /* waiting for one peer; beyond, messages are dropped */
     uint32_t max_reassembly_bytes;     /* of unfinished fragmented messages, per connection */
     uint32_t max_endpoint_queue_bytes; /* requests waiting for one endpoint; beyond, dropped */
     uint64_t max_total_reassembly_bytes; /* over all accepted connections, and over all endpoints */
+    /* Answers waiting on all accepted connections; beyond, the client that has most of them is
+     * closed. */
+    uint64_t max_total_client_queue_bytes;
 };
 
 struct net_options {
@@ -48,6 +55,10 @@ struct net_options {
     uint32_t heartbeat_ms;   /* pause after which an idle link sends a PING */
     struct net_limits limits;
     const char *tls_cert, *tls_key, *tls_ca; /* PEM files, or NULL */
+    /* The file of the secret by which servers know each other, or NULL; for a server only. With it,
+     * peers and servers that call must prove that they have it too, and client messages of others
+     * are marked (io.h, client.is_stranger). */
+    const char *peer_key;
     /* While net_run waits, its turns may run on the thread that brings what it waits for: one of
      * nng's, or one that calls net_bring. Never two at a time. */
     bool turns_anywhere;

@@ -39,7 +39,7 @@ allowed_includes() {
 }
 
 # System headers that only the outer layers may use.
-forbidden_in_pure='<(nng/|leveldb/|pthread\.h|threads\.h|time\.h|sys/time\.h|unistd\.h|fcntl\.h|sys/(socket|stat|file|mman)\.h|poll\.h|signal\.h|stdatomic\.h)'
+forbidden_in_pure='<(nng/|mbedtls/|leveldb/|pthread\.h|threads\.h|time\.h|sys/time\.h|unistd\.h|fcntl\.h|sys/(socket|stat|file|mman)\.h|poll\.h|signal\.h|stdatomic\.h)'
 
 is_pure() {
     case $1 in
@@ -62,6 +62,10 @@ while IFS= read -r file; do
     if is_pure "$file" && grep -nE "^#include $forbidden_in_pure" "$file" >&2; then
         fail "$file is pure but includes a header of the world"
     fi
+    case $file in
+    raft/net/* | client/cli_* | client/packages*) ;;
+    *) ! grep -nE '^#include <mbedtls/' "$file" >&2 || fail "$file includes mbedTLS: keys and certificates are raft/net's" ;;
+    esac
 done < <(find raft client shardctrler shardkv -name '*.[ch]' | sort)
 
 # What pure code may call besides itself.

@@ -5,18 +5,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
     cat <<'END'
-usage: scripts/cluster.sh up [--groups 2] [--replicas 3] [--ctrlers 3] [--shards 256] [--no-join]
+usage: scripts/cluster.sh up [--groups 2] [--replicas 3] [--ctrlers 3] [--shards 256] [--no-join] [--tls]
        scripts/cluster.sh status | down | clean | env
        scripts/cluster.sh kill NODE | stop NODE | restart NODE | pause NODE | resume NODE | logs NODE
 Options of every verb: --dir DIR (default ./.cluster), --base-port P (up; default: picked free).
 NODE is ctrl-1 (controller, replica 1) or g1-2 (group 1, replica 2).
+--tls: all links by TLS with certificates made for the occasion, and a peer key (scripts/gen-certs.sh).
 up starts what does not run and joins groups that have not joined; it is safe to call twice. A cluster
 keeps the shape it was made with until `clean`, which stops it and deletes its data.
 END
 }
 
 dir=$PWD/.cluster
-groups=2 replicas=3 ctrlers=3 shards=256 base_port= join=1
+groups=2 replicas=3 ctrlers=3 shards=256 base_port= join=1 tls=0
 verb=${1:-}
 [ -n "$verb" ] || { usage >&2; exit 2; }
 shift
@@ -30,6 +31,7 @@ while [ $# -gt 0 ]; do
     --shards) shards=$2; shift 2 ;;
     --base-port) base_port=$2; shift 2 ;;
     --no-join) join=0; shift ;;
+    --tls) tls=1; shift ;;
     --help) usage; exit 0 ;;
     -*) say "cluster.sh: no such option: $1" >&2; usage >&2; exit 2 ;;
     *) [ -z "$node" ] || { usage >&2; exit 2; }; node=$1; shift ;;
@@ -41,20 +43,25 @@ case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
 # ---- Shape: DIR/cluster.env says which nodes there are and where they listen.
 
 make_shape() {
-    local count=$((ctrlers + groups * replicas)) port g n spec
+    local count=$((ctrlers + groups * replicas)) port g n spec host=tcp://127.0.0.1
     [ "$groups" -ge 0 ] && [ "$replicas" -ge 1 ] && [ "$replicas" -le 9 ] && [ "$ctrlers" -ge 1 ] &&
         [ "$ctrlers" -le 9 ] || die "1 to 9 replicas and controllers, please"
     port=${base_port:-$(free_port_range "$count")}
     mkdir -p "$dir"
+    if [ "$tls" = 1 ]; then
+        "$root/scripts/gen-certs.sh" "$dir/certs" server=localhost --client client >/dev/null
+        host=tls+tcp://localhost
+    fi
     {
+        echo "shape_tls=$tls"
         echo "shape_groups=$groups"
         echo "shape_replicas=$replicas"
         echo "shape_ctrlers=$ctrlers"
         echo "shape_shards=$shards"
         spec= urls=
         for ((n = 1; n <= ctrlers; n++)); do
-            spec="$spec${spec:+,}$n=tcp://127.0.0.1:$port"
-            urls="$urls${urls:+,}tcp://127.0.0.1:$port"
+            spec="$spec${spec:+,}$n=$host:$port"
+            urls="$urls${urls:+,}$host:$port"
             port=$((port + 1))
         done
         echo "spec_ctrl='$spec'"
@@ -62,7 +69,7 @@ make_shape() {
         for ((g = 1; g <= groups; g++)); do
             spec=
             for ((n = 1; n <= replicas; n++)); do
-                spec="$spec${spec:+,}$n=tcp://127.0.0.1:$port"
+                spec="$spec${spec:+,}$n=$host:$port"
                 port=$((port + 1))
             done
             echo "spec_g$g='$spec'"
@@ -76,6 +83,17 @@ load_shape() {
     # shellcheck disable=SC1091
     source "$dir/cluster.env"
     export SHARDKV_CTRLERS=$ctrler_urls
+    server_flags=()
+    if [ "${shape_tls:-0}" = 1 ]; then
+        export SHARDKV_TLS_CA=$dir/certs/ca.pem SHARDKV_TLS_CERT=$dir/certs/client.pem SHARDKV_TLS_KEY=$dir/certs/client.key
+        server_flags=(--tls-ca "$dir/certs/ca.pem" --tls-cert "$dir/certs/server.pem" --tls-key "$dir/certs/server.key" --peer-key "$dir/certs/peer.key")
+    fi
+}
+
+# How a client reaches the cluster, as lines for a shell.
+client_environment() {
+    say "export SHARDKV_CTRLERS=$ctrler_urls"
+    [ "${shape_tls:-0}" = 0 ] || say "export SHARDKV_TLS_CA=$SHARDKV_TLS_CA SHARDKV_TLS_CERT=$SHARDKV_TLS_CERT SHARDKV_TLS_KEY=$SHARDKV_TLS_KEY"
 }
 
 nodes() {
@@ -112,7 +130,7 @@ start_node() {
         spec="spec_g$g"
         set -- "$bin/shardkv" --gid "$g" --id "$n" --cluster "${!spec}" --ctrlers "$ctrler_urls" --data "$dir/$name" --log-level info
     fi
-    env -u SHARDKV_CTRLERS nohup "$@" >"$dir/$name.out" 2>>"$dir/$name.log" </dev/null &
+    env -u SHARDKV_CTRLERS -u SHARDKV_TLS_CA -u SHARDKV_TLS_CERT -u SHARDKV_TLS_KEY nohup "$@" "${server_flags[@]}" >"$dir/$name.out" 2>>"$dir/$name.log" </dev/null &
     echo $! >"$dir/$name.pid"
     disown
 }
@@ -168,12 +186,12 @@ up)
     fi
     say "cluster in $dir: $shape_ctrlers controllers, $shape_groups groups of $shape_replicas"
     say "reach it with:"
-    say "  export SHARDKV_CTRLERS=$ctrler_urls"
+    client_environment | sed 's/^/  /'
     say "  $bin/shardkv-cli put greeting hello && $bin/shardkv-cli get greeting"
     ;;
 env)
     load_shape
-    say "export SHARDKV_CTRLERS=$ctrler_urls"
+    client_environment
     ;;
 status)
     load_shape
@@ -201,6 +219,7 @@ clean)
     load_shape
     for name in $(nodes); do rm -rf "${dir:?}/$name" "$dir/$name.log" "$dir/$name.out" "$dir/$name.pid"; done
     rm -f "$dir/cluster.env"
+    [ "${shape_tls:-0}" = 0 ] || rm -rf "${dir:?}/certs"
     rmdir "$dir" 2>/dev/null || true
     say "cleaned"
     ;;

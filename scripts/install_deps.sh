@@ -18,7 +18,7 @@ if [ "${1:-}" = --promtool ]; then
     command -v promtool >/dev/null || install_promtool
     exit 0
 fi
-packages="build-essential cmake ninja-build pkg-config clang-format iproute2
+packages="build-essential cmake ninja-build pkg-config clang-format iproute2 openssl
     libnng-dev libleveldb-dev libcmocka-dev libjansson-dev libedit-dev libbsd-dev uthash-dev libxxhash-dev libmbedtls-dev"
 missing=
 for package in $packages; do

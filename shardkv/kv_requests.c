@@ -87,6 +87,36 @@ static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticke
 
 #define TURN_BYTES (16u << 20)
 
+static void later_add(struct kv_later_reads *later, struct kv_request *request)
+{
+    uint32_t *waiting = &later->of_conn[request->ticket.conn % KV_LATER_CONNS];
+
+    request->later_level = *waiting < KV_LATER_LEVELS ? *waiting : KV_LATER_LEVELS - 1;
+    TAILQ_INSERT_TAIL(&later->levels[request->later_level], request, in_later_reads);
+    (*waiting)++;
+    later->n++;
+}
+
+static void later_remove(struct kv_later_reads *later, struct kv_request *request)
+{
+    uint32_t *waiting = &later->of_conn[request->ticket.conn % KV_LATER_CONNS];
+
+    ASSERT(*waiting > 0 && later->n > 0);
+    TAILQ_REMOVE(&later->levels[request->later_level], request, in_later_reads);
+    (*waiting)--;
+    later->n--;
+}
+
+static struct kv_request *later_first(const struct kv_later_reads *later)
+{
+    for (uint32_t i = 0; i < KV_LATER_LEVELS; i++) {
+        if (!TAILQ_EMPTY(&later->levels[i])) {
+            return TAILQ_FIRST(&later->levels[i]);
+        }
+    }
+    return NULL;
+}
+
 static void read_confirmed(void *context, enum status status)
 {
     struct kv_request *request = context;
@@ -94,8 +124,8 @@ static void read_confirmed(void *context, enum status status)
 
     if (status != ST_OK) {
         kv_request_refuse(request, status, NULL);
-    } else if (server->turn_bytes >= TURN_BYTES || !TAILQ_EMPTY(&server->later_reads)) {
-        TAILQ_INSERT_TAIL(&server->later_reads, request, in_later_reads);
+    } else if (server->turn_bytes >= TURN_BYTES || server->later.n > 0) {
+        later_add(&server->later, request);
     } else {
         request->read(request);
     }
@@ -105,9 +135,8 @@ void kv_server_read_later_ones(struct kv_server *server)
 {
     struct kv_request *request;
 
-    while (server->turn_bytes < TURN_BYTES &&
-           (request = TAILQ_FIRST(&server->later_reads)) != NULL) {
-        TAILQ_REMOVE(&server->later_reads, request, in_later_reads);
+    while (server->turn_bytes < TURN_BYTES && (request = later_first(&server->later)) != NULL) {
+        later_remove(&server->later, request);
         if (request->ticket.deadline_ms <= server->context.now_ms) {
             kv_request_refuse(request, ST_TIMEOUT, NULL);
         } else {
@@ -118,13 +147,15 @@ void kv_server_read_later_ones(struct kv_server *server)
 
 void kv_server_drop_later_reads(struct kv_server *server, io_conn conn)
 {
-    struct kv_request *request = TAILQ_FIRST(&server->later_reads), *next;
+    struct kv_request *request, *next;
 
-    for (; request != NULL; request = next) {
-        next = TAILQ_NEXT(request, in_later_reads);
-        if (conn == 0 || request->ticket.conn == conn) {
-            TAILQ_REMOVE(&server->later_reads, request, in_later_reads);
-            kv_request_refuse(request, ST_SHUTDOWN, NULL);
+    for (uint32_t i = 0; i < KV_LATER_LEVELS; i++) {
+        for (request = TAILQ_FIRST(&server->later.levels[i]); request != NULL; request = next) {
+            next = TAILQ_NEXT(request, in_later_reads);
+            if (conn == 0 || request->ticket.conn == conn) {
+                later_remove(&server->later, request);
+                kv_request_refuse(request, ST_SHUTDOWN, NULL);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ void kv_server_options_default(struct kv_server_options *options, group_id gid, 
 {
     *options = (struct kv_server_options){.seed = seed,
                                           .version = "",
-                                          .max_pending = 16384,
+                                          .max_pending = 32768,
                                           .max_sessions = SESSION_MAX_RECORDS,
                                           .poll_ms = 100,
                                           .migrate = {.max_copies = 8, .piece_bytes = 256u << 10}};
@@ -172,7 +172,9 @@ enum status kv_server_create(const struct kv_server_options *options,
     server->world = *world;
     server->context.now_ms = now_ms;
     rng_init(&server->context.rng, options->seed);
-    TAILQ_INIT(&server->later_reads);
+    for (uint32_t i = 0; i < KV_LATER_LEVELS; i++) {
+        TAILQ_INIT(&server->later.levels[i]);
+    }
     TAILQ_INIT(&server->parked);
     TAILQ_INIT(&server->writes);
     server->load_since_ms = now_ms;
@@ -302,7 +304,7 @@ static void turn_end(struct kv_server *server, const struct io_event *event)
     n_parked = server->n_parked;
     kv_server_unpark(server);
     server->wake = server->context.n_proposals != n_proposals || n_parked != server->n_parked ||
-                   !TAILQ_EMPTY(&server->later_reads);
+                   server->later.n > 0;
 }
 
 void kv_server_step(struct kv_server *server, const struct io_event *event)

@@ -19,7 +19,7 @@ struct kv_server_options {
     uint64_t seed;         /* random: for the client id of this server, back-off, copy ids */
     uint64_t incarnation;  /* of this replica, for status */
     const char *version;   /* of the program; static */
-    uint32_t max_pending;  /* client requests being worked on; beyond: ST_BUSY */
+    uint32_t max_pending;  /* client requests being worked on; beyond, ST_BUSY */
     uint32_t max_sessions; /* records a shard; the same on every replica */
     uint32_t poll_ms;      /* how often the leader asks the controller for news */
     struct migrate_options migrate;

@@ -17,6 +17,18 @@ struct kv_freeze {
     uint64_t since_ms;
 };
 
+/* Reads that are confirmed, but for another turn. The first one of a connection waits on level 0,
+ * its next one on level 1, and so on; lower levels go first, each oldest first. So who asks for
+ * thousands of values waits for them, and nobody else does. Connections are told apart by their
+ * number modulo KV_LATER_CONNS: who shares it with another shares the levels. */
+#define KV_LATER_LEVELS 8
+#define KV_LATER_CONNS  4096
+struct kv_later_reads {
+    TAILQ_HEAD(, kv_request) levels[KV_LATER_LEVELS];
+    uint32_t of_conn[KV_LATER_CONNS]; /* how many wait */
+    uint32_t n;
+};
+
 struct kv_server {
     struct kv_server_options options;
     struct group_world world;
@@ -37,9 +49,9 @@ struct kv_server {
     uint64_t wall_us; /* of the event that is being handled */
     bool wake;        /* something was proposed after the group's turn ended: come back at once */
     uint64_t piece_bytes_sent;
-    uint64_t turn_bytes;                  /* read for clients since the last turn ended */
-    TAILQ_HEAD(, kv_request) later_reads; /* confirmed, but for another turn; oldest first */
-    TAILQ_HEAD(, kv_parked) parked;       /* for shards that are nearly here; oldest first */
+    uint64_t turn_bytes; /* read for clients since the last turn ended */
+    struct kv_later_reads later;
+    TAILQ_HEAD(, kv_parked) parked; /* for shards that are nearly here; oldest first */
     uint32_t n_parked;
     size_t parked_bytes;
     uint64_t load_since_ms; /* client operations since then, for context.load */
@@ -64,6 +76,7 @@ struct kv_request {
     struct buf bytes;                         /* GET: key; PULL: cursor */
     void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
     TAILQ_ENTRY(kv_request) in_later_reads;
+    uint32_t later_level; /* of struct kv_later_reads */
     TAILQ_ENTRY(kv_request) in_writes;
     bool answered; /* WRITE: the client was told that its end is not known */
 };

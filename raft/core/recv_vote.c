@@ -96,6 +96,11 @@ void recv_vote_reply(struct raft *raft, const struct raft_message *message)
         (!reply->pre_vote && message->term != asked)) {
         return;
     }
+    /* Nobody is asked for a vote before the own one is durable: this answers nothing, and counting
+     * it could make a leader of a term in which this replica may, after a crash, vote again. */
+    if (!reply->pre_vote && raft->durable_hard_state.term != raft->hard_state.term) {
+        return;
+    }
     if (reply->granted) {
         id_set_add(&raft->granted, message->from);
     } else {

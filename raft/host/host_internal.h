@@ -54,6 +54,8 @@ enum status host_space_open(struct host *host, char *error);
 void host_space_close(struct host *host);
 /* Looks at the disk, if it is time to. */
 void host_space_check(struct host *host, uint64_t now_ms);
+/* Refuses a data directory that others may change, and warns of one that they may look into. */
+enum status host_check_access(struct host *host, char *error);
 
 /* Serves /metrics, /livez and /readyz if the settings ask for it. */
 enum status host_http_start(struct host *host, char *error);

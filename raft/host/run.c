@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,8 @@
 
 #define STOP_GRACE_MS    700  /* for handing leadership over */
 #define STOP_DEADLINE_MS 1900 /* then the process ends, clean or not */
-#define STOP_STEP_MS     30   /* a longer sleep was a pause of the whole process: not counted */
+#define DISK_DESCRIPTORS 1300
+#define STOP_STEP_MS     30 /* a longer sleep was a pause of the whole process: not counted */
 #define STATE_ROOM_BYTES (8ull << 20) /* that the state wants free besides what it writes */
 
 static int complain(const struct host *host, const char *line, int code)
@@ -257,6 +259,26 @@ static void mail_deliver(void *context, struct io_event *event)
     net_deliver(context, event);
 }
 
+/* As many descriptors as this process may have; so many of them for connections that those of the
+ * disks are never short: LevelDB alone keeps up to 1000 files open. */
+static uint32_t connections_at_most(uint32_t wanted)
+{
+    struct rlimit limit;
+    rlim_t rest;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return wanted;
+    }
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    rest = limit.rlim_cur > 2 * DISK_DESCRIPTORS ? limit.rlim_cur - DISK_DESCRIPTORS
+                                                 : limit.rlim_cur / 2;
+    return wanted < rest ? wanted : (uint32_t)rest;
+}
+
 static enum status open_net(struct host *host, char *error)
 {
     const struct host_settings *settings = host->settings;
@@ -264,6 +286,7 @@ static enum status open_net(struct host *host, char *error)
     enum status status;
 
     net_options_default(&options);
+    options.limits.max_connections = connections_at_most(options.limits.max_connections);
     options.listen_url = spec_find(&settings->cluster, settings->id)->url;
     options.group = settings->gid;
     options.peers = settings->cluster;
@@ -272,8 +295,10 @@ static enum status open_net(struct host *host, char *error)
     options.tls_cert = settings->tls_cert;
     options.tls_key = settings->tls_key;
     options.tls_ca = settings->tls_ca;
+    options.peer_key = settings->peer_key;
     options.turns_anywhere = true;
-    options.sink = (struct net_sink){host, on_event, on_deadline, on_admit};
+    options.sink = (struct net_sink){
+        .context = host, .event = on_event, .next_deadline_ms = on_deadline, .admit = on_admit};
     options.trace = &host->trace;
     options.self.who = HELLO_PEER;
     options.self.gid = settings->gid;
@@ -400,6 +425,9 @@ static enum status open_all(struct host *host, char *error)
 {
     enum status status = open_dir(host, error);
 
+    if (status == ST_OK) {
+        status = host_check_access(host, error);
+    }
     if (status == ST_OK) {
         status = open_net(host, error);
     }

@@ -11,6 +11,7 @@
 #define MAX_FLAGS            32
 #define MAX_FILE_LINE        4096 /* nine URLs of the greatest length fit */
 #define MAX_ENVIRONMENT_NAME 64
+#define MAX_TOLD             200 /* bytes of what somebody gave, in a complaint about it */
 
 struct flag {
     const char *name;
@@ -67,13 +68,28 @@ static const struct flag all_flags[] = {
     {"tls-cert", 0, "FILE", "this replica's certificate (PEM)", {0}},
     {"tls-key", 0, "FILE", "its private key (PEM)", {0}},
     {"tls-ca", 0, "FILE", "the authority that signs everybody's certificates (PEM)", {0}},
+    {"peer-key", 0, "FILE", "the secret by which the servers of a cluster know each other", {0}},
     {"log-level", 0, "LEVEL", "error, warn, info or debug (default info)", {0}},
 };
 
+/* The text as a part of one line: cut, and without what would end the line or move the cursor. */
+static const char *tell(const char *text, char told[MAX_TOLD])
+{
+    size_t len = 0;
+
+    for (; text[len] != '\0' && len < MAX_TOLD - 1; len++) {
+        told[len] = iscntrl((unsigned char)text[len]) ? '?' : text[len];
+    }
+    told[len] = '\0';
+    return told;
+}
+
 static int complain(struct reading *reading, const char *what, const char *name, const char *why)
 {
-    fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what, name, why,
-            reading->settings->program);
+    char told[MAX_TOLD];
+
+    fprintf(stderr, "%s: %s%s: %s (see %s --help)\n", reading->settings->program, what,
+            tell(name, told), why, reading->settings->program);
     reading->failed = true;
     return HOST_EXIT_REFUSED;
 }
@@ -81,8 +97,11 @@ static int complain(struct reading *reading, const char *what, const char *name,
 /* The same of a line of the file; `what` is text from it, or empty. */
 static int complain_line(struct reading *reading, unsigned line, const char *what, const char *why)
 {
+    char file[MAX_TOLD], told[MAX_TOLD];
+
     fprintf(stderr, "%s: %s:%u: %.40s%s%s (see %s --help)\n", reading->settings->program,
-            reading->file, line, what, *what != '\0' ? ": " : "", why, reading->settings->program);
+            tell(reading->file, file), line, tell(what, told), *what != '\0' ? ": " : "", why,
+            reading->settings->program);
     reading->failed = true;
     return HOST_EXIT_REFUSED;
 }
@@ -360,6 +379,11 @@ static bool is_http_url(const char *url)
     return spec_check_url(tcp) == NULL;
 }
 
+static const char *own_url(const struct host_settings *settings)
+{
+    return spec_find(&settings->cluster, settings->id)->url;
+}
+
 static bool check_together(struct reading *reading)
 {
     struct host_settings *s = reading->settings;
@@ -372,6 +396,11 @@ static bool check_together(struct reading *reading)
         complain_flag(reading, "heartbeat", "must be at most half the --election-timeout");
     } else if ((s->tls_cert == NULL) != (s->tls_key == NULL)) {
         complain_flag(reading, "tls-cert", "needs --tls-key, and the reverse");
+    } else if ((s->tls_cert == NULL) != (s->tls_ca == NULL)) {
+        complain_flag(reading, "tls-ca", "belongs together with --tls-cert and --tls-key");
+    } else if (s->tls_cert != NULL && strncmp(own_url(s), "tls+tcp://", 10) != 0) {
+        complain_flag(reading, "tls-cert",
+                      "is of no use: this replica's URL in --cluster is not tls+tcp://");
     } else if (s->shards != 0 && (s->shards & (s->shards - 1)) != 0) {
         complain_flag(reading, "shards", "must be a power of two");
     } else if (s->metrics != NULL && !is_http_url(s->metrics)) {
@@ -394,6 +423,7 @@ static bool take_all(struct reading *reading)
     s->tls_cert = take_text(reading, "tls-cert");
     s->tls_key = take_text(reading, "tls-key");
     s->tls_ca = take_text(reading, "tls-ca");
+    s->peer_key = take_text(reading, "peer-key");
     if ((s->has & HOST_HAS_GID) && !take_number(reading, "gid", 1, 0x7fffffff, true, &s->gid)) {
         return false;
     }
@@ -450,6 +480,8 @@ void host_settings_fini(struct host_settings *settings)
     mem_free(settings->tls_cert);
     mem_free(settings->tls_key);
     mem_free(settings->tls_ca);
+    mem_free(settings->peer_key);
     settings->data = settings->metrics = NULL;
     settings->tls_cert = settings->tls_key = settings->tls_ca = NULL;
+    settings->peer_key = NULL;
 }

@@ -8,13 +8,18 @@
 #define VISITOR_GREETING_MS 1000  /* at least: for a hello to come */
 #define CLIENT_PONG_MS      200   /* while bytes come and nothing is answered */
 #define CLIENT_SILENCE_MS   60000 /* idle clients ping every 15 s */
+#define VISITOR_HURRY_MS    100   /* a stranger that says hello by then gives way to nobody */
+#define CLIENT_BUSY_MS      500   /* nor does a client that was heard of so lately */
 
 struct visitor {
     struct net *net;
     struct conn *conn;
     uint32_t slot;
-    raft_id peer_id; /* a peer: which; else 0 */
-    io_conn number;  /* a client: its number; else 0 */
+    raft_id peer_id;              /* a peer: which; else 0 */
+    io_conn number;               /* a client: its number; else 0 */
+    char host[STREAM_NAME_BYTES]; /* whence it came */
+    char name[STREAM_NAME_BYTES]; /* the same with its port: not to be had once it is gone */
+    uint64_t since_ms;            /* it dialled then, by the loop's awake clock */
 };
 
 static bool is_replica_of_spec(const struct net *net, uint32_t id)
@@ -74,6 +79,12 @@ static void visitor_on_up(struct conn *conn)
     visitor->number = ++net->accepted.serial << VISITOR_SLOT_BITS | visitor->slot;
 }
 
+/* With a peer key, only who proved it is a server. */
+static bool visitor_is_stranger(const struct visitor *visitor)
+{
+    return visitor->net->peer_key != NULL && !visitor->conn->handshake.proved;
+}
+
 static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                                struct slice message)
 {
@@ -93,7 +104,9 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                               .peer = {.group = group, .id = visitor->peer_id, .message = message}};
     } else {
         event = (struct io_event){.type = IO_EVENT_CLIENT_MESSAGE,
-                                  .client = {.conn = visitor->number, .message = message}};
+                                  .client = {.conn = visitor->number,
+                                             .message = message,
+                                             .is_stranger = visitor_is_stranger(visitor)}};
     }
     net_deliver(net, &event);
 }
@@ -109,18 +122,37 @@ static void visitor_free(struct visitor *visitor)
     mem_free(visitor);
 }
 
+/* Who breaks off is nobody's business; who is refused, by us or itself, its operator's. */
+static enum trace_level closing_level(struct visitor *visitor, enum status status,
+                                      const char *reason)
+{
+    struct net *net = visitor->net;
+
+    if (status == ST_UNAVAILABLE) {
+        return TRACE_DEBUG;
+    }
+    if (visitor->conn->was_up) {
+        return TRACE_INFO;
+    }
+    if (!complaints_is_news(&net->accepted.complaints, net->loop.now_ms, visitor->host, reason)) {
+        return TRACE_DEBUG;
+    }
+    return status == ST_TIMEOUT || status == ST_MALFORMED ? TRACE_INFO : TRACE_WARN;
+}
+
 static void visitor_on_closed(struct conn *conn, enum status status, const char *reason,
                               bool refused)
 {
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
+    const struct hello *hello = &conn->handshake.other; /* who it says it is, true or not */
     struct io_event event = {.type = IO_EVENT_CLIENT_CLOSED, .client.conn = visitor->number};
-    char name[64];
+    enum trace_level level = closing_level(visitor, status, reason);
 
-    stream_remote_name(conn->stream, name);
-    TRACE(net->loop.trace, status == ST_UNAVAILABLE ? TRACE_DEBUG : TRACE_INFO,
-          "connection closed from=%s peer=%u by=%s status=%s reason=\"%s\"", name,
-          (unsigned)visitor->peer_id, refused ? "remote" : "us", status_name(status), reason);
+    TRACE(net->loop.trace, level,
+          "connection closed from=%s gid=%u peer=%u by=%s status=%s reason=\"%s\"", visitor->name,
+          (unsigned)hello->gid, hello->who == HELLO_PEER ? (unsigned)hello->id : 0,
+          refused ? "remote" : "us", status_name(status), reason);
     visitor_free(visitor);
     if (event.client.conn != 0) {
         net_deliver(net, &event);
@@ -168,6 +200,70 @@ static uint32_t accepted_free_slot(const struct accepted *accepted)
     return UINT32_MAX;
 }
 
+/* How long nothing came that is of use: of a stranger, since it dialled. */
+static uint64_t visitor_idle_ms(const struct visitor *visitor)
+{
+    uint64_t since_ms =
+        visitor->conn->state == CONN_UP ? visitor->conn->heard_ms : visitor->since_ms;
+
+    return loop_awake_ms(&visitor->net->loop) - since_ms;
+}
+
+/* Whether the visitor would give way, and rather than `other` (or NULL). */
+static bool visitor_gives_way(const struct visitor *visitor, const struct visitor *other)
+{
+    bool is_client = visitor->conn->state == CONN_UP;
+    bool other_is_client = other != NULL && other->conn->state == CONN_UP;
+
+    if (visitor->peer_id != 0 ||
+        visitor_idle_ms(visitor) < (is_client ? CLIENT_BUSY_MS : VISITOR_HURRY_MS)) {
+        return false;
+    }
+    if (other == NULL || is_client != other_is_client) {
+        return other == NULL || !is_client;
+    }
+    return visitor_idle_ms(visitor) > visitor_idle_ms(other);
+}
+
+/* All places are taken: one gives way, if there is one that may. */
+static void accepted_make_room(struct net *net)
+{
+    struct accepted *accepted = &net->accepted;
+    struct visitor *idlest = NULL;
+    struct conn *conn;
+
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        if (visitor_gives_way(accepted->slots[i], idlest)) {
+            idlest = accepted->slots[i];
+        }
+    }
+    if (idlest != NULL) {
+        conn = idlest->conn;
+        visitor_on_closed(conn, ST_BUSY, "idle, and others need the place", false);
+        conn_destroy(&conn);
+    }
+}
+
+/* How many connections come from where this one does. */
+static uint32_t accepted_of_host(const struct accepted *accepted, const char *host)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        n += accepted->slots[i] != NULL && strcmp(accepted->slots[i]->host, host) == 0;
+    }
+    return n;
+}
+
+static bool accepted_has_room(const struct net *net, const char *host)
+{
+    const struct accepted *accepted = &net->accepted;
+    uint32_t limit = net->options.limits.max_connections_per_remote;
+
+    return accepted->n < accepted->n_slots &&
+           (accepted->n < limit || accepted_of_host(accepted, host) < limit);
+}
+
 void accepted_add(struct net *net, nng_stream *stream)
 {
     struct accepted *accepted = &net->accepted;
@@ -182,8 +278,14 @@ void accepted_add(struct net *net, nng_stream *stream)
         .max_reassembly_bytes = net->options.limits.max_reassembly_bytes,
         .pool = &accepted->pool};
     struct visitor *visitor;
+    char host[STREAM_NAME_BYTES];
 
-    if (accepted->n == accepted->n_slots) {
+    stream_remote_host(stream, host);
+    if (accepted->n == accepted->n_slots &&
+        accepted_of_host(accepted, host) < net->options.limits.max_connections_per_remote) {
+        accepted_make_room(net);
+    }
+    if (!accepted_has_room(net, host)) {
         net->stats.refused++;
         net->stats.refused_full++;
         nng_stream_close(stream);
@@ -193,9 +295,52 @@ void accepted_add(struct net *net, nng_stream *stream)
     visitor = mem_zalloc(sizeof(*visitor));
     visitor->net = net;
     visitor->slot = accepted_free_slot(accepted);
+    visitor->since_ms = loop_awake_ms(&net->loop);
+    memcpy(visitor->host, host, sizeof(host));
     accepted->slots[visitor->slot] = visitor;
     net->stats.connections = ++accepted->n;
+    stream_remote_name(stream, visitor->name);
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);
+}
+
+/* Counts what waits. Returns who has most of it. */
+static struct visitor *accepted_count_waiting(struct accepted *accepted)
+{
+    struct visitor *greatest = NULL;
+
+    accepted->waiting = 0;
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        struct visitor *visitor = accepted->slots[i];
+
+        if (visitor == NULL) {
+            continue;
+        }
+        accepted->waiting += visitor->conn->send_queue.bytes;
+        if (greatest == NULL ||
+            greatest->conn->send_queue.bytes < visitor->conn->send_queue.bytes) {
+            greatest = visitor;
+        }
+    }
+    return greatest;
+}
+
+/* Room for an answer under the bound of all together. */
+static void accepted_make_room_for_answer(struct net *net, size_t len)
+{
+    struct accepted *accepted = &net->accepted;
+    uint64_t limit = net->options.limits.max_total_client_queue_bytes;
+
+    while (accepted->waiting + len > limit) {
+        struct visitor *greatest = accepted_count_waiting(accepted);
+
+        if (accepted->waiting + len <= limit || accepted->waiting == 0) {
+            break;
+        }
+        conn_fail(greatest->conn, ST_BUSY, "too many answers wait, and most of them for this one");
+        send_queue_fini(&greatest->conn->send_queue); /* now, not when it is reaped */
+        send_queue_init(&greatest->conn->send_queue);
+    }
+    accepted->waiting += len;
 }
 
 void accepted_reply(struct net *net, io_conn number, struct buf *message)
@@ -205,6 +350,7 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
     enum io_class class = message->len > FRAME_FRAGMENT_BYTES ? IO_BULK : IO_NORMAL;
 
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
+    accepted_make_room_for_answer(net, message->len);
     if (number == 0 || visitor == NULL || visitor->number != number ||
         visitor->conn->state != CONN_UP) {
         net->stats.drops[NET_DROP_CLIENT_GONE]++;

@@ -2,11 +2,18 @@
  *
  * What one is, its hello says. A peer must be a replica of the own SPEC; a second connection of the
  * same peer replaces the first. A client gets a number (io_conn) that is never used again. A client
- * that lets too many answers pile up is no longer read, then closed.
+ * that lets too many answers pile up is no longer read, then closed; when all together let too many
+ * pile up, the one with most of them is. One address may have only so many of the connections. Who
+ * is refused, and why, is traced as a warning, seldom enough that nobody can fill the disk with it.
+ *
+ * When all places are taken, the one that has been silent for longest gives way: whoever never said
+ * hello before any client, but no peer, and nobody who was heard of just now. So idle connections,
+ * however many, keep nobody out, and who loses one dials again when it has something to say.
  */
 #ifndef RAFT_NET_ACCEPTED_H
 #define RAFT_NET_ACCEPTED_H
 
+#include "raft/net/complaints.h"
 #include "raft/net/conn.h"
 
 struct visitor;
@@ -14,8 +21,10 @@ struct visitor;
 struct accepted {
     struct visitor **slots; /* one per connection; NULL: free */
     uint32_t n_slots, n;
-    uint64_t serial; /* of the last client */
+    uint64_t serial;  /* of the last client */
+    uint64_t waiting; /* bytes of answers, at most: what was sent since they were counted counts */
     struct inbox_pool pool;
+    struct complaints complaints; /* of those who are refused */
 };
 
 void accepted_init(struct net *net);

@@ -3,8 +3,9 @@
  *
  * The life of a connection:
  *
- *   GREETING  the dialling side has sent its hello and waits for the other's; the accepting side
- *             waits for a hello, then answers with its own or with a REFUSE
+ *   GREETING  the handshake of raft/util/handshake.h: the dialling side has sent its hello and
+ *             waits for the other's; the accepting side waits for a hello, then answers with its
+ *             own or with a REFUSE; servers with a peer key then exchange proofs
  *   UP        messages pass
  *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
  *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
@@ -28,12 +29,16 @@
 #include "raft/net/inbox.h"
 #include "raft/net/send_queue.h"
 #include "raft/net/stream.h"
+#include "raft/util/handshake.h"
+
+#define CONN_REASON_BYTES 160
 
 enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 
 struct conn;
 struct conn_events {
-    /* The other side's hello. ST_OK, or why not to talk to it, with *reason (static). */
+    /* The other side's hello, proved if it had to be. ST_OK, or why not to talk to it, with
+     * *reason (static). */
     enum status (*hello)(struct conn *conn, const struct hello *hello, const char **reason);
     void (*up)(struct conn *conn);
     void (*message)(struct conn *conn, uint32_t group, uint8_t type, struct slice message);
@@ -48,6 +53,7 @@ struct conn {
     void *owner;
     bool accepted; /* else dialled */
     enum conn_state state;
+    struct handshake handshake;
     struct send_queue send_queue;
     struct inbox inbox;
 
@@ -66,7 +72,7 @@ struct conn {
     uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
 
     enum status status; /* FAILED: why */
-    char reason[160];
+    char reason[CONN_REASON_BYTES];
     bool refused; /* FAILED: by the other side, in words */
     bool was_up;
     bool is_dirty; /* on net's list of those to flush */
@@ -96,6 +102,10 @@ void conn_send(struct conn *conn, enum io_class class, uint32_t group, enum fram
 void conn_send_all(struct conn *conn, struct send_queue *queue);
 /* From now on; silence is counted from now too. */
 void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_ms);
+
+/* Whether this reason is another one than was told last, which it then is: so that attempts that
+ * fail again and again for one reason are told once. */
+bool conn_is_news(char told[CONN_REASON_BYTES], const char *reason);
 
 /* Gives to nng what waits, if nothing is on its way. */
 void conn_flush(struct conn *conn);

@@ -22,13 +22,13 @@ struct endpoint {
     nng_tls_config *tls;
     struct dial *dial;
     struct conn *conn;
-    struct send_queue waiting; /* while there is no connection that is up */
-    struct timer retry;        /* not set: may dial at once */
-    struct timer down;         /* set: DOWN is to be told by the next turn */
-    uint32_t pause_ms;         /* after the next failure */
-    uint32_t outstanding;      /* requests sent and not answered */
-    bool refused;              /* until the retry timer fires: requests fail at once */
-    bool complained;
+    struct send_queue waiting;         /* while there is no connection that is up */
+    struct timer retry;                /* not set: may dial at once */
+    struct timer down;                 /* set: DOWN is to be told by the next turn */
+    uint32_t pause_ms;                 /* after the next failure */
+    uint32_t outstanding;              /* requests sent and not answered */
+    bool refused;                      /* until the retry timer fires: requests fail at once */
+    char complaint[CONN_REASON_BYTES]; /* why it was refused, as traced since it was up */
     UT_hash_handle hh;
 };
 
@@ -78,7 +78,7 @@ static void endpoint_on_up(struct conn *conn)
     struct endpoint *endpoint = conn->owner;
 
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
-    endpoint->complained = false;
+    endpoint->complaint[0] = '\0';
     trace_debug(endpoint->net->loop.trace, "endpoint up url=%s", endpoint->url);
     if (endpoint->outstanding == 0) {
         conn_set_keep_alive(conn, ENDPOINT_IDLE_PING_MS, ENDPOINT_IDLE_SILENCE_MS);
@@ -114,10 +114,16 @@ static void endpoint_on_closed(struct conn *conn, enum status status, const char
 
     endpoint->conn = NULL;
     if (refused || by_us) {
-        TRACE(endpoint->net->loop.trace, endpoint->complained ? TRACE_DEBUG : TRACE_WARN,
+        enum trace_level level =
+            conn_is_news(endpoint->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
+
+        TRACE(endpoint->net->loop.trace, level,
               "endpoint refused url=%s by=%s status=%s reason=\"%s\"", endpoint->url,
               refused ? "server" : "us", status_name(status), reason);
-        endpoint->complained = true;
+        if (endpoint->net->options.sink.refused != NULL) {
+            endpoint->net->options.sink.refused(endpoint->net->options.sink.context, endpoint->url,
+                                                reason);
+        }
     } else {
         trace_debug(endpoint->net->loop.trace, "endpoint down url=%s reason=\"%s\"", endpoint->url,
                     reason);

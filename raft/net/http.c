@@ -178,19 +178,39 @@ static void visit_on_sent(void *owner)
     visit_end(owner);
 }
 
-static void visit_on_broken(void *owner, const char *reason)
+static void visit_on_broken(void *owner, enum status status, const char *reason, bool by_remote)
 {
+    (void)status;
     (void)reason;
+    (void)by_remote;
     visit_end(owner);
 }
 
 static const struct stream_events visit_events = {
     .received = visit_on_received, .sent = visit_on_sent, .broken = visit_on_broken};
 
+/* All places are taken: who has been here for longest gives way. A friendly visitor's request comes
+ * and is answered at once; who sends it byte by byte must not keep others out. */
+static void http_make_room(struct http *http)
+{
+    struct http_visit *oldest = &http->visits[0];
+
+    for (size_t i = 0; i < HTTP_MAX_CONNECTIONS; i++) {
+        if (http->visits[i].http == NULL) {
+            return;
+        }
+        if (http->visits[i].limit.at_ms < oldest->limit.at_ms) {
+            oldest = &http->visits[i];
+        }
+    }
+    visit_end(oldest);
+}
+
 static void http_on_accepted(void *owner, nng_stream *stream)
 {
     struct http *http = owner;
 
+    http_make_room(http);
     for (size_t i = 0; i < HTTP_MAX_CONNECTIONS; i++) {
         struct http_visit *visit = &http->visits[i];
 

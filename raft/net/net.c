@@ -311,6 +311,12 @@ void net_bring(struct net *net, void (*run)(void *arg), void *arg)
     loop_bring(&net->loop, net_posted_create(run, arg), false);
 }
 
+void net_random(void *bytes, size_t len)
+{
+    ASSERT(len <= 256); /* so much comes in one piece */
+    ASSERT(getrandom(bytes, len, 0) == (ssize_t)len);
+}
+
 /* ---- Life ---- */
 
 void net_options_default(struct net_options *options)
@@ -321,11 +327,13 @@ void net_options_default(struct net_options *options)
                                     .election_timeout_ms = 300,
                                     .heartbeat_ms = 50,
                                     .limits = {.max_connections = 4096,
+                                               .max_connections_per_remote = 3072,
                                                .max_client_queue_bytes = 128u << 20,
                                                .max_peer_queue_bytes = 128u << 20,
                                                .max_reassembly_bytes = 128u << 20,
                                                .max_endpoint_queue_bytes = 256u << 20,
-                                               .max_total_reassembly_bytes = 1u << 30}};
+                                               .max_total_reassembly_bytes = 1u << 30,
+                                               .max_total_client_queue_bytes = 512u << 20}};
 }
 
 static const char *copy_text(const char *text)
@@ -340,6 +348,7 @@ static void net_copy_options(struct net *net, const struct net_options *options)
     net->options.tls_cert = copy_text(options->tls_cert);
     net->options.tls_key = copy_text(options->tls_key);
     net->options.tls_ca = copy_text(options->tls_ca);
+    net->options.peer_key = copy_text(options->peer_key);
     net->self = options->self;
 }
 
@@ -350,13 +359,15 @@ enum status net_create(const struct net_options *options, struct net **out, char
     struct net *net = mem_zalloc(sizeof(*net));
     uint64_t seed;
     enum status status;
+    char warning[256];
 
+    ASSERT(options->peer_key == NULL || options->self.who == HELLO_PEER);
     ASSERT(options->sink.event != NULL && options->sink.next_deadline_ms != NULL);
     ASSERT(options->election_timeout_ms > 0 && options->heartbeat_ms > 0);
     error[0] = '\0';
     net->io.ops = &net_ops;
     net_copy_options(net, options);
-    ASSERT(getrandom(&seed, sizeof(seed), 0) == sizeof(seed));
+    net_random(&seed, sizeof(seed));
     rng_init(&net->rng, seed);
     TAILQ_INIT(&net->dirty);
     TAILQ_INIT(&net->failed);
@@ -368,7 +379,14 @@ enum status net_create(const struct net_options *options, struct net **out, char
     net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
     accepted_init(net);
     endpoints_init(net);
-    status = tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error);
+    status =
+        tls_create(options->tls_cert, options->tls_key, options->tls_ca, &net->tls, error, warning);
+    if (status == ST_OK) {
+        if (warning[0] != '\0') {
+            trace_warn(options->trace, "TLS warning=\"%s\"", warning);
+        }
+        status = peer_key_load(options->peer_key, &net->peer_key, error);
+    }
     if (status == ST_OK) {
         status = net_listen(net, error);
     }
@@ -395,7 +413,8 @@ static enum status net_listen(struct net *net, char *error)
         return ST_OK;
     }
     if (tls && tls_server_config(net->tls) == NULL) {
-        snprintf(error, 256, "cannot listen on %s: it needs a TLS certificate and key", url);
+        snprintf(error, 256, "cannot listen on %s: it needs a TLS certificate and key, and the CA",
+                 url);
         return ST_INVALID;
     }
     return listener_open(&net->loop, url, tls ? tls_server_config(net->tls) : NULL, net_on_accepted,
@@ -436,12 +455,14 @@ void net_destroy(struct net **net_pointer)
     net_wait_released(net);
     ASSERT(TAILQ_EMPTY(&net->dirty) && TAILQ_EMPTY(&net->failed));
     tls_destroy(&net->tls);
+    peer_key_destroy(&net->peer_key);
     timers_fini(&net->loop.timers);
     mailbox_fini(&net->loop.mailbox);
     mem_free((void *)net->options.listen_url);
     mem_free((void *)net->options.tls_cert);
     mem_free((void *)net->options.tls_key);
     mem_free((void *)net->options.tls_ca);
+    mem_free((void *)net->options.peer_key);
     mem_free(net);
 }
 

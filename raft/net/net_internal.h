@@ -9,6 +9,7 @@
 #include "raft/net/http.h"
 #include "raft/net/listener.h"
 #include "raft/net/loop.h"
+#include "raft/net/peer_key.h"
 #include "raft/net/peers.h"
 #include "raft/net/tls.h"
 #include "raft/util/rng.h"
@@ -25,6 +26,7 @@ struct net {
     struct conn_list failed; /* are over and not reaped yet */
 
     struct tls *tls;           /* NULL: no certificates */
+    struct peer_key *peer_key; /* NULL: servers need not prove that they are */
     struct listener *listener; /* NULL: a client only */
     struct accepted accepted;
     struct peers peers;
@@ -35,5 +37,8 @@ struct net {
 /* What the hello of `other` is worth to us in the role of `self`. */
 enum status net_admit(struct net *net, const struct hello *self, const struct hello *other,
                       const char **reason);
+
+/* Bytes that nobody can guess. */
+void net_random(void *bytes, size_t len);
 
 #endif

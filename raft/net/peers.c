@@ -22,7 +22,7 @@ struct peer {
     struct conn *conn;
     struct timer retry;
     uint32_t pause_ms;
-    bool complained; /* a refusal was traced since the link was last up */
+    char complaint[CONN_REASON_BYTES]; /* why it was refused, as traced since the link was up */
 };
 
 static uint32_t peer_timeout_ms(const struct peer *peer)
@@ -81,7 +81,7 @@ static void peer_on_up(struct conn *conn)
     struct peer *peer = conn->owner;
 
     peer->pause_ms = PEER_RETRY_MIN_MS;
-    peer->complained = false;
+    peer->complaint[0] = '\0';
     peer->net->stats.peer_links_up++;
     trace_info(peer->net->loop.trace, "peer link up id=%u url=%s", (unsigned)peer->id, peer->url);
     peer_deliver(peer, IO_EVENT_PEER_UP);
@@ -112,10 +112,11 @@ static void peer_on_closed(struct conn *conn, enum status status, const char *re
                     (unsigned)peer->id, reason);
     }
     if (refused || (status != ST_UNAVAILABLE && status != ST_TIMEOUT)) {
-        TRACE(peer->net->loop.trace, peer->complained ? TRACE_DEBUG : TRACE_WARN,
+        enum trace_level level = conn_is_news(peer->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
+
+        TRACE(peer->net->loop.trace, level,
               "peer refused id=%u url=%s by=%s status=%s reason=\"%s\"", (unsigned)peer->id,
               peer->url, refused ? "peer" : "us", status_name(status), reason);
-        peer->complained = true;
         peer_retry_after(peer, PEER_REFUSED_MS);
     } else {
         peer_retry(peer, status == ST_TIMEOUT);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+#include "raft/net/tls_engine.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
@@ -99,6 +100,20 @@ void stream_close(struct stream **stream_pointer)
     stream_free_if_done(stream);
 }
 
+static void stream_tell_broken(struct stream *stream, int error)
+{
+    char reason[TLS_ENGINE_REASON_BYTES];
+    bool by_remote = false;
+
+    if (tls_engine_failure(stream->nng, reason, &by_remote)) {
+        stream->events->broken(stream->owner, ST_DENIED, reason, by_remote);
+    } else {
+        stream->events->broken(stream->owner, ST_UNAVAILABLE,
+                               error != 0 ? nng_strerror(error) : "closed by the other side",
+                               false);
+    }
+}
+
 static void stream_on_received(struct mail *mail)
 {
     struct stream_receive *receive = (struct stream_receive *)mail;
@@ -110,7 +125,7 @@ static void stream_on_received(struct mail *mail)
         return;
     }
     if (receive->error != 0 || receive->count == 0) {
-        stream->events->broken(stream->owner, nng_strerror(receive->error));
+        stream_tell_broken(stream, receive->error);
         return;
     }
     ASSERT(receive->count <= stream->in_capacity - stream->in_end);
@@ -174,7 +189,7 @@ static void stream_look_at_send(void *owner)
 
     ASSERT(!stream->closing && send->pending);
     if (stream_send_is_done(send) && nng_aio_result(send->aio) != 0) {
-        stream->events->broken(stream->owner, nng_strerror(nng_aio_result(send->aio)));
+        stream_tell_broken(stream, nng_aio_result(send->aio));
         return;
     }
     send->pause_ms = send->pause_ms < STREAM_MAX_LOOK_MS ? 2 * send->pause_ms : STREAM_MAX_LOOK_MS;
@@ -272,20 +287,43 @@ void stream_consume(struct stream *stream, size_t n)
     stream->in_begin += n;
 }
 
-void stream_remote_name(const struct stream *stream, char name[64])
+/* The port, or -1: it has none. */
+static int remote_address(nng_stream *nng, char host[STREAM_NAME_BYTES])
 {
     nng_sockaddr address;
-    char text[INET6_ADDRSTRLEN] = "?";
 
-    if (nng_stream_get_addr(stream->nng, NNG_OPT_REMADDR, &address) != 0) {
-        snprintf(name, 64, "?");
-    } else if (address.s_family == NNG_AF_INET) {
-        inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof(text));
-        snprintf(name, 64, "%s:%u", text, ntohs(address.s_in.sa_port));
-    } else if (address.s_family == NNG_AF_INET6) {
+    snprintf(host, STREAM_NAME_BYTES, "?");
+    if (nng_stream_get_addr(nng, NNG_OPT_REMADDR, &address) != 0) {
+        return -1;
+    }
+    if (address.s_family == NNG_AF_INET) {
+        inet_ntop(AF_INET, &address.s_in.sa_addr, host, STREAM_NAME_BYTES);
+        return ntohs(address.s_in.sa_port);
+    }
+    if (address.s_family == NNG_AF_INET6) {
+        char text[INET6_ADDRSTRLEN] = "?";
+
         inet_ntop(AF_INET6, address.s_in6.sa_addr, text, sizeof(text));
-        snprintf(name, 64, "[%s]:%u", text, ntohs(address.s_in6.sa_port));
+        snprintf(host, STREAM_NAME_BYTES, "[%s]", text);
+        return ntohs(address.s_in6.sa_port);
+    }
+    snprintf(host, STREAM_NAME_BYTES, "local");
+    return -1;
+}
+
+void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES])
+{
+    (void)remote_address(stream, host);
+}
+
+void stream_remote_name(nng_stream *stream, char name[STREAM_NAME_BYTES])
+{
+    char host[STREAM_NAME_BYTES];
+    int port = remote_address(stream, host);
+
+    if (port < 0) {
+        snprintf(name, STREAM_NAME_BYTES, "%s", host);
     } else {
-        snprintf(name, 64, "local");
+        snprintf(name, STREAM_NAME_BYTES, "%.50s:%u", host, (unsigned)port & 0xffff);
     }
 }

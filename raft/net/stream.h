@@ -14,6 +14,9 @@
 
 #include "raft/net/loop.h"
 #include "raft/util/bytes.h"
+#include "raft/util/status.h"
+
+#define STREAM_NAME_BYTES 64
 
 struct stream;
 
@@ -21,7 +24,9 @@ struct stream;
 struct stream_events {
     void (*received)(void *owner, size_t n); /* so many more bytes are in stream_input */
     void (*sent)(void *owner); /* stream_send had to wait for room; now all is on its way */
-    void (*broken)(void *owner, const char *reason); /* by the other side or the network */
+    /* By the other side or the network: ST_UNAVAILABLE; or TLS refused, ST_DENIED: we the other
+     * side, or it us (by_remote). */
+    void (*broken)(void *owner, enum status status, const char *reason, bool by_remote);
 };
 
 /* Takes the nng stream over. max_input: how large the input may grow. */
@@ -41,7 +46,9 @@ bool stream_is_sending(const struct stream *stream);
  * the next may be sent. False: `sent` or `broken` follows. */
 bool stream_send(struct stream *stream, struct buf *bytes);
 
-/* "host:port" of the other side, or "?" . */
-void stream_remote_name(const struct stream *stream, char name[64]);
+/* "host:port" of the other side, or "?", or "local". */
+void stream_remote_name(nng_stream *stream, char name[STREAM_NAME_BYTES]);
+/* The host alone. */
+void stream_remote_host(nng_stream *stream, char host[STREAM_NAME_BYTES]);
 
 #endif

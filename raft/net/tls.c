@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "raft/net/tls_check.h"
+#include "raft/net/tls_engine.h"
 #include "raft/util/assert.h"
 #include "raft/util/bytes.h"
 #include "raft/util/mem.h"
@@ -53,16 +55,16 @@ static enum status read_pem(const char *path, char **text, char *error)
 static int configure(const struct tls *tls, enum nng_tls_mode mode, const char *host,
                      nng_tls_config **config)
 {
-    int failed = nng_tls_config_alloc(config, mode);
-    bool verify = tls != NULL && tls->ca != NULL;
+    int failed;
 
+    tls_engine_use();
+    failed = nng_tls_config_alloc(config, mode);
     if (failed != 0) {
         *config = NULL;
         return failed;
     }
-    failed = nng_tls_config_auth_mode(*config,
-                                      verify ? NNG_TLS_AUTH_MODE_REQUIRED : NNG_TLS_AUTH_MODE_NONE);
-    if (failed == 0 && verify) {
+    failed = nng_tls_config_auth_mode(*config, NNG_TLS_AUTH_MODE_REQUIRED);
+    if (failed == 0 && tls != NULL && tls->ca != NULL) {
         failed = nng_tls_config_ca_chain(*config, tls->ca, NULL);
     }
     if (failed == 0 && tls != NULL && tls->cert != NULL) {
@@ -78,14 +80,25 @@ static int configure(const struct tls *tls, enum nng_tls_mode mode, const char *
     return failed;
 }
 
+static enum status make_server_config(struct tls *tls, char *error)
+{
+    int failed = configure(tls, NNG_TLS_MODE_SERVER, NULL, &tls->server);
+
+    if (failed == 0) {
+        return ST_OK;
+    }
+    snprintf(error, 256, "the TLS certificate, key or CA is not usable: %s", nng_strerror(failed));
+    return ST_INVALID;
+}
+
 enum status tls_create(const char *cert_path, const char *key_path, const char *ca_path,
-                       struct tls **out, char *error)
+                       struct tls **out, char *error, char *warning)
 {
     struct tls *tls;
     enum status status;
-    int failed;
 
     *out = NULL;
+    warning[0] = '\0';
     if ((cert_path == NULL) != (key_path == NULL)) {
         snprintf(error, 256, "a TLS certificate and its key belong together");
         return ST_INVALID;
@@ -102,12 +115,12 @@ enum status tls_create(const char *cert_path, const char *key_path, const char *
         status = read_pem(ca_path, &tls->ca, error);
     }
     if (status == ST_OK) {
-        failed = configure(tls, NNG_TLS_MODE_SERVER, NULL, &tls->server);
-        if (failed != 0) {
-            snprintf(error, 256, "the TLS certificate, key or CA is not usable: %s",
-                     nng_strerror(failed));
-            status = ST_INVALID;
-        }
+        status = tls_check_pems((struct tls_pem){cert_path, tls->cert},
+                                (struct tls_pem){key_path, tls->key},
+                                (struct tls_pem){ca_path, tls->ca}, error, warning);
+    }
+    if (status == ST_OK) {
+        status = make_server_config(tls, error);
     }
     if (status != ST_OK) {
         tls_destroy(&tls);
@@ -136,7 +149,7 @@ void tls_destroy(struct tls **tls_pointer)
 
 nng_tls_config *tls_server_config(const struct tls *tls)
 {
-    return tls != NULL && tls->cert != NULL ? tls->server : NULL;
+    return tls != NULL && tls->cert != NULL && tls->ca != NULL ? tls->server : NULL;
 }
 
 /* The host of tls+tcp://host:port, without the brackets of an IPv6 address. */

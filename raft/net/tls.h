@@ -11,17 +11,17 @@
 struct tls;
 
 /* Reads and checks the files; each may be NULL, the certificate and key only together. All NULL:
- * *tls is NULL. With a CA both sides must show a certificate of it. On failure ST_INVALID or ST_IO,
- * with one line in error[256]. */
+ * *tls is NULL. Both sides of a connection must show a certificate of the CA. On failure ST_INVALID
+ * or ST_IO, with one line in error[256]; a line in warning[256] tells why others will refuse us. */
 enum status tls_create(const char *cert_path, const char *key_path, const char *ca_path,
-                       struct tls **tls, char *error);
+                       struct tls **tls, char *error, char *warning);
 void tls_destroy(struct tls **tls);
 
-/* For listening; NULL if there is no certificate. Owned by tls. */
+/* For listening; NULL if a certificate, its key or the CA is missing. Owned by tls. */
 nng_tls_config *tls_server_config(const struct tls *tls);
 
-/* For dialling this URL: the certificate must be for its host. NULL if the URL is not tls+tcp. To
- * be released by tls_release_config. */
+/* For dialling this URL: the server's certificate must be of the CA and for the URL's host; without
+ * a CA none is. NULL if the URL is not tls+tcp. To be released by tls_release_config. */
 nng_tls_config *tls_client_config(const struct tls *tls, const char *url);
 void tls_release_config(nng_tls_config **config);
 

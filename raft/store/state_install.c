@@ -244,8 +244,9 @@ static bool state_install_take_record(struct state_incoming *incoming, struct re
     return good;
 }
 
-/* Adds a chunk's records to the batch. False: it breaks a rule. The end of the stream, with count
- * and checksum right, must be there if and only if this is the last chunk. */
+/* Adds a chunk's records to the batch. False: it breaks a rule. The header must be in the first
+ * chunk; the end of the stream, with count and checksum right, must be there if and only if this is
+ * the last one. */
 static bool state_install_parse(struct state_worker *worker, struct slice data, bool last,
                                 leveldb_writebatch_t *batch)
 {
@@ -274,7 +275,7 @@ static bool state_install_parse(struct state_worker *worker, struct slice data, 
         }
     }
     incoming->offset += data.len;
-    return ended == last && reader_done(&reader);
+    return incoming->has_meta && ended == last && reader_done(&reader);
 }
 
 static enum status state_install_write(struct state_worker *worker, leveldb_writebatch_t *batch,

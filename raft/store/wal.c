@@ -18,28 +18,15 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "raft/store/wal_batch.h"
 #include "raft/store/wal_disk.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define WAL_IDLE_MS     20   /* without a write: a sync point follows */
-#define WAL_RETRY_MS    200  /* between tries to get room on a full disk */
-#define WAL_REFILL      1024 /* writes without an idle moment, after which the reserve is tended */
-#define WAL_BATCH_BYTES (8u << 20)  /* batches gather up to this; a single write may be larger */
-#define WAL_SEGMENT     (64u << 20) /* default size of a segment */
-
-struct wal_token {
-    group_id group;
-    uint64_t token;
-};
-
-struct wal_batch {
-    struct wal_batch *next;
-    struct buf records; /* unsealed */
-    struct wal_token *tokens;
-    size_t n_tokens;
-    size_t capacity;
-};
+#define WAL_IDLE_MS  20   /* without a write: a sync point follows */
+#define WAL_RETRY_MS 200  /* between tries to get room on a full disk */
+#define WAL_REFILL   1024 /* writes without an idle moment, after which the reserve is tended */
+#define WAL_SEGMENT  (64u << 20) /* default size of a segment */
 
 struct wal {
     struct io_log io;
@@ -72,19 +59,6 @@ static uint64_t now_us(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static struct wal_batch *batch_create(void)
-{
-    return mem_zalloc(sizeof(struct wal_batch));
-}
-
-static void batch_destroy(struct wal_batch **batch)
-{
-    buf_fini(&(*batch)->records);
-    mem_free((*batch)->tokens);
-    mem_free(*batch);
-    *batch = NULL;
 }
 
 /* ---- Completions ---- */
@@ -207,7 +181,7 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
     pthread_mutex_unlock(&wal->lock);
     share_statistics(wal); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
-    batch_destroy(&batch);
+    wal_batch_destroy(&batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
     if (disk->stats.writes % WAL_REFILL == 0) {
@@ -390,30 +364,14 @@ static uint64_t wal_bytes(struct io_log *log)
     return bytes;
 }
 
-/* Joins the batch to the last one that waits, if both together are not too long. */
-static bool batch_join(struct wal_batch *last, const struct wal_batch *batch)
-{
-    if (last == NULL || last->records.len + batch->records.len > WAL_BATCH_BYTES) {
-        return false;
-    }
-    buf_put_slice(&last->records, buf_slice(&batch->records));
-    if (batch->n_tokens > 0) {
-        MEM_GROW(last->tokens, last->capacity, last->n_tokens + batch->n_tokens);
-        memcpy(&last->tokens[last->n_tokens], batch->tokens,
-               batch->n_tokens * sizeof(batch->tokens[0]));
-        last->n_tokens += batch->n_tokens;
-    }
-    return true;
-}
-
 static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
     ASSERT(batch->next == NULL);
     pthread_mutex_lock(&wal->lock);
     ASSERT(!wal->stop && (wal->first == NULL) == (wal->last == NULL));
     wal->n_wanted += batch->n_tokens;
-    if (batch_join(wal->last, batch)) {
-        batch_destroy(&batch);
+    if (wal_batch_join(wal->last, batch)) {
+        wal_batch_destroy(&batch);
     } else if (wal->last == NULL) {
         wal->first = wal->last = batch;
     } else {
@@ -437,7 +395,7 @@ void wal_flush(struct wal *wal)
         }
         return;
     }
-    wal->pending = batch_create();
+    wal->pending = wal_batch_create();
     batch_hand_over(wal, batch);
     if (!wal->threaded) {
         disk_run(wal);
@@ -528,12 +486,12 @@ static void wal_free(struct wal *wal)
     struct wal_batch *batch;
 
     while ((batch = batch_take(wal)) != NULL) {
-        batch_destroy(&batch);
+        wal_batch_destroy(&batch);
     }
     wal_disk_fini(&wal->disk);
     wal_table_fini(&wal->content);
     wal_table_fini(&wal->queued);
-    batch_destroy(&wal->pending);
+    wal_batch_destroy(&wal->pending);
     pthread_cond_destroy(&wal->wake);
     pthread_mutex_destroy(&wal->lock);
     mem_free(wal);
@@ -548,7 +506,7 @@ static struct wal *wal_create(const struct wal_options *options)
     wal->mail = options->mail;
     wal->trace = options->trace;
     wal->threaded = options->threaded;
-    wal->pending = batch_create();
+    wal->pending = wal_batch_create();
     pthread_mutex_init(&wal->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -17,7 +17,7 @@ size_t frame_begin(struct buf *out, enum frame_kind kind, uint32_t group)
     size_t offset = out->len;
     uint8_t *header = buf_extend(out, FRAME_HEADER_BYTES);
 
-    ASSERT(kind >= FRAME_HELLO && kind <= FRAME_FRAGMENT);
+    ASSERT(kind >= FRAME_HELLO && kind <= FRAME_PROOF);
     memset(header, 0, FRAME_HEADER_BYTES);
     set_u32(header, FRAME_MAGIC);
     header[AT_VERSION] = FRAME_VERSION;
@@ -74,7 +74,7 @@ enum frame_result frame_decode(struct slice bytes, struct frame *frame, size_t *
         return FRAME_NEED_MORE;
     }
     body_len = get_u32(bytes.data + AT_LENGTH);
-    if (bytes.data[AT_KIND] < FRAME_HELLO || bytes.data[AT_KIND] > FRAME_FRAGMENT ||
+    if (bytes.data[AT_KIND] < FRAME_HELLO || bytes.data[AT_KIND] > FRAME_PROOF ||
         get_u16(bytes.data + AT_RESERVED) != 0 || body_len > FRAME_MAX_BODY) {
         return FRAME_BAD;
     }

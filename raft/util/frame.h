@@ -19,7 +19,7 @@
  * FRAME_MAX_STREAMS unfinished ones.
  *
  * Both sides send a HELLO first; a side that won't talk answers REFUSE (u32 status, text) and
- * closes.
+ * closes. Servers that have a peer key send each other a PROOF after it (raft/util/handshake.h).
  */
 #ifndef RAFT_UTIL_FRAME_H
 #define RAFT_UTIL_FRAME_H
@@ -43,7 +43,8 @@ enum frame_kind {
     FRAME_PING = 3, /* body: u64 echoed by PONG */
     FRAME_PONG = 4,
     FRAME_BATCH = 5,
-    FRAME_FRAGMENT = 6
+    FRAME_FRAGMENT = 6,
+    FRAME_PROOF = 7 /* body: HANDSHAKE_PROOF_BYTES */
 };
 
 /* What a message is: says who decodes it. */
@@ -93,13 +94,21 @@ bool frame_decode_fragment(struct slice body, struct frame_fragment *fragment);
 /* ---- Hello ---- */
 
 #define HELLO_PROTOCOL_LOW  1 /* the versions of the protocol that this program speaks */
-#define HELLO_PROTOCOL_HIGH 1
+#define HELLO_PROTOCOL_HIGH 2 /* 2: the hello has flags and a nonce, and PROOFs may follow it */
+#define HELLO_NONCE_BYTES   32
 
 enum hello_who { HELLO_PEER = 1, HELLO_CLIENT = 2, HELLO_SERVER = 3 /* the accepting side */ };
 
+enum hello_flag {
+    HELLO_KEYED = 1 << 0,  /* has a peer key, and deals as a server only with those who prove it */
+    HELLO_SERVICE = 1 << 1 /* with HELLO_CLIENT: it is a server that calls, not a client */
+};
+
 /* Format: u32 magic "HELO", u8 format = 1, u8 who, u16 protocol_low, u16 protocol_high, u16 active
- * level, 16 bytes cluster id, u32 gid, u32 id, u64 incarnation, u64 spec fingerprint; bytes after
- * it are of a later minor format and are skipped. */
+ * level, 16 bytes cluster id, u32 gid, u32 id, u64 incarnation, u64 spec fingerprint; and if
+ * protocol_high is 2 or more, u16 flags, 32 bytes nonce. Flags not known here mean nothing; bytes
+ * after it are of a later minor format and are skipped. Both sides then speak the highest version
+ * that both know: hello_protocol. */
 struct hello {
     enum hello_who who;
     uint16_t protocol_low;
@@ -109,7 +118,9 @@ struct hello {
     uint32_t gid;
     uint32_t id; /* 0 for a client */
     uint64_t incarnation;
-    uint64_t spec_fingerprint; /* of the SPEC it was started with; 0 for a client */
+    uint64_t spec_fingerprint;        /* of the SPEC it was started with; 0 for a client */
+    uint16_t flags;                   /* enum hello_flag */
+    uint8_t nonce[HELLO_NONCE_BYTES]; /* random: what the other side's proof must answer */
 };
 
 void hello_encode(const struct hello *hello, struct buf *out);
@@ -121,6 +132,11 @@ bool hello_decode(struct slice body, struct hello *hello);
  * of it, and always from a client. */
 enum status hello_check(const struct hello *self, const struct hello *other,
                         uint64_t known_incarnation, const char **reason);
+
+/* The version that both speak; 0: there is none. */
+uint16_t hello_protocol(const struct hello *self, const struct hello *other);
+/* The part of hello_check that needs no role: both know their cluster, and it is another one. */
+bool hello_clusters_differ(const struct hello *self, const struct hello *other);
 
 /* The body of a REFUSE: u32 status, then the reason in words, cut at REFUSE_MAX_TEXT. Decoded text
  * is terminated and printable, whatever was sent; a status that is none of ours (or OK) becomes

@@ -5,6 +5,8 @@
 #define HELLO_MAGIC  0x4f4c4548u /* "HELO" read as little-endian */
 #define HELLO_FORMAT 1
 
+#define HELLO_PROTOCOL_PROOF 2 /* from this version on there are flags and a nonce */
+
 void hello_encode(const struct hello *hello, struct buf *out)
 {
     ASSERT(hello->who >= HELLO_PEER && hello->who <= HELLO_SERVER);
@@ -20,6 +22,22 @@ void hello_encode(const struct hello *hello, struct buf *out)
     buf_put_u32(out, hello->id);
     buf_put_u64(out, hello->incarnation);
     buf_put_u64(out, hello->spec_fingerprint);
+    if (hello->protocol_high >= HELLO_PROTOCOL_PROOF) {
+        buf_put_u16(out, hello->flags);
+        buf_put(out, hello->nonce, sizeof(hello->nonce));
+    }
+}
+
+/* What version 2 added. */
+static void decode_flags(struct reader *reader, struct hello *hello)
+{
+    struct slice nonce;
+
+    hello->flags = reader_u16(reader);
+    nonce = reader_take(reader, sizeof(hello->nonce));
+    if (reader_ok(reader)) {
+        memcpy(hello->nonce, nonce.data, sizeof(hello->nonce));
+    }
 }
 
 bool hello_decode(struct slice body, struct hello *hello)
@@ -39,6 +57,9 @@ bool hello_decode(struct slice body, struct hello *hello)
     hello->id = reader_u32(&reader);
     hello->incarnation = reader_u64(&reader);
     hello->spec_fingerprint = reader_u64(&reader);
+    if (hello->protocol_high >= HELLO_PROTOCOL_PROOF) {
+        decode_flags(&reader, hello);
+    }
     if (!reader_ok(&reader) || magic != HELLO_MAGIC || format != HELLO_FORMAT || who < HELLO_PEER ||
         who > HELLO_SERVER || hello->protocol_low > hello->protocol_high) {
         return false;
@@ -58,16 +79,32 @@ static bool cluster_is_known(const struct hello *hello)
     return any != 0;
 }
 
+bool hello_clusters_differ(const struct hello *self, const struct hello *other)
+{
+    return cluster_is_known(self) && cluster_is_known(other) &&
+           memcmp(self->cluster_id, other->cluster_id, sizeof(self->cluster_id)) != 0;
+}
+
+uint16_t hello_protocol(const struct hello *self, const struct hello *other)
+{
+    uint16_t low =
+        self->protocol_low > other->protocol_low ? self->protocol_low : other->protocol_low;
+    uint16_t high =
+        self->protocol_high < other->protocol_high ? self->protocol_high : other->protocol_high;
+
+    return low <= high ? high : 0;
+}
+
 /* Peers must belong to the same cluster; one that does not know its cluster yet (an empty replica
  * before the first committed entry) must have been started with the same SPEC. */
 static enum status check_cluster(const struct hello *self, const struct hello *other, bool client,
                                  const char **reason)
 {
+    if (hello_clusters_differ(self, other)) {
+        *reason = "the cluster ids differ";
+        return ST_WRONG_CLUSTER;
+    }
     if (cluster_is_known(self) && cluster_is_known(other)) {
-        if (memcmp(self->cluster_id, other->cluster_id, sizeof(self->cluster_id)) != 0) {
-            *reason = "the cluster ids differ";
-            return ST_WRONG_CLUSTER;
-        }
         return ST_OK;
     }
     if (!client && self->spec_fingerprint != other->spec_fingerprint) {
@@ -103,7 +140,7 @@ enum status hello_check(const struct hello *self, const struct hello *other,
     enum status status;
 
     *reason = "";
-    if (self->protocol_low > other->protocol_high || other->protocol_low > self->protocol_high) {
+    if (hello_protocol(self, other) == 0) {
         *reason = "no version of the protocol is spoken by both";
         return ST_VERSION;
     }

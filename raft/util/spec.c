@@ -209,7 +209,9 @@ bool spec_decode(struct reader *reader, struct spec *spec)
         struct slice url = reader_bytes(reader, SPEC_MAX_URL);
         char text[SPEC_MAX_URL + 1];
 
-        if (!reader_ok(reader) || memchr(url.len > 0 ? (const void *)url.data : "", 0, url.len)) {
+        /* In ascending order, so that a SPEC has one encoding. */
+        if (!reader_ok(reader) || (i > 0 && spec->replicas[i - 1].id >= id) ||
+            memchr(url.len > 0 ? (const void *)url.data : "", 0, url.len)) {
             return false;
         }
         memcpy(text, url.len > 0 ? (const void *)url.data : "", url.len);

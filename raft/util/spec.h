@@ -41,8 +41,8 @@ bool spec_equal(const struct spec *a, const struct spec *b);
 /* The text form again, appended. */
 void spec_format(const struct spec *spec, struct buf *text);
 
-/* Encoded: u8 count, then per replica u8 id and the URL as bytes. spec_decode checks everything
- * that spec_parse does; false means malformed. */
+/* Encoded: u8 count, then per replica, in ascending order, u8 id and the URL as bytes. spec_decode
+ * checks everything that spec_parse does, and the order; false means malformed. */
 void spec_encode(const struct spec *spec, struct buf *out);
 bool spec_decode(struct reader *reader, struct spec *spec);
 

@@ -40,7 +40,8 @@
     X(READ_ONLY, 25, "read-only for lack of disk space")                                           \
     X(NOT_READY, 26, "not ready yet, try again")                                                   \
     X(CANCELLED, 27, "cancelled")                                                                  \
-    X(DUPLICATE, 28, "seen before")
+    X(DUPLICATE, 28, "seen before")                                                                \
+    X(DENIED, 29, "not allowed")
 
 enum status {
 #define STATUS_ENUM(name, number, text) ST_##name = number,

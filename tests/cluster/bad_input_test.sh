@@ -37,9 +37,9 @@ fail() {
     say "--- stderr"; head -c 2000 "$work/err"
     die "$*"
 }
-# The lines on stderr that are no traces.
+# The lines on stderr (of a server that runs beside: server.err) that are no traces.
 messages() {
-    grep -avE '^20[0-9]{2}-[0-9-]+T[0-9:.]+Z (error|warn|info|debug) ' "$work/err" || true
+    grep -avE '^20[0-9]{2}-[0-9-]+T[0-9:.]+Z (error|warn|info|debug) ' "$work/${1:-err}" || true
 }
 # refused CODE PATTERN COMMAND...: it must end by itself with that exit code, say nothing on stdout and
 # exactly one line on stderr, which matches the extended regular expression.
@@ -72,18 +72,22 @@ data=$work/data
 kv=("$bin/shardkv" --gid 1 --id 1 --cluster "1=$url" --ctrlers tcp://127.0.0.1:1)
 ctrl=("$bin/shardctrler" --id 1 --cluster "1=$url")
 
+server_fail() {
+    cp "$work/server.err" "$work/err"
+    fail "$@"
+}
 # starts COMMAND...: it must become ready; end it with stop_server.
 starts() {
     local i
     n_checks=$((n_checks + 1))
-    "$@" >"$work/out" 2>"$work/err" </dev/null &
+    "$@" >"$work/out" 2>"$work/server.err" </dev/null &
     server_pid=$!
     for ((i = 0; i < 400; i++)); do
         grep -q '^ready ' "$work/out" && return 0
-        kill -0 "$server_pid" 2>/dev/null || fail "did not start: ${*:1:12}"
+        kill -0 "$server_pid" 2>/dev/null || server_fail "did not start: ${*:1:12}"
         sleep 0.02
     done
-    fail "not ready after 8 s: ${*:1:12}"
+    server_fail "not ready after 8 s: ${*:1:12}"
 }
 # stop_server SIGNAL: exit 0 within 2 s and nothing but traces on stderr.
 stop_server() {
@@ -94,7 +98,7 @@ stop_server() {
     server_pid=
     [ "$code" = 0 ] || fail "exit code $code after $1"
     [ $((($(date +%s%N) - begin) / 1000000)) -le 2000 ] || fail "took longer than 2 s to end"
-    [ "$(messages | wc -l)" = 0 ] || fail "more than traces on stderr"
+    [ "$(messages server.err | wc -l)" = 0 ] || server_fail "more than traces on stderr"
 }
 
 test_flags() {
@@ -109,7 +113,7 @@ test_flags() {
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}"
     refused 2 '--data: is required' "$kv" "${gid[@]}" "${id[@]}" "${spec[@]}" "${urls[@]}" --data ""
     refused 2 '--id: is required' "$bin/shardctrler"
-    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca log-level; do
+    for flag in gid id cluster ctrlers data config election-timeout heartbeat metrics tls-cert tls-key tls-ca peer-key log-level; do
         refused 2 "--$flag: needs a value" "$kv" "--$flag"
         refused 2 "--$flag(=x)?: given twice" "$kv" "--$flag" x "--$flag=x"
     done
@@ -132,6 +136,7 @@ test_flags() {
     refused 2 'no such option' "$@" --
     refused 2 'options begin with --' "$@" extra
     refused 2 'options begin with --' "$@" -h
+    refused 2 'argument a\?b: options begin with --' "$@" $'a\nb'
     refused 2 '--gid: given twice' "$@" --gid 1
     for value in 19 60001 x -5 ""; do refused 2 '--election-timeout: must be a number from 20' "$@" --election-timeout "$value"; done
     for value in 4 30001 1e3; do refused 2 '--heartbeat: must be a number from 5' "$@" --heartbeat "$value"; done
@@ -142,8 +147,11 @@ test_flags() {
     refused 2 '--log-level: must be error' "$@" --log-level loud
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-cert x
     refused 2 '--tls-cert: needs --tls-key' "$@" --tls-key x
-    refused 2 '/nonexistent.pem: No such file' "$@" --tls-ca /nonexistent.pem
-    refused 2 "$work is not a PEM file" "$@" --tls-cert "$work" --tls-key "$work"
+    refused 2 '--tls-ca: belongs together' "$@" --tls-ca x
+    refused 2 '--tls-ca: belongs together' "$@" --tls-cert x --tls-key x
+    refused 2 '--tls-cert: is of no use' "$@" --tls-cert x --tls-key x --tls-ca x
+    refused 2 '/nonexistent.pem: No such file' "${@/1=$url/1=tls+$url}" --tls-cert /nonexistent.pem --tls-key "$work" --tls-ca "$work"
+    refused 2 "$work is not a PEM file" "${@/1=$url/1=tls+$url}" --tls-cert "$work" --tls-key "$work" --tls-ca "$work"
     refused 2 'a TLS certificate and key' "$kv" "${gid[@]}" "${id[@]}" --cluster "1=tls+$url" "${urls[@]}" "${at[@]}"
     refused 2 'cannot listen on ipc:///nonexistent/x' "$kv" "${gid[@]}" "${id[@]}" --cluster 1=ipc:///nonexistent/x "${urls[@]}" "${at[@]}"
     for value in 15 17 48 16385 32768 0 x; do refused 2 '--shards: must be' "${ctrl[@]}" --data "$data" --shards "$value"; done

@@ -250,6 +250,34 @@ static void a_late_vote_for_an_earlier_candidacy_does_not_count(void **state)
     cores_destroy(cores);
 }
 
+/* Nobody was asked yet: a peer that says yes all the same makes no leader of a term that a crash
+ * would make this replica forget. */
+static void a_vote_before_the_own_one_is_durable_does_not_count(void **state)
+{
+    struct cores *cores = cores_create(3, 21);
+
+    (void)state;
+    cores->nodes[1].slow_disk = true;
+    cores_timeout(cores, 1);
+    cores_settle(cores);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_CANDIDATE);
+    for (raft_id from = 2; from <= 3; from++) {
+        struct raft_message vote = {.type = RAFT_MESSAGE_VOTE_REPLY,
+                                    .from = from,
+                                    .to = 1,
+                                    .term = raft_current_term(core_of(cores, 1)),
+                                    .vote_reply = {.granted = true}};
+
+        cores_inject(cores, &vote);
+        cores_deliver_one(cores, RAFT_MESSAGE_VOTE_REPLY, from, 1);
+    }
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_CANDIDATE);
+    cores->nodes[1].slow_disk = false;
+    cores_settle(cores);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_LEADER);
+    cores_destroy(cores);
+}
+
 static void a_leader_and_a_candidate_yield_to_a_higher_term(void **state)
 {
     struct cores *cores = cores_create(3, 9);
@@ -380,6 +408,7 @@ int main(void)
         cmocka_unit_test(a_candidate_that_loses_steps_back_and_tries_again),
         cmocka_unit_test(answers_of_another_term_or_kind_do_not_count),
         cmocka_unit_test(a_late_vote_for_an_earlier_candidacy_does_not_count),
+        cmocka_unit_test(a_vote_before_the_own_one_is_durable_does_not_count),
         cmocka_unit_test(a_leader_and_a_candidate_yield_to_a_higher_term),
         cmocka_unit_test(a_deposed_leader_learns_it_from_the_answer),
         cmocka_unit_test(only_a_leader_or_a_granted_vote_resets_the_timer),

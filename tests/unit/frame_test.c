@@ -340,7 +340,41 @@ static struct hello sample_hello(void)
                           .gid = 5,
                           .id = 2,
                           .incarnation = 0x1122334455667788,
-                          .spec_fingerprint = 77};
+                          .spec_fingerprint = 77,
+                          .flags = HELLO_KEYED,
+                          .nonce = {9, 8, [31] = 7}};
+}
+
+/* Version 1 has no flags and no nonce, and goes on being understood. */
+static void a_hello_of_the_first_version_ends_earlier(void **state)
+{
+    struct hello hello = sample_hello(), again;
+    struct buf bytes = {0};
+
+    (void)state;
+    hello.protocol_high = 1;
+    hello_encode(&hello, &bytes);
+    assert_int_equal(bytes.len, 52);
+    assert_true(hello_decode(buf_slice(&bytes), &again));
+    assert_int_equal(again.flags, 0);
+    assert_int_equal(again.incarnation, hello.incarnation);
+    assert_false(hello_decode(slice_of(bytes.data, 51), &again));
+    buf_fini(&bytes);
+}
+
+static void the_highest_version_that_both_speak_is_spoken(void **state)
+{
+    struct hello old = {.protocol_low = 1, .protocol_high = 1};
+    struct hello both = {.protocol_low = 1, .protocol_high = 2};
+    struct hello new = {.protocol_low = 2, .protocol_high = 7};
+
+    (void)state;
+    assert_int_equal(hello_protocol(&old, &both), 1);
+    assert_int_equal(hello_protocol(&both, &old), 1);
+    assert_int_equal(hello_protocol(&both, &new), 2);
+    assert_int_equal(hello_protocol(&new, &new), 7);
+    assert_int_equal(hello_protocol(&old, &new), 0);
+    assert_int_equal(hello_protocol(&new, &old), 0);
 }
 
 static void a_hello_comes_back_as_it_was_put(void **state)
@@ -350,12 +384,12 @@ static void a_hello_comes_back_as_it_was_put(void **state)
 
     (void)state;
     hello_encode(&hello, &bytes);
-    assert_int_equal(bytes.len, 52);
+    assert_int_equal(bytes.len, 86);
     assert_true(hello_decode(buf_slice(&bytes), &again));
     assert_memory_equal(&hello, &again, sizeof(hello));
     buf_put_u64(&bytes, 1); /* bytes of a later minor format are skipped */
     assert_true(hello_decode(buf_slice(&bytes), &again));
-    for (size_t len = 0; len < 52; len++) {
+    for (size_t len = 0; len < 86; len++) {
         struct slice cut = exact_copy(slice_of(bytes.data, len));
 
         assert_false(hello_decode(cut, &again));
@@ -529,6 +563,8 @@ int main(void)
         cmocka_unit_test(a_fragment_outside_its_message_is_malformed),
         cmocka_unit_test(random_bytes_never_break_a_decoder),
         cmocka_unit_test(a_hello_comes_back_as_it_was_put),
+        cmocka_unit_test(a_hello_of_the_first_version_ends_earlier),
+        cmocka_unit_test(the_highest_version_that_both_speak_is_spoken),
         cmocka_unit_test(a_hello_with_wrong_fields_is_malformed),
         cmocka_unit_test(peers_talk_only_within_their_group),
         cmocka_unit_test(a_replica_that_lost_its_disk_is_not_taken_for_the_one_it_was),

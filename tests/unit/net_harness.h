@@ -41,6 +41,7 @@ struct record {
     enum io_event_type type;
     uint32_t id;   /* of the peer, or the endpoint */
     uint64_t conn; /* of the client */
+    bool is_stranger;
     uint64_t at_ms;
     size_t len;
     uint64_t sum; /* of all bytes of the message, by position */
@@ -111,6 +112,7 @@ static void node_record(struct node *node, const struct io_event *event)
         message = event->client.message; /* fall through */
     case IO_EVENT_CLIENT_CLOSED:
         record.conn = event->client.conn;
+        record.is_stranger = event->type == IO_EVENT_CLIENT_MESSAGE && event->client.is_stranger;
         break;
     case IO_EVENT_ENDPOINT_MESSAGE:
         message = event->endpoint.message; /* fall through */

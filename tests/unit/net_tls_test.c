@@ -108,10 +108,12 @@ static void peers_with_certificates_of_one_authority_talk(void **state)
     stage_fini(&stage);
 }
 
-/* A client with these files calls replica one under this URL; whether it is answered. */
-static bool client_is_served(struct stage *stage, const char *ca, const char *cert, const char *key,
-                             const char *host)
+/* A client with these files calls replica one under this host name: NULL if it is answered, else
+ * what its traces say (until the next call). */
+static const char *client_is_refused(struct stage *stage, const char *ca, const char *cert,
+                                     const char *key, const char *host)
 {
+    static char said[sizeof(((struct node *)0)->trace_text)];
     struct node client;
     char url[100];
     uint32_t endpoint;
@@ -128,8 +130,21 @@ static bool client_is_served(struct stage *stage, const char *ca, const char *ce
         node_endpoint_send(&client, endpoint, "x", 1);
         served = node_wait(&client, IO_EVENT_ENDPOINT_MESSAGE, endpoint, 1, 100);
     } while (!served && node_count(&client, IO_EVENT_ENDPOINT_DOWN, endpoint) < 2);
+    strcpy(said, client.trace_text);
     node_fini(&client);
-    return served;
+    return served ? NULL : said;
+}
+
+/* The client's traces say why, and the server's too. */
+static void expect_words(struct stage *stage, const char *said, const char *words,
+                         const char *server_words)
+{
+    assert_non_null(said);
+    if (strstr(said, words) == NULL) {
+        fail_msg("\"%s\" is not said in: %s", words, said);
+    }
+    assert_true(node_wait_trace(&stage->one, server_words, WITHIN_MS));
+    node_forget(&stage->one);
 }
 
 static void only_clients_that_can_be_trusted_and_trust_the_server_are_served(void **state)
@@ -140,17 +155,22 @@ static void only_clients_that_can_be_trusted_and_trust_the_server_are_served(voi
     (void)state;
     stage_init(&stage);
     node_start(&stage.one);
-    assert_true(client_is_served(&stage, files->ca, files->cert, files->key, "localhost"));
-    /* shows no certificate */
-    assert_false(client_is_served(&stage, files->ca, NULL, NULL, "localhost"));
-    /* one of another authority */
-    assert_false(client_is_served(&stage, files->ca, files->stranger_cert, files->stranger_key,
-                                  "localhost"));
-    /* does not trust the server's authority */
-    assert_false(client_is_served(&stage, files->other_ca, files->cert, files->key, "localhost"));
-    /* calls it by a name that its certificate does not carry */
-    assert_false(client_is_served(&stage, files->ca, files->cert, files->key, "127.0.0.1"));
-    assert_true(client_is_served(&stage, files->ca, files->cert, files->key, "localhost"));
+    assert_null(client_is_refused(&stage, files->ca, files->cert, files->key, "localhost"));
+    expect_words(&stage, client_is_refused(&stage, files->ca, NULL, NULL, "localhost"),
+                 "it wants a certificate of us", "it shows no certificate");
+    expect_words(&stage,
+                 client_is_refused(&stage, files->ca, files->stranger_cert, files->stranger_key,
+                                   "localhost"),
+                 "not signed by its --tls-ca", "its certificate is not signed by our --tls-ca");
+    expect_words(&stage,
+                 client_is_refused(&stage, files->other_ca, files->cert, files->key, "localhost"),
+                 "its certificate is not signed by our --tls-ca", "not signed by its --tls-ca");
+    expect_words(&stage, client_is_refused(&stage, files->ca, files->cert, files->key, "127.0.0.1"),
+                 "does not carry the DNS name it was called by: 127.0.0.1",
+                 "not for the name that it called");
+    expect_words(&stage, client_is_refused(&stage, NULL, NULL, NULL, "localhost"),
+                 "there is no --tls-ca", "");
+    assert_null(client_is_refused(&stage, files->ca, files->cert, files->key, "localhost"));
     stage_fini(&stage);
 }
 
@@ -169,8 +189,48 @@ static void plain_bytes_on_a_tls_port_are_not_served(void **state)
     raw_send(fd, buf_slice(&bytes));
     assert_true(raw_read_to_end(fd, &bytes));
     assert_int_equal(node_count(&stage.one, IO_EVENT_CLIENT_MESSAGE, 0), 0);
+    assert_true(node_wait_trace(&stage.one, "the other side does not speak TLS", WITHIN_MS));
     close(fd);
     buf_fini(&bytes);
+    stage_fini(&stage);
+}
+
+/* One side TLS, the other plain: both say so, and at once. */
+static void tcp_and_tls_mixed_up_are_told(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    for (int plain = 0; plain < 2; plain++) {
+        struct node client;
+        char url[100];
+        uint32_t endpoint;
+        uint64_t begin_ms;
+
+        node_init(&client);
+        stage.one.options.listen_url = plain ? stage.spec.replicas[0].url + 4 /* "tls+" */
+                                             : stage.spec.replicas[0].url;
+        node_use_tls(&client, &stage.files);
+        node_start(&stage.one);
+        node_start(&client);
+        snprintf(url, sizeof(url), "%stcp://localhost:%d", plain ? "tls+" : "",
+                 url_port(stage.spec.replicas[0].url));
+        endpoint = node_endpoint(&client, url);
+        begin_ms = net_now_ms();
+        node_endpoint_send(&client, endpoint, "x", 1);
+        assert_true(node_wait(&client, IO_EVENT_ENDPOINT_DOWN, endpoint, 1, WITHIN_MS));
+        assert_in_range(net_now_ms() - begin_ms, 0, 900); /* not by a limit of time */
+        assert_true(node_wait_trace(
+            &client, plain ? "the other side does not speak TLS" : "the port speaks TLS",
+            WITHIN_MS));
+        assert_true(node_wait_trace(
+            &stage.one, plain ? "the caller speaks TLS" : "the other side does not speak TLS",
+            WITHIN_MS));
+        node_fini(&client);
+        node_stop(&stage.one);
+        node_forget(&stage.one);
+    }
     stage_fini(&stage);
 }
 
@@ -253,6 +313,7 @@ int main(void)
         cmocka_unit_test(peers_with_certificates_of_one_authority_talk),
         cmocka_unit_test(only_clients_that_can_be_trusted_and_trust_the_server_are_served),
         cmocka_unit_test(plain_bytes_on_a_tls_port_are_not_served),
+        cmocka_unit_test(tcp_and_tls_mixed_up_are_told),
         cmocka_unit_test(unusable_files_are_said_in_one_line),
         cmocka_unit_test(a_net_goes_down_under_tls_traffic),
     };

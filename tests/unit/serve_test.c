@@ -8,7 +8,7 @@
 #include "raft/util/rng.h"
 #include "tests/sim/world.h"
 
-#define MAX_PENDING 3
+#define MAX_PENDING 3 /* of one connection: half of all */
 #define MAX_TICKETS 8
 
 /* A replica whose service answers when the test says so. */
@@ -20,6 +20,7 @@ struct probe {
     struct serve *serve;
     struct io_log *log;
     struct serve_ticket tickets[MAX_TICKETS];
+    bool asks_as_stranger;
     size_t n_tickets;
     uint64_t now_ms;
     bool with_shards; /* status rows have some */
@@ -102,7 +103,7 @@ static void *node_create(void *context, const struct world_parts *parts)
                                   .id = parts->id,
                                   .version = "0.0-test",
                                   .start_ms = parts->now_ms,
-                                  .max_pending = MAX_PENDING,
+                                  .max_pending = 2 * MAX_PENDING,
                                   .status = add_status,
                                   .config = some_config,
                                   .context = probe};
@@ -135,13 +136,15 @@ static void node_step(void *server, const struct io_event *event)
     struct probe *probe = server;
     struct proto_request request;
     struct serve_ticket ticket;
+    struct io_event asked = *event;
 
     if (event->type != IO_EVENT_CLIENT_MESSAGE) {
         group_step(probe->group, event);
         return;
     }
     probe->now_ms = event->now_ms;
-    if (serve_message(probe->serve, event, &request, &ticket)) {
+    asked.client.is_stranger = probe->asks_as_stranger;
+    if (serve_message(probe->serve, &asked, &request, &ticket)) {
         assert_true(probe->n_tickets < MAX_TICKETS);
         probe->tickets[probe->n_tickets++] = ticket;
         proto_request_fini(&request);
@@ -365,6 +368,46 @@ static void beyond_the_bound_the_service_is_busy_but_the_replica_can_be_asked(vo
     probe_end(&probe);
 }
 
+/* What a stranger asks as if it were a server is refused, what clients ask is not. */
+static void strangers_ask_only_what_clients_may(void **state)
+{
+    static struct proto_confirm shard = {.shard = 1, .epoch = 1};
+    struct proto_request for_servers[] = {
+        {.op = PROTO_CONFIRM, .confirm = {.gid = 1, .incarnation = 2, .n = 1, .shards = &shard}},
+        {.op = PROTO_BIND, .confirm = {.gid = 1, .incarnation = 2}},
+        {.op = PROTO_SHARD_PULL, .shard_pull = {.num = 2, .to = 2, .copy_id = 1, .max_bytes = 9}},
+        {.op = PROTO_SHARD_RELEASE, .shard_release = {.num = 2, .to = 2}},
+        {.op = PROTO_SHARD_WHERE},
+        {.op = PROTO_CONFIG, .config = {.num = 1, .gid = 1, .incarnation = 2}},
+    };
+    struct probe probe;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(for_servers) / sizeof(for_servers[0]); i++) {
+        probe_begin(&probe);
+        for_servers[i].request_id = i + 1;
+        probe.asks_as_stranger = true;
+        send_request(&probe, &for_servers[i]);
+        assert_int_equal(probe.n_answers, 1);
+        assert_int_equal(last_answer(&probe).status, ST_DENIED);
+        assert_int_equal(last_answer(&probe).request_id, i + 1);
+        assert_int_equal(probe.n_tickets, 0);
+        probe.asks_as_stranger = false;
+        send_request(&probe, &for_servers[i]);
+        assert_int_equal(probe.n_tickets, 1);
+        probe_end(&probe);
+    }
+    probe_begin(&probe);
+    probe.asks_as_stranger = true;
+    {
+        struct proto_request request = config_request(50);
+
+        send_request(&probe, &request);
+    }
+    assert_int_equal(probe.n_tickets, 1);
+    probe_end(&probe);
+}
+
 /* ---- Rubbish ---- */
 
 static void a_malformed_request_is_refused_under_its_id(void **state)
@@ -481,6 +524,7 @@ int main(void)
         cmocka_unit_test(other_requests_become_tickets_and_answers_find_their_way),
         cmocka_unit_test(without_a_deadline_nobody_hurries),
         cmocka_unit_test(beyond_the_bound_the_service_is_busy_but_the_replica_can_be_asked),
+        cmocka_unit_test(strangers_ask_only_what_clients_may),
         cmocka_unit_test(a_malformed_request_is_refused_under_its_id),
         cmocka_unit_test(another_version_is_refused_as_such),
         cmocka_unit_test(answers_are_counted),

@@ -71,6 +71,25 @@ static void a_chunk_out_of_turn_changes_nothing(void **state)
     pair_fini(&pair);
 }
 
+/* The header is in the first chunk: one with nothing in it is damage, not a beginning. */
+static void an_empty_first_chunk_is_refused(void **state)
+{
+    struct pair pair;
+    struct kit_event *event;
+
+    (void)state;
+    pair_init(&pair);
+    pair.target.io->ops->install_chunk(pair.target.io, 100, 3, 0, slice_of(NULL, 0), false);
+    event = kit_wait(&pair.target, IO_EVENT_INSTALL_CHUNK);
+    assert_int_equal(event->event.install.status, ST_CORRUPT);
+    assert_int_equal(event->event.install.offset, 0);
+    kit_free_event(&event);
+    expect_old(&pair.target);
+    send_from(&pair.target, &pair.stream, 0);
+    expect_source(&pair.target, "first");
+    pair_fini(&pair);
+}
+
 static void another_snapshot_begins_anew(void **state)
 {
     struct pair pair;
@@ -330,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_stream_becomes_the_state_of_another_store),
         cmocka_unit_test(goes_on_after_a_crash_at_every_chunk),
         cmocka_unit_test(a_chunk_out_of_turn_changes_nothing),
+        cmocka_unit_test(an_empty_first_chunk_is_refused),
         cmocka_unit_test(another_snapshot_begins_anew),
         cmocka_unit_test(an_unfinished_one_goes_when_the_state_has_passed_it),
         cmocka_unit_test(a_damaged_stream_is_refused_and_the_old_state_stands),

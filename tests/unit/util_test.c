@@ -86,6 +86,28 @@ static void blob_is_freed_by_its_last_reference(void **state)
     blob_unref(&second);
 }
 
+/* One SPEC, one encoding: what configurations are compared by. */
+static void an_encoded_spec_is_in_order(void **state)
+{
+    struct buf bytes = {0};
+    struct reader reader;
+    struct spec spec;
+
+    (void)state;
+    buf_put_u8(&bytes, 2);
+    buf_put_u8(&bytes, 2);
+    buf_put_bytes(&bytes, slice_text("tcp://h:1"));
+    buf_put_u8(&bytes, 1);
+    buf_put_bytes(&bytes, slice_text("tcp://g:1"));
+    reader = reader_of(buf_slice(&bytes));
+    assert_false(spec_decode(&reader, &spec));
+    bytes.data[1] = 1;
+    bytes.data[1 + 1 + 4 + 9] = 2;
+    reader = reader_of(buf_slice(&bytes));
+    assert_true(spec_decode(&reader, &spec));
+    buf_fini(&bytes);
+}
+
 static void spec_parses_sorts_and_formats(void **state)
 {
     struct spec spec, again;
@@ -156,8 +178,9 @@ static void status_numbers_are_what_the_wire_says(void **state)
     assert_int_equal(ST_OK, 0);
     assert_int_equal(ST_DUPLICATE, 28);
     assert_string_equal(status_name(ST_WRONG_GROUP), "WRONG_GROUP");
-    assert_true(status_is_valid(28));
-    assert_false(status_is_valid(29));
+    assert_int_equal(ST_DENIED, 29);
+    assert_true(status_is_valid(29));
+    assert_false(status_is_valid(30));
 }
 
 static void bounded_random_numbers_stay_in_bounds(void **state)
@@ -188,6 +211,7 @@ int main(void)
         cmocka_unit_test(spec_parses_sorts_and_formats),
         cmocka_unit_test(spec_refuses_what_is_wrong),
         cmocka_unit_test(status_numbers_are_what_the_wire_says),
+        cmocka_unit_test(an_encoded_spec_is_in_order),
         cmocka_unit_test(bounded_random_numbers_stay_in_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

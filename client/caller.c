@@ -8,8 +8,10 @@
 
 void caller_options_default(struct caller_options *options)
 {
-    *options =
-        (struct caller_options){.try_timeout_ms = 1000, .backoff_min_ms = 5, .backoff_max_ms = 200};
+    *options = (struct caller_options){.try_timeout_ms = 1000,
+                                       .backoff_min_ms = 5,
+                                       .backoff_max_ms = 200,
+                                       .election_pause_ms = 40};
 }
 
 struct caller *caller_create(const struct caller_options *options)
@@ -19,6 +21,7 @@ struct caller *caller_create(const struct caller_options *options)
     ASSERT(options->transport.send != NULL);
     ASSERT(options->try_timeout_ms > 0 && options->backoff_min_ms > 0);
     ASSERT(options->backoff_max_ms >= options->backoff_min_ms);
+    ASSERT(options->election_pause_ms >= options->backoff_min_ms);
     caller->options = *options;
     rng_init(&caller->rng, options->seed);
     caller->id_mask = rng_next(&caller->rng);

@@ -27,10 +27,13 @@ struct caller_options {
     uint32_t try_timeout_ms; /* without an answer for so long, another replica is tried */
     uint32_t backoff_min_ms; /* pause after a refusal: doubles up to max, with jitter */
     uint32_t backoff_max_ms;
+    /* The most that it pauses while a group elects a leader; after a second without one, the above.
+     */
+    uint32_t election_pause_ms;
     struct caller_transport transport;
     const struct trace *trace;
 };
-void caller_options_default(struct caller_options *options); /* 1000, 5, 200 ms */
+void caller_options_default(struct caller_options *options); /* 1000, 5, 200, 40 ms */
 
 struct caller;
 struct caller *caller_create(const struct caller_options *options);

@@ -14,6 +14,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+#define ELECTION_MS 1000
 #define BYTES_PER_EXTRA_MS                                                                         \
     8192 /* a large request gets more time before another replica is asked                         \
           */
@@ -118,13 +119,13 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
 
 /* Pauses before the next try: doubling, of which the upper half is random, so that clients that
  * were refused together don't come back together. */
-static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
+static void pause_at_most(struct call *call, uint64_t now_ms, size_t replica, uint32_t most_ms)
 {
     const struct caller_options *options = &call->caller->options;
     uint32_t pause = call->pause_ms == 0 ? options->backoff_min_ms : 2 * call->pause_ms;
 
-    ASSERT(call->current_id == 0);
-    call->pause_ms = pause < options->backoff_max_ms ? pause : options->backoff_max_ms;
+    ASSERT(call->current_id == 0 && most_ms > 0);
+    call->pause_ms = pause < most_ms ? pause : most_ms;
     call->quick = 0;
     call->next_replica = replica;
     call->retry_at_ms =
@@ -133,10 +134,31 @@ static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
     check_call(call);
 }
 
+static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
+{
+    pause_at_most(call, now_ms, replica, call->caller->options.backoff_max_ms);
+}
+
+/* Nobody leads, or knows who does. An election takes some hundred milliseconds: who pauses for long
+ * then waits on after its end. One that takes longer than a second is no election. */
+static void try_after_election_pause(struct call *call, uint64_t now_ms, size_t replica)
+{
+    const struct caller_options *options = &call->caller->options;
+
+    if (call->leaderless_since_ms == 0) {
+        call->leaderless_since_ms = now_ms;
+    }
+    if (now_ms - call->leaderless_since_ms >= ELECTION_MS) {
+        try_after_pause(call, now_ms, replica);
+    } else {
+        pause_at_most(call, now_ms, replica, options->election_pause_ms);
+    }
+}
+
 static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
 {
     if (call->quick >= call->group->replicas.n) {
-        try_after_pause(call, now_ms, replica);
+        try_after_election_pause(call, now_ms, replica);
         return;
     }
     call->quick++;
@@ -238,6 +260,8 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
         try_at_once(call, now_ms, hint);
     } else if (may_lead) {
         try_after_pause(call, now_ms, replica);
+    } else if (response->status == ST_NOT_LEADER || response->status == ST_UNKNOWN) {
+        try_after_election_pause(call, now_ms, next_replica(call, replica, now_ms));
     } else {
         try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
     }

@@ -370,6 +370,11 @@ static void write_applied(void *context, enum status status, struct slice result
     struct kv_request *request = context;
     struct kv_command_result outcome;
 
+    TAILQ_REMOVE(&request->server->writes, request, in_writes);
+    if (request->answered) {
+        kv_request_destroy(request);
+        return;
+    }
     if (status != ST_OK) { /* INVALID: its issued_at was too far ahead after all */
         kv_request_refuse(request, status == ST_INVALID ? ST_SESSION_EXPIRED : status, NULL);
         return;
@@ -410,9 +415,22 @@ static void propose_write(struct kv_server *server, const struct serve_ticket *t
     command.kind = KV_COMMAND_WRITE;
     command.write = request->write;
     kv_command_encode(&command, &bytes);
+    TAILQ_INSERT_TAIL(&server->writes, waiting, in_writes);
     group_propose(server->group, buf_slice(&bytes), request->write.session.issued_at,
                   request->trace_id, write_applied, waiting);
     buf_fini(&bytes);
+}
+
+void kv_server_give_writes_up(struct kv_server *server)
+{
+    struct kv_request *request;
+
+    TAILQ_FOREACH (request, &server->writes, in_writes) {
+        if (!request->answered) {
+            serve_refuse(server->serve, &request->ticket, ST_UNKNOWN, "the leader was cut off");
+            request->answered = true;
+        }
+    }
 }
 
 void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket,

@@ -45,13 +45,21 @@ static uint64_t service_stamp_floor(void *service)
     return kv_sm_stamp_floor(((struct kv_server *)service)->sm);
 }
 
-/* The parts look at the group's role themselves, at the end of each turn. */
+/* The parts look at the group's role themselves, at the end of each turn; only who waits for a
+ * write is told at once. A leader that steps down within its term heard no majority (CheckQuorum,
+ * thesis 6.2): what becomes of its entries it may learn much later, and a client that is told so
+ * asks another replica, under the same sequence number. One that steps down for a higher term soon
+ * learns their end from the new leader. */
 static void service_role_changed(void *service, enum raft_role role, raft_term term, raft_id leader)
 {
-    (void)service;
-    (void)role;
-    (void)term;
+    struct kv_server *server = service;
+
     (void)leader;
+    if (role == RAFT_LEADER) {
+        server->led_term = term;
+    } else if (term == server->led_term) {
+        kv_server_give_writes_up(server);
+    }
 }
 
 /* ---- The way to other servers ---- */
@@ -170,6 +178,7 @@ enum status kv_server_create(const struct kv_server_options *options,
         TAILQ_INIT(&server->later.levels[i]);
     }
     TAILQ_INIT(&server->parked);
+    TAILQ_INIT(&server->writes);
     server->load_since_ms = now_ms;
     create_sm(server);
     status = group_create(&server->options.group, world, &server->ops, server, log, state_meta,

@@ -59,6 +59,8 @@ struct kv_server {
     uint64_t load_since_ms; /* client operations since then, for context.load */
     uint32_t load_count;
     struct kv_freeze *freezes; /* by shard: the last that this leader proposed; NULL: none yet */
+    TAILQ_HEAD(, kv_request) writes; /* proposed, and nothing heard of them yet; oldest first */
+    raft_term led_term;              /* the last in which this replica led; 0: none */
 };
 
 /* A request that waits for the group. It owns `bytes`; what it needs of the rest is copied. */
@@ -77,6 +79,8 @@ struct kv_request {
     void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
     TAILQ_ENTRY(kv_request) in_later_reads;
     uint32_t later_level; /* of struct kv_later_reads */
+    TAILQ_ENTRY(kv_request) in_writes;
+    bool answered; /* WRITE: the client was told that its end is not known */
 };
 struct kv_request *kv_request_create(struct kv_server *server, const struct serve_ticket *ticket,
                                      shard_id shard);
@@ -89,6 +93,8 @@ void kv_request_respond(struct kv_request *request, struct proto_response *respo
 /* kv_requests.c: GET, WRITE, SCAN. kv_handover.c: SHARD_PULL, SHARD_RELEASE, SHARD_WHERE. */
 void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
                    const struct proto_request *request);
+/* Tells all whose writes wait that their end is not known. */
+void kv_server_give_writes_up(struct kv_server *server);
 void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request);
 void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,

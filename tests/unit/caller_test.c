@@ -56,6 +56,27 @@ static void without_a_hint_the_next_replica_is_asked_after_a_pause(void **state)
     assert_false(story->ended.maybe_applied);
 }
 
+/* However long it has waited, less than the 200 ms that it pauses for elsewhere. */
+static void a_new_leader_is_found_soon_after_its_election(void **state)
+{
+    struct story *story = *state;
+
+    learn_leader(story);
+    for (uint32_t id = 1; id <= 3; id++) {
+        refuse(story, id, ST_NOT_LEADER, 0, 0);
+    }
+    start(story, false, 5000);
+    fake_run(&story->world, story->world.now + 600);
+    assert_int_equal(story->ended.times, 0);
+    for (uint32_t id = 1; id <= 3; id++) {
+        set_fault(story, id, FAULT_NONE, 0);
+    }
+    story->world.leader[0] = 2;
+    fake_run(&story->world, story->world.now + 60);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_in_range(requests(story), 15, 60); /* and nobody was asked all the time */
+}
+
 static void hints_that_lead_in_a_circle_are_followed_with_pauses(void **state)
 {
     struct story *story = *state;
@@ -68,7 +89,7 @@ static void hints_that_lead_in_a_circle_are_followed_with_pauses(void **state)
     assert_int_equal(story->ended.times, 1);
     assert_int_equal(story->ended.status, ST_UNAVAILABLE);
     assert_false(story->ended.maybe_applied);
-    assert_in_range(requests(story), 10, 100);
+    assert_in_range(requests(story), 10, 150);
 }
 
 static void a_hint_to_a_stranger_is_no_hint(void **state)
@@ -308,6 +329,7 @@ int main(void)
         STORY(the_first_try_leaves_at_once_and_its_answer_is_the_end),
         STORY(a_hint_is_followed_at_once_and_the_leader_remembered),
         STORY(without_a_hint_the_next_replica_is_asked_after_a_pause),
+        STORY(a_new_leader_is_found_soon_after_its_election),
         STORY(hints_that_lead_in_a_circle_are_followed_with_pauses),
         STORY(a_hint_to_a_stranger_is_no_hint),
         STORY(hints_by_ids_that_the_client_does_not_know_lead_nobody_astray),

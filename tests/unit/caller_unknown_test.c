@@ -32,12 +32,12 @@ static void after_a_broken_connection_another_replica_is_asked_at_once(void **st
 static void servers_that_cannot_be_reached_have_applied_nothing(void **state)
 {
     struct story *story = *state;
-    uint64_t deadline = story->world.now + 700;
+    uint64_t deadline = story->world.now + 690;
 
     for (uint32_t id = 1; id <= 3; id++) {
         set_fault(story, id, FAULT_UNREACHABLE, 0);
     }
-    start(story, false, 700);
+    start(story, false, 690);
     fake_run(&story->world, deadline);
     assert_int_equal(story->ended.times, 1);
     assert_int_equal(story->ended.status, ST_UNAVAILABLE);

@@ -101,7 +101,7 @@ static void metrics(void *server, struct buf *text)
 
 static const char *trouble(void *server)
 {
-    return kv_server_trouble(server);
+    return kv_server_trouble(((struct kv_process *)server)->kv);
 }
 
 int main(int argc, char **argv)

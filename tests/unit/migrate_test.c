@@ -112,8 +112,10 @@ static bool moment_has_come(void *context)
 /* Runs until so many steps of the migration are behind that group. False: it has fewer. */
 static bool run_until_step(struct fixture *f, size_t group, uint64_t steps)
 {
-    struct moment moment = {f, group, kv_sm_changes(fixture_sm(f, group)) + steps};
+    struct moment moment = {f, group, 0};
 
+    assert_true(world_run_until(f->world, 2000, moment_has_come, &moment)); /* it has a leader */
+    moment.changes = kv_sm_changes(fixture_sm(f, group)) + steps;
     return world_run_until(f->world, 400, moment_has_come, &moment);
 }
 

@@ -104,7 +104,7 @@ static struct group *group(void *server)
 
 static void metrics(void *server, struct buf *text)
 {
-    ctrler_server_metrics(server, text);
+    ctrler_server_metrics(((struct ctrler_process *)server)->ctrler, text);
 }
 
 int main(int argc, char **argv)

@@ -5,7 +5,7 @@
 
 #define BUSY_LOAD   100    /* client operations a second that are worth yielding to */
 #define BURST_US    200000 /* of the rate, saved up while nothing was copied */
-#define REST_FACTOR 2      /* times as long as a piece took */
+#define REST_FACTOR 7      /* times as long as a piece took */
 #define MAX_REST_MS 1000   /* a copy never stands still for longer */
 
 void copy_pace_init(struct copy_pace *pace, uint64_t bytes_per_s)

@@ -88,6 +88,7 @@ static bool may_damage_member(const struct faults *faults, size_t node)
     const struct raft_configuration *configuration;
 
     if (faults_is_spoilt(faults, node) || faults->nodes[node].damaged ||
+        replicas_have_strays(faults->run->replicas, team) ||
         !replicas_are_certain(faults->run->replicas, team, &configuration)) {
         return false;
     }

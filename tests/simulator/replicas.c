@@ -11,6 +11,7 @@
 #define CHANGE_MIN_MS 300
 #define CHANGE_MAX_MS 4000
 #define FINISH_MS     5000
+#define STRAYS_MS     10000 /* for so long after an order a late try of it may come */
 
 struct replicas {
     struct run *run;
@@ -19,6 +20,7 @@ struct replicas {
     bool busy;
     enum proto_replica_change kind; /* under way */
     size_t team, node;
+    uint64_t strays_until_ms[PLAN_MAX_GROUPS + 1]; /* by team */
 };
 
 /* What is drawn at one moment. */
@@ -100,6 +102,11 @@ static bool is_current(const struct replicas *replicas, size_t node,
 
 /* ---- Changes ---- */
 
+bool replicas_have_strays(const struct replicas *replicas, size_t team)
+{
+    return world_now_ms(replicas->run->world) < replicas->strays_until_ms[team];
+}
+
 static void on_end(void *context, const struct caller_end *end)
 {
     struct replicas *replicas = context;
@@ -109,6 +116,7 @@ static void on_end(void *context, const struct caller_end *end)
                 replicas->kind == PROTO_REPLICA_ADD ? "addition" : "removal", replicas->node,
                 status_name(end->status), end->maybe_applied ? ", perhaps" : "", end->reason);
     replicas->busy = false;
+    replicas->strays_until_ms[replicas->team] = world_now_ms(replicas->run->world) + STRAYS_MS;
     if (end->status == ST_OK) {
         report->faults[FAULT_REPLICAS]++;
         report->replicas_ok++;
@@ -239,6 +247,7 @@ bool replicas_complete(struct replicas *replicas)
     for (size_t team = 0; team < faults_n_teams(faults) && !replicas->busy; team++) {
         const struct raft_configuration *configuration;
 
+        complete &= !replicas_have_strays(replicas, team);
         if (!replicas_are_certain(replicas, team, &configuration)) {
             complete = false;
             continue;

@@ -21,6 +21,9 @@ bool replicas_is_busy(const struct replicas *replicas);
 /* After the faults: one step towards teams of which everybody is a voter. True: they all are. */
 bool replicas_complete(struct replicas *replicas);
 
+/* Whether a late try of an order may still change the team: tries are delayed, and held up by
+ * clogged links, and a removal that comes late removes again who was added meanwhile. */
+bool replicas_have_strays(const struct replicas *replicas, size_t team);
 /* Whether the members of the team, and who of them votes, are certain for now: it has a leader that
  * has committed in its term, no change is under way, and none of ours may yet be. Gives the
  * configuration of that leader. */

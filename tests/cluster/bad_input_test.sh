@@ -495,7 +495,7 @@ test_damage() {
     copy "$killed"
     starts_again
     copy "$killed"
-    put_bytes "$data/wal/$wal" 100000 XYZXYZXYZXYZ # more than padding is long
+    put_bytes "$data/wal/$wal" 20000 XYZXYZXYZXYZ # more than padding is long
     corrupt "$data/wal/[0-9]+.wal at offset [0-9]+: .*start it with --rebuild"
     copy "$killed"
     put_bytes "$data/wal/$wal" 9 X

@@ -16,7 +16,7 @@ latency_ms=5000 # on a machine that does other things as well
 # costs about 10 KiB. Answers that wait are bounded by 512 MiB in all (raft/net.h), and what is being sent
 # or put together by about 0.5 MiB a connection, of which `greedy` has 200.
 declare -A bound_mib=([crowd]=160 [drip]=40 [flood]=120 [greedy]=720)
-left_mib=96 # afterwards: what malloc keeps for the next time, and caches that were empty before
+left_mib=160 # afterwards: what malloc keeps for the next time, and caches that were empty before
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardkv-hostile.XXXXXX")
 pids=()

@@ -7,7 +7,7 @@
 #include "raft/util/mem.h"
 #include "tests/simulator/run.h"
 
-#define N_SEEDS 30
+#define N_SEEDS 60
 
 static void the_standard_profile_is_dense(void **state)
 {

@@ -228,5 +228,9 @@ bool faults_is_joiner(const struct faults *faults, size_t node)
 
 void faults_is_whole(struct faults *faults, size_t node)
 {
-    faults->nodes[node].damaged = faults->nodes[node].joiner = false;
+    struct node_state *state = &faults->nodes[node];
+
+    if (state->joiner) { /* else what its disk has suffered is still there */
+        state->damaged = state->joiner = false;
+    }
 }

@@ -116,7 +116,9 @@ static void on_end(void *context, const struct caller_end *end)
                 replicas->kind == PROTO_REPLICA_ADD ? "addition" : "removal", replicas->node,
                 status_name(end->status), end->maybe_applied ? ", perhaps" : "", end->reason);
     replicas->busy = false;
-    replicas->strays_until_ms[replicas->team] = world_now_ms(replicas->run->world) + STRAYS_MS;
+    if (replicas->kind == PROTO_REPLICA_REMOVE) { /* an addition that comes again changes nothing */
+        replicas->strays_until_ms[replicas->team] = world_now_ms(replicas->run->world) + STRAYS_MS;
+    }
     if (end->status == ST_OK) {
         report->faults[FAULT_REPLICAS]++;
         report->replicas_ok++;

@@ -1,59 +1,19 @@
 /* cli_group: see cli_group.h. */
 #include "client/cli_group.h"
 
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Answers arrive on the library's thread. */
-struct gathering {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    size_t outstanding;
-};
-
-struct question {
-    struct gathering *gathering;
-    struct group_row *row;
-};
-
-static void on_answer(void *context, struct shardkv_result *result)
-{
-    struct question *question = context;
-    struct gathering *gathering = question->gathering;
-
-    pthread_mutex_lock(&gathering->mutex);
-    question->row->result = result;
-    gathering->outstanding--;
-    pthread_cond_signal(&gathering->changed);
-    pthread_mutex_unlock(&gathering->mutex);
-}
+#include "client/cli_ask.h"
 
 /* Asks rows[first..n_rows). */
 static void ask_rows(struct shardkv *kv, struct group_view *view, size_t first, uint32_t timeout_ms)
 {
-    struct gathering gathering = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
-    struct question questions[GROUP_MAX_ROWS];
+    struct cli_question questions[GROUP_MAX_ROWS];
 
     for (size_t i = first; i < view->n_rows; i++) {
-        questions[i] = (struct question){&gathering, &view->rows[i]};
-        pthread_mutex_lock(&gathering.mutex);
-        gathering.outstanding++;
-        pthread_mutex_unlock(&gathering.mutex);
-        if (shardkv_members_async(kv, view->rows[i].url, timeout_ms, on_answer, &questions[i],
-                                  NULL) != SHARDKV_OK) {
-            pthread_mutex_lock(&gathering.mutex);
-            gathering.outstanding--;
-            pthread_mutex_unlock(&gathering.mutex);
-        }
+        questions[i] = (struct cli_question){view->rows[i].url, &view->rows[i].result};
     }
-    pthread_mutex_lock(&gathering.mutex);
-    while (gathering.outstanding > 0) {
-        pthread_cond_wait(&gathering.changed, &gathering.mutex);
-    }
-    pthread_mutex_unlock(&gathering.mutex);
-    pthread_cond_destroy(&gathering.changed);
-    pthread_mutex_destroy(&gathering.mutex);
+    cli_ask_all(kv, &questions[first], view->n_rows - first, timeout_ms, shardkv_members_async);
 }
 
 /* Each URL once. */

@@ -1,63 +1,24 @@
 /* Asks all replicas for their status at once; see cli_survey.h. */
 #include "client/cli_survey.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Answers arrive on the library's thread. */
-struct gathering {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    size_t outstanding;
-};
-
-struct question {
-    struct gathering *gathering;
-    struct survey_row *row;
-};
-
-static void on_answer(void *context, struct shardkv_result *result)
-{
-    struct question *question = context;
-    struct gathering *gathering = question->gathering;
-
-    pthread_mutex_lock(&gathering->mutex);
-    question->row->result = result;
-    gathering->outstanding--;
-    pthread_cond_signal(&gathering->changed);
-    pthread_mutex_unlock(&gathering->mutex);
-}
-
-/* shardkv_status_async, or shardkv_members_async. */
-typedef int (*ask_async)(struct shardkv *kv, const char *url, uint32_t timeout_ms,
-                         shardkv_callback callback, void *context, uint64_t *id);
+#include "client/cli_ask.h"
 
 /* Asks rows[first..n). */
-static void ask_all(struct shardkv *kv, struct survey_row *rows, size_t first, size_t n,
-                    uint32_t timeout_ms, ask_async ask)
+static void ask_rows(struct shardkv *kv, struct survey_row *rows, size_t first, size_t n,
+                     uint32_t timeout_ms, cli_ask_async ask)
 {
-    struct gathering gathering = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
-    struct question *questions = calloc(n + 1, sizeof(*questions));
+    struct cli_question *questions = calloc(n - first + 1, sizeof(*questions));
 
+    if (questions == NULL) {
+        abort();
+    }
     for (size_t i = first; i < n; i++) {
-        questions[i] = (struct question){&gathering, &rows[i]};
-        pthread_mutex_lock(&gathering.mutex);
-        gathering.outstanding++;
-        pthread_mutex_unlock(&gathering.mutex);
-        if (ask(kv, rows[i].url, timeout_ms, on_answer, &questions[i], NULL) != SHARDKV_OK) {
-            pthread_mutex_lock(&gathering.mutex);
-            gathering.outstanding--;
-            pthread_mutex_unlock(&gathering.mutex);
-        }
+        questions[i - first] = (struct cli_question){rows[i].url, &rows[i].result};
     }
-    pthread_mutex_lock(&gathering.mutex);
-    while (gathering.outstanding > 0) {
-        pthread_cond_wait(&gathering.changed, &gathering.mutex);
-    }
-    pthread_mutex_unlock(&gathering.mutex);
-    pthread_cond_destroy(&gathering.changed);
-    pthread_mutex_destroy(&gathering.mutex);
+    cli_ask_all(kv, questions, n - first, timeout_ms, ask);
     free(questions);
 }
 
@@ -169,7 +130,7 @@ void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
     *survey = (struct survey){0};
     add_controllers(survey, cli->ctrlers);
     n_asked = survey->n_rows;
-    ask_all(cli->kv, survey->rows, 0, n_asked, timeout_ms, shardkv_status_async);
+    ask_rows(cli->kv, survey->rows, 0, n_asked, timeout_ms, shardkv_status_async);
     for (size_t i = 0; i < n_asked; i++) {
         const struct shardkv_node *node = node_of(&survey->rows[i]);
         if (node != NULL) {
@@ -188,7 +149,7 @@ void survey_make(struct cli *cli, uint32_t timeout_ms, struct survey *survey)
     correct_controllers(survey);
     n_asked = survey->n_rows;
     add_listed(survey);
-    ask_all(cli->kv, survey->rows, n_asked, survey->n_rows, timeout_ms, shardkv_status_async);
+    ask_rows(cli->kv, survey->rows, n_asked, survey->n_rows, timeout_ms, shardkv_status_async);
     qsort(survey->rows, survey->n_rows, sizeof(survey->rows[0]), compare_rows);
 }
 
@@ -218,12 +179,12 @@ void survey_add_learners(struct cli *cli, uint32_t timeout_ms, struct survey *su
                     strlen(survey->rows[i].url));
         }
     }
-    ask_all(cli->kv, leaders.rows, 0, leaders.n_rows, timeout_ms, shardkv_members_async);
+    ask_rows(cli->kv, leaders.rows, 0, leaders.n_rows, timeout_ms, shardkv_members_async);
     for (size_t i = 0; i < leaders.n_rows; i++) {
         add_members(survey, &leaders.rows[i]);
     }
     survey_fini(&leaders);
-    ask_all(cli->kv, survey->rows, n, survey->n_rows, timeout_ms, shardkv_status_async);
+    ask_rows(cli->kv, survey->rows, n, survey->n_rows, timeout_ms, shardkv_status_async);
     qsort(survey->rows, survey->n_rows, sizeof(survey->rows[0]), compare_rows);
 }
 

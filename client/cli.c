@@ -143,6 +143,7 @@ struct shardkv *cli_open_another(const struct cli *cli)
         return NULL;
     }
     shardkv_options_init(&options, sizeof(options));
+    options.sole_nng_user = 1;
     options.ctrlers = cli->ctrlers;
     options.prefer = cli->prefer;
     options.timeout_ms = cli->timeout_ms;

@@ -365,6 +365,7 @@ static enum status make_net(struct shardkv *handle, const struct shardkv_options
     net.tls_key = options->tls_key;
     net.tls_ca = options->tls_ca;
     net.turns_anywhere = true;
+    net.sole_nng_user = options->sole_nng_user != 0;
     net.sink.context = handle;
     net.sink.event = on_event;
     net.sink.next_deadline_ms = next_deadline_ms;

@@ -213,6 +213,7 @@ static bool open_handles(struct work *work)
     char error[256];
 
     shardkv_options_init(&options, sizeof(options));
+    options.sole_nng_user = 1;
     options.ctrlers = work->options->ctrlers;
     options.timeout_ms = work->options->timeout_ms;
     while (work->n_handles < n) {

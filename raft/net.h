@@ -64,6 +64,10 @@ struct net_options {
     /* While net_run waits, its turns may run on the thread that brings what it waits for: one of
      * nng's, or one that calls net_bring. Never two at a time. */
     bool turns_anywhere;
+    /* This process uses nng through net alone, and nothing in its callbacks waits for another one:
+     * all of them may run on one thread, which is faster (nng_threads.h). Without effect with TLS,
+     * whose work is worth several threads. */
+    bool sole_nng_user;
     struct net_sink sink;
     const struct trace *trace;
 };

@@ -358,6 +358,7 @@ static enum status open_net(struct host *host, char *error)
     options.tls_ca = settings->tls_ca;
     options.peer_key = settings->peer_key;
     options.turns_anywhere = true;
+    options.sole_nng_user = true;
     options.sink = (struct net_sink){
         .context = host, .event = on_event, .next_deadline_ms = on_deadline, .admit = on_admit};
     options.trace = &host->trace;

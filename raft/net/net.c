@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "raft/net/net_internal.h"
+#include "raft/net/nng_threads.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
@@ -372,6 +373,10 @@ enum status net_create(const struct net_options *options, struct net **out, char
     ASSERT(options->peer_key == NULL || options->self.who == HELLO_PEER);
     ASSERT(options->sink.event != NULL && options->sink.next_deadline_ms != NULL);
     ASSERT(options->election_timeout_ms > 0 && options->heartbeat_ms > 0);
+    if (options->sole_nng_user && options->tls_ca == NULL && !nng_threads_keep_one()) {
+        trace_warn(options->trace,
+                   "nng runs its callbacks on several threads: slower than it could");
+    }
     error[0] = '\0';
     net->io.ops = &net_ops;
     net_copy_options(net, options);

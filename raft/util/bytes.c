@@ -6,8 +6,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define BUF_LEAST 64 /* bytes of the first allocation: most messages and records are not smaller   \
-                      */
+#define BUF_LEAST                                                                                  \
+    64 /* bytes of the first allocation: most messages and records are not smaller                 \
+        */
 
 bool slice_equal(struct slice a, struct slice b)
 {

@@ -14,6 +14,7 @@
  * has the whole story.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
@@ -52,14 +53,6 @@ struct wal {
     uint64_t bytes;
     uint64_t begun_us; /* when the disk thread last went to work; 0: it waits */
 };
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* ---- Completions ---- */
 
@@ -184,6 +177,7 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
     wal_batch_destroy(&batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
+    wal_disk_zero_ahead(disk);
     if (disk->stats.writes % WAL_REFILL == 0) {
         store_reserve_refill(disk->reserve);
     }
@@ -191,12 +185,17 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
     return true;
 }
 
-static void disk_idle(struct wal *wal)
+/* One step of what there is to do; true: there is more, for the next idle moment. */
+static bool disk_idle(struct wal *wal)
 {
+    bool more;
+
     wal_disk_sync_point(&wal->disk);
     wal_disk_prepare(&wal->disk, true);
+    more = wal_disk_zero_ahead(&wal->disk);
     store_reserve_refill(wal->disk.reserve);
     share_statistics(wal);
+    return more;
 }
 
 static struct wal_batch *batch_take(struct wal *wal)
@@ -252,7 +251,7 @@ static void *disk_main(void *arg)
         pthread_mutex_lock(&wal->lock);
         wal->begun_us = 0;
         idle = disk_wait(wal, quiet);
-        wal->begun_us = now_us();
+        wal->begun_us = wal_now_us();
         batch = batch_take(wal);
         stop = wal->stop;
         pthread_mutex_unlock(&wal->lock);
@@ -261,8 +260,7 @@ static void *disk_main(void *arg)
             quiet = false;
             over = !batch_run(wal, batch) && stop; /* what waits for room was never acknowledged */
         } else if (idle || stop) {
-            disk_idle(wal);
-            quiet = true;
+            quiet = !disk_idle(wal);
             over = stop;
         }
     }
@@ -425,7 +423,7 @@ void wal_statistics(const struct wal *wal, struct wal_stats *stats)
     stats->waiting = shared->n_wanted;
     begun_us = shared->begun_us;
     pthread_mutex_unlock(&shared->lock);
-    stats->in_flight_us = begun_us == 0 ? 0 : now_us() - begun_us + 1;
+    stats->in_flight_us = begun_us == 0 ? 0 : wal_now_us() - begun_us + 1;
 }
 
 void wal_content(struct wal *wal, group_id group, struct io_log_content *content)
@@ -516,6 +514,19 @@ static struct wal *wal_create(const struct wal_options *options)
     return wal;
 }
 
+/* How the log is written here: something was, at the end of recovery. */
+static void tell_way(const struct wal *wal)
+{
+    uint32_t block = wal->disk.file.block;
+
+    if (block > 0) {
+        trace_info(wal->trace, "log writes: direct, in blocks of %" PRIu32 " bytes", block);
+    } else {
+        trace_info(wal->trace, "log writes: buffered, because direct ones are refused: %s",
+                   strerror(-wal->disk.writer.refusal));
+    }
+}
+
 enum status wal_open(const struct wal_options *options, struct wal **out, char *error)
 {
     struct wal *wal;
@@ -534,6 +545,7 @@ enum status wal_open(const struct wal_options *options, struct wal **out, char *
         wal_free(wal);
         return status;
     }
+    tell_way(wal);
     wal_table_copy(&wal->disk.table, &wal->queued);
     share_statistics(wal);
     if (wal->threaded && pthread_create(&wal->thread, NULL, disk_main, wal) != 0) {

@@ -80,14 +80,19 @@ static enum status restart_in_place(struct wal_recovery *recovery)
     struct wal_disk *disk = recovery->disk;
     char path[WAL_PATH_BYTES];
     uint64_t id = recovery->found[recovery->head].id;
+    int error, fd;
 
-    disk->fd = disk->files->open(disk->files->context,
-                                 wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path), false);
-    if (disk->fd < 0) {
-        return wal_disk_fail(disk, disk->fd, "opening", id, WAL_SUFFIX_SEGMENT);
+    fd = disk->files->open(disk->files->context, wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path),
+                           false);
+    if (fd < 0) {
+        return wal_disk_fail(disk, fd, "opening", id, WAL_SUFFIX_SEGMENT);
     }
     ASSERT(recovery->held.number == recovery->last && !recovery->held.begins_segment);
     disk->offset = recovery->held.offset;
+    error = wal_writer_adopt(&disk->writer, fd, path, disk->offset, &disk->file);
+    if (error != 0) {
+        return wal_disk_fail(disk, error, "reading", id, WAL_SUFFIX_SEGMENT);
+    }
     disk->write_number = recovery->last - 1;
     return wal_disk_sync_point(disk); /* the same bytes again: they may have been only in memory */
 }
@@ -126,21 +131,21 @@ static enum status mark_moved(struct wal_recovery *recovery, const struct proven
     const struct wal_found *head = &recovery->found[recovery->head];
     struct buf bytes = {0};
     char path[WAL_PATH_BYTES];
+    struct wal_file file = {.fd = -1};
     enum status status;
-    int fd;
 
     ASSERT(end->segment == head->id);
     if (end->offset + WAL_END_BYTES > head->size) {
         return ST_OK; /* it ends in an END */
     }
-    fd = disk->files->open(disk->files->context,
-                           wal_disk_path(disk, head->id, WAL_SUFFIX_SEGMENT, path), false);
-    if (fd < 0) {
-        return wal_disk_fail(disk, fd, "opening", head->id, WAL_SUFFIX_SEGMENT);
+    file.fd = disk->files->open(disk->files->context,
+                                wal_disk_path(disk, head->id, WAL_SUFFIX_SEGMENT, path), false);
+    if (file.fd < 0) {
+        return wal_disk_fail(disk, file.fd, "opening", head->id, WAL_SUFFIX_SEGMENT);
     }
     wal_encode_number(&bytes, WAL_MOVED, disk->segments[disk->n_segments - 1].id);
-    status = wal_disk_put(disk, fd, head->id, &bytes, 0, end->offset, end->write + 1);
-    disk->files->close(disk->files->context, fd);
+    status = wal_disk_put(disk, &file, head->id, &bytes, 0, end->offset, end->write + 1);
+    wal_writer_close(&disk->writer, &file);
     buf_fini(&bytes);
     return status;
 }
@@ -159,12 +164,12 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     ASSERT(disk->n_segments == 0 || disk->segments[disk->n_segments - 1].id < id);
     need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
-    status = wal_disk_create_least(disk, id, bytes, need, &disk->fd, &bytes);
+    status = wal_disk_create_least(disk, id, bytes, need, &disk->file, &bytes);
     if (status == ST_NO_SPACE) {
         wal_disk_fail(disk, -ENOSPC, "making a new segment", id, WAL_SUFFIX_SEGMENT);
     }
     if (status == ST_OK) {
-        status = wal_disk_put(disk, disk->fd, id, &out, WAL_PREAMBLE_BYTES, 0, end->write + 1);
+        status = wal_disk_put(disk, &disk->file, id, &out, WAL_PREAMBLE_BYTES, 0, end->write + 1);
     }
     if (status == ST_OK) {
         if (end->drops_head) {
@@ -223,6 +228,6 @@ enum status wal_restart(struct wal_recovery *recovery)
                    "write-ahead log: dropped a torn write segment=%" PRIu64 " offset=%" PRIu64,
                    recovery->found[recovery->head].id, recovery->tail);
     }
-    ASSERT(status != ST_OK || (disk->n_segments > 0 && disk->fd >= 0 && disk->proven));
+    ASSERT(status != ST_OK || (disk->n_segments > 0 && disk->file.fd >= 0 && disk->proven));
     return status;
 }

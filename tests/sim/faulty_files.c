@@ -16,6 +16,7 @@ struct faulty_inode {
     uint8_t *dirty;   /* per sector: the next sync writes it */
     size_t size;
     size_t durable_size;
+    size_t written;  /* the first byte that never was; what is behind may be, too */
     size_t capacity; /* of all three, in bytes of the file */
 };
 
@@ -204,9 +205,8 @@ static uint64_t used_bytes(const struct faulty_files *faulty)
 
 /* ---- Operations ---- */
 
-static int faulty_open(void *context, const char *path, bool create)
+static int open_file(struct faulty_files *faulty, const char *path, bool create, bool direct)
 {
-    struct faulty_files *faulty = context;
     const char *name = base_name(path);
     int error, at = names_find(faulty->names, name);
 
@@ -224,10 +224,24 @@ static int faulty_open(void *context, const char *path, bool create)
     for (int fd = 0; fd < 64; fd++) {
         if (faulty->open[fd] == 0) {
             faulty->open[fd] = faulty->names->at[at].inode + 1;
+            faulty->direct[fd] = direct;
             return fd;
         }
     }
     return -EMFILE;
+}
+
+static int faulty_open(void *context, const char *path, bool create)
+{
+    return open_file(context, path, create, false);
+}
+
+static int faulty_open_direct(void *context, const char *path, uint32_t *block)
+{
+    struct faulty_files *faulty = context;
+
+    *block = faulty->block;
+    return faulty->block > 0 ? open_file(faulty, path, false, true) : -EINVAL;
 }
 
 static struct faulty_inode *inode_open(struct faulty_files *faulty, int fd)
@@ -264,6 +278,22 @@ static int64_t faulty_pread(void *context, int fd, void *data, size_t len, uint6
     return (int64_t)len;
 }
 
+/* A direct write: it went past the cache. */
+static void write_settle(struct faulty_inode *inode, size_t len, uint64_t offset)
+{
+    for (size_t i = offset / SECTOR; i < sectors(offset + len); i++) {
+        sector_settle(inode, i, true);
+    }
+    inode->durable_size = inode->size > inode->durable_size ? inode->size : inode->durable_size;
+}
+
+static void check_block(const struct faulty_files *faulty, const void *data, size_t len,
+                        uint64_t offset)
+{
+    ASSERT(len > 0 && len % faulty->block == 0 && offset % faulty->block == 0);
+    ASSERT((uintptr_t)data % faulty->block == 0);
+}
+
 /* Writes all of it, or some of its sectors. */
 static void write_sectors(struct faulty_files *faulty, struct faulty_inode *inode,
                           const uint8_t *data, size_t len, uint64_t offset, bool all)
@@ -291,14 +321,26 @@ static int64_t faulty_pwrite(void *context, int fd, const void *data, size_t len
     if (verdict == DO_NOTHING) {
         return error;
     }
+    if (faulty->direct[fd]) {
+        check_block(faulty, data, len, offset);
+        if (faulty->refuse_direct) {
+            return -EINVAL;
+        }
+    }
     inode = inode_open(faulty, fd);
     inode_grow(inode, offset + len);
+    if (offset <= inode->written && offset + len > inode->written) {
+        inode->written = offset + len;
+    }
     if (verdict == DO_PART && faulty->short_write && !faulty->crashed) {
         len = rng_below(&faulty->rng, len);
         write_sectors(faulty, inode, data, len, offset, true);
         return (int64_t)len;
     }
     write_sectors(faulty, inode, data, len, offset, verdict == DO);
+    if (verdict == DO && faulty->direct[fd] && !faulty->skip_syncs) {
+        write_settle(inode, len, offset);
+    }
     return verdict == DO ? (int64_t)len : error;
 }
 
@@ -350,6 +392,30 @@ static int faulty_allocate(void *context, int fd, uint64_t len)
     }
     inode_grow(inode, verdict == DO ? len : rng_below(&faulty->rng, len));
     return error;
+}
+
+static uint64_t faulty_written(void *context, int fd)
+{
+    return inode_open(context, fd)->written;
+}
+
+/* The bytes behind are gone for readers at once; power loss may bring any of them back. */
+static int faulty_truncate(void *context, int fd, uint64_t len)
+{
+    struct faulty_files *faulty = context;
+    struct faulty_inode *inode;
+    int error;
+
+    if (judge(faulty, FAULTY_TRUNCATE, &error) != DO) {
+        return error;
+    }
+    inode = inode_open(faulty, fd);
+    ASSERT(len <= inode->size && len % SECTOR == 0);
+    memset(inode->cache + len, 0, inode->size - len);
+    memset(inode->dirty + len / SECTOR, 1, sectors(inode->size) - len / SECTOR);
+    inode->size = len;
+    inode->written = inode->written < len ? inode->written : len;
+    return 0;
 }
 
 static int64_t faulty_size(void *context, int fd)
@@ -435,11 +501,14 @@ void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
 {
     *faulty = (struct faulty_files){.files = {.context = faulty,
                                               .open = faulty_open,
+                                              .open_direct = faulty_open_direct,
                                               .close = faulty_close,
                                               .pread = faulty_pread,
                                               .pwrite = faulty_pwrite,
                                               .fdatasync = faulty_fdatasync,
                                               .allocate = faulty_allocate,
+                                              .written = faulty_written,
+                                              .truncate = faulty_truncate,
                                               .size = faulty_size,
                                               .rename = faulty_rename,
                                               .unlink = faulty_unlink,

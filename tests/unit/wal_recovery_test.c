@@ -117,7 +117,7 @@ static void a_torn_write_is_dropped_whole(void **state)
         fixture_init(&fx, seed);
         fixture_must_open(&fx);
         fixture_write_now(&fx, 1, 1, 2, 1, 100);
-        fx.disk.crash_in = 1 + seed % 2; /* in the write, or in the sync */
+        fx.disk.crash_in = fixture_block > 0 ? 1 : 1 + seed % 2; /* in the write, or in the sync */
         fixture_write(&fx, 1, 3, 10, 1, 300);
         wal_flush(fx.wal);
         assert_int_equal(fx.statuses[fx.n_delivered - 1], ST_IO);
@@ -128,7 +128,7 @@ static void a_torn_write_is_dropped_whole(void **state)
         dropped += content.n_entries == 2 ? 1 : 0;
         content_fini(&content);
     }
-    assert_in_range(dropped, 100, 199);
+    assert_in_range(dropped, 100, fixture_block > 0 ? 200 : 199);
 }
 
 /* Writes 3, 4, ... of the first segment: records 2, 3, ... of its file. */
@@ -235,6 +235,9 @@ static void page_cache_story(uint64_t seed)
 static void what_only_the_page_cache_held_is_durable_after_open(void **state)
 {
     (void)state;
+    if (fixture_block > 0) {
+        skip(); /* nothing is there only */
+    }
     for (uint64_t seed = 0; seed < 50; seed++) {
         fixture_fini(&fx);
         page_cache_story(seed);
@@ -559,5 +562,5 @@ int main(void)
         STORY(recycled_files_do_not_bring_old_entries_back),
         STORY(an_unreadable_sector_is_an_error_not_a_tear),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_STORIES(tests);
 }

@@ -124,6 +124,27 @@ static struct proven_end proven_end_find(const struct wal_recovery *recovery)
     return (struct proven_end){head->id, recovery->held.offset, recovery->last - 1, false};
 }
 
+/* Gives back what the old head does not need any more, if that is most of it: restarts would fill
+ * the disk with segments of hardly any content, until a checkpoint lets them go. It is sure by now
+ * that nothing behind the MOVED record will be asked for. */
+static enum status shorten_moved(struct wal_disk *disk, const struct wal_file *file,
+                                 struct wal_segment *segment, uint64_t end)
+{
+    uint64_t bytes = wal_disk_whole(end);
+    int error;
+
+    if (bytes > segment->bytes / 2) {
+        return ST_OK;
+    }
+    error = disk->files->truncate(disk->files->context, file->fd, bytes);
+    error = error == 0 ? disk->files->fdatasync(disk->files->context, file->fd) : error;
+    if (error != 0) {
+        return wal_disk_fail(disk, error, "truncation", segment->id, WAL_SUFFIX_SEGMENT);
+    }
+    segment->bytes = bytes;
+    return ST_OK;
+}
+
 /* Says in the old head that the log went on elsewhere, so that a loss of the new segment shows. */
 static enum status mark_moved(struct wal_recovery *recovery, const struct proven_end *end)
 {
@@ -145,6 +166,11 @@ static enum status mark_moved(struct wal_recovery *recovery, const struct proven
     }
     wal_encode_number(&bytes, WAL_MOVED, disk->segments[disk->n_segments - 1].id);
     status = wal_disk_put(disk, &file, head->id, &bytes, 0, end->offset, end->write + 1);
+    if (status == ST_OK) {
+        ASSERT(disk->segments[disk->n_segments - 2].id == head->id);
+        status = shorten_moved(disk, &file, &disk->segments[disk->n_segments - 2],
+                               end->offset + WAL_END_BYTES);
+    }
     wal_writer_close(&disk->writer, &file);
     buf_fini(&bytes);
     return status;

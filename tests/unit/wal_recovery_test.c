@@ -312,6 +312,38 @@ static void restarts_do_not_pile_up_segments(void **state)
     assert_in_range(faulty_files_count(&fx.disk, ".wal"), 1, 2);
 }
 
+static void restarts_in_the_middle_of_work_take_no_space_that_they_do_not_use(void **state)
+{
+    uint64_t bytes;
+
+    (void)state;
+    for (raft_index i = 1; i <= 30; i++) { /* no checkpoint: every entry is still needed */
+        fixture_write_now(&fx, 1, i, 1, 1, 200);
+        if (i % 3 == 0) {
+            fixture_power_loss(&fx);
+        } else {
+            fixture_kill(&fx);
+        }
+        fixture_must_open(&fx);
+        fixture_expect(&fx, 1, 0, i, 200);
+    }
+    bytes = wal_io(fx.wal)->ops->bytes(wal_io(fx.wal));
+    assert_in_range(bytes, FIXTURE_SEGMENT, 30 * 4096 + 3 * FIXTURE_SEGMENT);
+    for (raft_index i = 31; i <= 60; i++) {
+        fixture_write_now(&fx, 1, i, 1, 1, 1000);
+    }
+    fixture_compact(&fx, 1, 60, 1);
+    wal_flush(fx.wal);
+    wal_flush(fx.wal);
+    assert_in_range(faulty_files_count(&fx.disk, ".wal"), 1, 2); /* and they go like others */
+    for (raft_index i = 61; i <= 120; i++) {
+        fixture_write_now(&fx, 1, i, 1, 1, 1000); /* some in a file that was cut short */
+    }
+    fixture_power_loss(&fx);
+    fixture_must_open(&fx);
+    fixture_expect(&fx, 1, 60, 120, 1000);
+}
+
 /* ---- Segments that are not what they should be ---- */
 
 /* Several segments of one group. */
@@ -548,6 +580,7 @@ int main(void)
         STORY(what_only_the_page_cache_held_is_durable_after_open),
         STORY(a_torn_write_leaves_nothing_for_the_next_one),
         STORY(restarts_do_not_pile_up_segments),
+        STORY(restarts_in_the_middle_of_work_take_no_space_that_they_do_not_use),
         STORY(segments_follow_each_other),
         STORY(a_missing_segment_is_refused),
         STORY(a_missing_newest_segment_is_refused),

@@ -41,8 +41,9 @@ struct faulty_files {
     struct faulty_names *names;         /* as the process sees them */
     struct faulty_names *versions[256]; /* [0] is durable; the others, changes after it, in order */
     size_t n_versions;
-    int open[64];    /* descriptor -> inode + 1; 0: closed */
-    bool direct[64]; /* writes of the descriptor are on the platter when they return */
+    int open[64];        /* descriptor -> inode + 1; 0: closed */
+    uint32_t direct[64]; /* the block of a descriptor whose writes are on the platter when they
+                            return; 0: of any other */
 
     uint64_t counts[FAULTY_OPS]; /* calls so far */
     uint64_t changes;            /* calls so far that write, sync, allocate, rename or unlink */

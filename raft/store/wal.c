@@ -6,8 +6,8 @@
  * its tokens go back to the loop thread through the mail, and become IO_EVENT_LOG_WRITTEN there.
  *
  * What only the loop thread touches: pending, queued, content. What only the disk thread touches:
- * disk. What they share, under the lock: the list of batches, stop, the copy of the statistics,
- * begun_us.
+ * disk. What they share, under the lock: the list of batches, an empty one, stop, the copy of the
+ * statistics, begun_us.
  *
  * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_disk and
  * wal_dir (segments), wal_scan, wal_recover and wal_restart (opening), this one, wal_files. WAL.md
@@ -46,6 +46,7 @@ struct wal {
     pthread_cond_t wake;
     struct wal_batch *first; /* waiting, oldest first */
     struct wal_batch *last;
+    struct wal_batch *empty; /* for the next turn: memory that was used before; or NULL */
     size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
     bool blocked;    /* the first one waits for room on the disk */
     bool stop;
@@ -119,12 +120,14 @@ static void tell_loop(struct wal *wal, const char *line)
 
 /* ---- The disk's side ---- */
 
-static void share_statistics(struct wal *wal)
+/* waits: the first batch still waits for room, if it did. */
+static void share_statistics(struct wal *wal, bool waits)
 {
     struct wal_stats stats = wal->disk.stats;
 
     stats.segments = wal->disk.n_segments;
     pthread_mutex_lock(&wal->lock);
+    wal->blocked = wal->blocked && waits;
     stats.no_room = wal->blocked || wal->disk.next.failed;
     wal->stats = stats;
     wal->bytes = wal_disk_bytes(&wal->disk);
@@ -152,7 +155,22 @@ static void batch_put_back(struct wal *wal, struct wal_batch *batch)
                  wal->disk.path);
         tell_loop(wal, wal->disk.error);
     }
-    share_statistics(wal);
+    share_statistics(wal, true);
+}
+
+/* A batch that was answered serves a later turn. */
+static void batch_give_back(struct wal *wal, struct wal_batch *batch)
+{
+    wal_batch_clear(batch);
+    pthread_mutex_lock(&wal->lock);
+    if (wal->empty == NULL) {
+        wal->empty = batch;
+        batch = NULL;
+    }
+    pthread_mutex_unlock(&wal->lock);
+    if (batch != NULL) {
+        wal_batch_destroy(&batch);
+    }
 }
 
 /* Writes a batch and answers it; then does what may follow an answer. False: the disk is full, and
@@ -169,19 +187,16 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
         return false;
     }
     ASSERT(status == disk->poison);
-    pthread_mutex_lock(&wal->lock);
-    wal->blocked = false;
-    pthread_mutex_unlock(&wal->lock);
-    share_statistics(wal); /* whoever gets the answer can see how long it took */
+    share_statistics(wal, false); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
-    wal_batch_destroy(&batch);
+    batch_give_back(wal, batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
     wal_disk_zero_ahead(disk);
     if (disk->stats.writes % WAL_REFILL == 0) {
         store_reserve_refill(disk->reserve);
     }
-    share_statistics(wal);
+    share_statistics(wal, true);
     return true;
 }
 
@@ -194,7 +209,7 @@ static bool disk_idle(struct wal *wal)
     wal_disk_prepare(&wal->disk, true);
     more = wal_disk_zero_ahead(&wal->disk);
     store_reserve_refill(wal->disk.reserve);
-    share_statistics(wal);
+    share_statistics(wal, true);
     return more;
 }
 
@@ -362,22 +377,30 @@ static uint64_t wal_bytes(struct io_log *log)
     return bytes;
 }
 
-static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
+/* Returns an empty batch for the next turn. */
+static struct wal_batch *batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
+    struct wal_batch *empty = batch;
+
     ASSERT(batch->next == NULL);
     pthread_mutex_lock(&wal->lock);
     ASSERT(!wal->stop && (wal->first == NULL) == (wal->last == NULL));
     wal->n_wanted += batch->n_tokens;
     if (wal_batch_join(wal->last, batch)) {
-        wal_batch_destroy(&batch);
-    } else if (wal->last == NULL) {
-        wal->first = wal->last = batch;
+        wal_batch_clear(batch);
     } else {
-        wal->last->next = batch;
+        if (wal->last == NULL) {
+            wal->first = batch;
+        } else {
+            wal->last->next = batch;
+        }
         wal->last = batch;
+        empty = wal->empty;
+        wal->empty = NULL;
     }
     pthread_cond_signal(&wal->wake);
     pthread_mutex_unlock(&wal->lock);
+    return empty != NULL ? empty : wal_batch_create();
 }
 
 void wal_flush(struct wal *wal)
@@ -393,8 +416,7 @@ void wal_flush(struct wal *wal)
         }
         return;
     }
-    wal->pending = wal_batch_create();
-    batch_hand_over(wal, batch);
+    wal->pending = batch_hand_over(wal, batch);
     if (!wal->threaded) {
         disk_run(wal);
     }
@@ -456,29 +478,6 @@ void wal_options_default(struct wal_options *options, const char *path)
                                     .files = wal_posix_files()};
 }
 
-/* Makes the directory, and its name durable. */
-static enum status make_directory(struct wal_disk *disk)
-{
-    const struct wal_files *files = disk->files;
-    char *parent = mem_copy_string(disk->path);
-    char *slash = strrchr(parent, '/');
-    int error = files->make_dir(files->context, disk->path);
-
-    if (slash != NULL) {
-        slash[slash == parent ? 1 : 0] = '\0';
-    }
-    if (error == 0) {
-        error = files->sync_dir(files->context, slash == NULL ? "." : parent);
-    }
-    mem_free(parent);
-    if (error == 0) {
-        return ST_OK;
-    }
-    snprintf(disk->error, STORE_ERROR_BYTES, "write-ahead log: making %s failed: %s", disk->path,
-             strerror(-error));
-    return error == -ENOSPC || error == -EDQUOT ? ST_NO_SPACE : ST_IO;
-}
-
 static void wal_free(struct wal *wal)
 {
     struct wal_batch *batch;
@@ -490,6 +489,9 @@ static void wal_free(struct wal *wal)
     wal_table_fini(&wal->content);
     wal_table_fini(&wal->queued);
     wal_batch_destroy(&wal->pending);
+    if (wal->empty != NULL) {
+        wal_batch_destroy(&wal->empty);
+    }
     pthread_cond_destroy(&wal->wake);
     pthread_mutex_destroy(&wal->lock);
     mem_free(wal);
@@ -535,7 +537,7 @@ enum status wal_open(const struct wal_options *options, struct wal **out, char *
     ASSERT(options->mail.post != NULL && options->mail.deliver != NULL);
     *out = NULL;
     wal = wal_create(options);
-    status = make_directory(&wal->disk);
+    status = wal_disk_make_directory(&wal->disk);
     status = status == ST_OK ? wal_recover(&wal->disk, &wal->content) : status;
     if (status != ST_OK) {
         ASSERT(wal->disk.error[0] != '\0');
@@ -547,7 +549,7 @@ enum status wal_open(const struct wal_options *options, struct wal **out, char *
     }
     tell_way(wal);
     wal_table_copy(&wal->disk.table, &wal->queued);
-    share_statistics(wal);
+    share_statistics(wal, true);
     if (wal->threaded && pthread_create(&wal->thread, NULL, disk_main, wal) != 0) {
         if (error != NULL) {
             snprintf(error, STORE_ERROR_BYTES, "write-ahead log: no thread could be started");

@@ -116,6 +116,30 @@ enum status wal_disk_sync_dir(struct wal_disk *disk, uint64_t id, enum wal_suffi
     return error == 0 ? ST_OK : wal_disk_fail(disk, error, "directory sync", id, suffix);
 }
 
+/* ---- The directory ---- */
+
+enum status wal_disk_make_directory(struct wal_disk *disk)
+{
+    const struct wal_files *files = disk->files;
+    char *parent = mem_copy_string(disk->path);
+    char *slash = strrchr(parent, '/');
+    int error = files->make_dir(files->context, disk->path);
+
+    if (slash != NULL) {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    if (error == 0) {
+        error = files->sync_dir(files->context, slash == NULL ? "." : parent);
+    }
+    mem_free(parent);
+    if (error == 0) {
+        return ST_OK;
+    }
+    snprintf(disk->error, STORE_ERROR_BYTES, "write-ahead log: making %s failed: %s", disk->path,
+             strerror(-error));
+    return is_no_space(error) ? ST_NO_SPACE : ST_IO;
+}
+
 /* ---- Making a segment's file ---- */
 
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,

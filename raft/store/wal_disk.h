@@ -73,6 +73,8 @@ struct wal_disk {
 void wal_disk_init(struct wal_disk *disk, const struct wal_options *options);
 void wal_disk_fini(struct wal_disk *disk);
 
+/* Makes the directory, and its name durable; on failure disk->error says why. */
+enum status wal_disk_make_directory(struct wal_disk *disk);
 /* Finds out what is there, makes it durable and leaves the disk ready to write (wal_recover.c).
  * content: the groups with their entries. On failure disk->error says why. */
 enum status wal_recover(struct wal_disk *disk, struct wal_table *content);

@@ -122,9 +122,9 @@ struct wal_stats {
     uint64_t recycled;                        /* how often a file was used again */
     uint64_t last_write_us, slowest_write_us; /* of write and sync together */
     struct histogram write_us;                /* the same */
-    struct histogram sync_us;                 /* of fdatasync alone */
-    uint64_t waiting;                         /* io_log writes that no batch has taken up yet */
-    uint64_t in_flight_us; /* how long the disk thread is at its present work; 0: it waits */
+    struct histogram sync_us; /* of what makes it durable: fdatasync, or a direct write itself */
+    uint64_t waiting;         /* io_log writes that no batch has taken up yet */
+    uint64_t in_flight_us;    /* how long the disk thread is at its present work; 0: it waits */
     bool no_room; /* the disk has no room for the next segment: time to take no more writes */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);

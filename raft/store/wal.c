@@ -9,9 +9,9 @@
  * disk. What they share, under the lock: the list of batches, an empty one, stop, the copy of the
  * statistics, begun_us.
  *
- * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_disk and
- * wal_dir (segments), wal_scan, wal_recover and wal_restart (opening), this one, wal_files. WAL.md
- * has the whole story.
+ * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_writer
+ * (durable bytes), wal_disk and wal_dir (segments), wal_scan, wal_recover and wal_restart
+ * (opening), this one, wal_files. WAL.md has the whole story.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -59,11 +59,18 @@ const char *store_dir_path(const struct store_dir *dir);
 struct wal_files {
     void *context;
     int (*open)(void *context, const char *path, bool create); /* a descriptor >= 0 */
+    /* A further descriptor of a file that is there, whose writes are durable when they return. They
+     * must begin and end at multiples of *block, and so must the memory. Below 0, or not there:
+     * the file system doesn't do that. */
+    int (*open_direct)(void *context, const char *path, uint32_t *block);
     void (*close)(void *context, int fd);
     int64_t (*pread)(void *context, int fd, void *data, size_t len, uint64_t offset);
     int64_t (*pwrite)(void *context, int fd, const void *data, size_t len, uint64_t offset);
     int (*fdatasync)(void *context, int fd);
     int (*allocate)(void *context, int fd, uint64_t len); /* reserves space */
+    /* Up to where the file was ever written, and not only allocated. Need not be exact. */
+    uint64_t (*written)(void *context, int fd);
+    int (*truncate)(void *context, int fd, uint64_t len); /* only ever to a smaller size */
     int64_t (*size)(void *context, int fd);
     int (*rename)(void *context, const char *from, const char *to);
     int (*unlink)(void *context, const char *path);
@@ -115,9 +122,9 @@ struct wal_stats {
     uint64_t recycled;                        /* how often a file was used again */
     uint64_t last_write_us, slowest_write_us; /* of write and sync together */
     struct histogram write_us;                /* the same */
-    struct histogram sync_us;                 /* of fdatasync alone */
-    uint64_t waiting;                         /* io_log writes that no batch has taken up yet */
-    uint64_t in_flight_us; /* how long the disk thread is at its present work; 0: it waits */
+    struct histogram sync_us; /* of what makes it durable: fdatasync, or a direct write itself */
+    uint64_t waiting;         /* io_log writes that no batch has taken up yet */
+    uint64_t in_flight_us;    /* how long the disk thread is at its present work; 0: it waits */
     bool no_room; /* the disk has no room for the next segment: time to take no more writes */
 };
 void wal_statistics(const struct wal *wal, struct wal_stats *stats);

@@ -126,7 +126,7 @@ static void put_wal(struct host *host, struct buf *text)
     metrics_put_histogram(text, "shardkv_wal_write_duration_seconds",
                           "Time of a write to the Raft log, with its sync.", &wal.write_us);
     metrics_put_histogram(text, "shardkv_wal_fsync_duration_seconds",
-                          "Time of the sync of such a write alone.", &wal.sync_us);
+                          "Time of what makes such a write durable, alone.", &wal.sync_us);
     metrics_put_gauge_us(text, "shardkv_wal_slowest_write_seconds",
                          "The longest write and sync since the start.", wal.slowest_write_us);
     metrics_put_gauge_us(text, "shardkv_wal_write_in_flight_seconds",

@@ -6,14 +6,15 @@
  * its tokens go back to the loop thread through the mail, and become IO_EVENT_LOG_WRITTEN there.
  *
  * What only the loop thread touches: pending, queued, content. What only the disk thread touches:
- * disk. What they share, under the lock: the list of batches, stop, the copy of the statistics,
- * begun_us.
+ * disk. What they share, under the lock: the list of batches, an empty one, stop, the copy of the
+ * statistics, begun_us.
  *
- * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_disk and
- * wal_dir (segments), wal_scan, wal_recover and wal_restart (opening), this one, wal_files. WAL.md
- * has the whole story.
+ * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_writer
+ * (durable bytes), wal_disk and wal_dir (segments), wal_scan, wal_recover and wal_restart
+ * (opening), this one, wal_files. WAL.md has the whole story.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
@@ -45,6 +46,7 @@ struct wal {
     pthread_cond_t wake;
     struct wal_batch *first; /* waiting, oldest first */
     struct wal_batch *last;
+    struct wal_batch *empty; /* for the next turn: memory that was used before; or NULL */
     size_t n_wanted; /* tokens in them: batches without wait for others, or an idle moment */
     bool blocked;    /* the first one waits for room on the disk */
     bool stop;
@@ -52,14 +54,6 @@ struct wal {
     uint64_t bytes;
     uint64_t begun_us; /* when the disk thread last went to work; 0: it waits */
 };
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* ---- Completions ---- */
 
@@ -126,12 +120,14 @@ static void tell_loop(struct wal *wal, const char *line)
 
 /* ---- The disk's side ---- */
 
-static void share_statistics(struct wal *wal)
+/* waits: the first batch still waits for room, if it did. */
+static void share_statistics(struct wal *wal, bool waits)
 {
     struct wal_stats stats = wal->disk.stats;
 
     stats.segments = wal->disk.n_segments;
     pthread_mutex_lock(&wal->lock);
+    wal->blocked = wal->blocked && waits;
     stats.no_room = wal->blocked || wal->disk.next.failed;
     wal->stats = stats;
     wal->bytes = wal_disk_bytes(&wal->disk);
@@ -159,7 +155,22 @@ static void batch_put_back(struct wal *wal, struct wal_batch *batch)
                  wal->disk.path);
         tell_loop(wal, wal->disk.error);
     }
-    share_statistics(wal);
+    share_statistics(wal, true);
+}
+
+/* A batch that was answered serves a later turn. */
+static void batch_give_back(struct wal *wal, struct wal_batch *batch)
+{
+    wal_batch_clear(batch);
+    pthread_mutex_lock(&wal->lock);
+    if (wal->empty == NULL) {
+        wal->empty = batch;
+        batch = NULL;
+    }
+    pthread_mutex_unlock(&wal->lock);
+    if (batch != NULL) {
+        wal_batch_destroy(&batch);
+    }
 }
 
 /* Writes a batch and answers it; then does what may follow an answer. False: the disk is full, and
@@ -176,27 +187,30 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
         return false;
     }
     ASSERT(status == disk->poison);
-    pthread_mutex_lock(&wal->lock);
-    wal->blocked = false;
-    pthread_mutex_unlock(&wal->lock);
-    share_statistics(wal); /* whoever gets the answer can see how long it took */
+    share_statistics(wal, false); /* whoever gets the answer can see how long it took */
     batch_complete(wal, batch, status, was_good && status != ST_OK);
-    wal_batch_destroy(&batch);
+    batch_give_back(wal, batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
+    wal_disk_zero_ahead(disk);
     if (disk->stats.writes % WAL_REFILL == 0) {
         store_reserve_refill(disk->reserve);
     }
-    share_statistics(wal);
+    share_statistics(wal, true);
     return true;
 }
 
-static void disk_idle(struct wal *wal)
+/* One step of what there is to do; true: there is more, for the next idle moment. */
+static bool disk_idle(struct wal *wal)
 {
+    bool more;
+
     wal_disk_sync_point(&wal->disk);
     wal_disk_prepare(&wal->disk, true);
+    more = wal_disk_zero_ahead(&wal->disk);
     store_reserve_refill(wal->disk.reserve);
-    share_statistics(wal);
+    share_statistics(wal, true);
+    return more;
 }
 
 static struct wal_batch *batch_take(struct wal *wal)
@@ -252,7 +266,7 @@ static void *disk_main(void *arg)
         pthread_mutex_lock(&wal->lock);
         wal->begun_us = 0;
         idle = disk_wait(wal, quiet);
-        wal->begun_us = now_us();
+        wal->begun_us = wal_now_us();
         batch = batch_take(wal);
         stop = wal->stop;
         pthread_mutex_unlock(&wal->lock);
@@ -261,8 +275,7 @@ static void *disk_main(void *arg)
             quiet = false;
             over = !batch_run(wal, batch) && stop; /* what waits for room was never acknowledged */
         } else if (idle || stop) {
-            disk_idle(wal);
-            quiet = true;
+            quiet = !disk_idle(wal);
             over = stop;
         }
     }
@@ -364,22 +377,30 @@ static uint64_t wal_bytes(struct io_log *log)
     return bytes;
 }
 
-static void batch_hand_over(struct wal *wal, struct wal_batch *batch)
+/* Returns an empty batch for the next turn. */
+static struct wal_batch *batch_hand_over(struct wal *wal, struct wal_batch *batch)
 {
+    struct wal_batch *empty = batch;
+
     ASSERT(batch->next == NULL);
     pthread_mutex_lock(&wal->lock);
     ASSERT(!wal->stop && (wal->first == NULL) == (wal->last == NULL));
     wal->n_wanted += batch->n_tokens;
     if (wal_batch_join(wal->last, batch)) {
-        wal_batch_destroy(&batch);
-    } else if (wal->last == NULL) {
-        wal->first = wal->last = batch;
+        wal_batch_clear(batch);
     } else {
-        wal->last->next = batch;
+        if (wal->last == NULL) {
+            wal->first = batch;
+        } else {
+            wal->last->next = batch;
+        }
         wal->last = batch;
+        empty = wal->empty;
+        wal->empty = NULL;
     }
     pthread_cond_signal(&wal->wake);
     pthread_mutex_unlock(&wal->lock);
+    return empty != NULL ? empty : wal_batch_create();
 }
 
 void wal_flush(struct wal *wal)
@@ -395,8 +416,7 @@ void wal_flush(struct wal *wal)
         }
         return;
     }
-    wal->pending = wal_batch_create();
-    batch_hand_over(wal, batch);
+    wal->pending = batch_hand_over(wal, batch);
     if (!wal->threaded) {
         disk_run(wal);
     }
@@ -425,7 +445,7 @@ void wal_statistics(const struct wal *wal, struct wal_stats *stats)
     stats->waiting = shared->n_wanted;
     begun_us = shared->begun_us;
     pthread_mutex_unlock(&shared->lock);
-    stats->in_flight_us = begun_us == 0 ? 0 : now_us() - begun_us + 1;
+    stats->in_flight_us = begun_us == 0 ? 0 : wal_now_us() - begun_us + 1;
 }
 
 void wal_content(struct wal *wal, group_id group, struct io_log_content *content)
@@ -458,29 +478,6 @@ void wal_options_default(struct wal_options *options, const char *path)
                                     .files = wal_posix_files()};
 }
 
-/* Makes the directory, and its name durable. */
-static enum status make_directory(struct wal_disk *disk)
-{
-    const struct wal_files *files = disk->files;
-    char *parent = mem_copy_string(disk->path);
-    char *slash = strrchr(parent, '/');
-    int error = files->make_dir(files->context, disk->path);
-
-    if (slash != NULL) {
-        slash[slash == parent ? 1 : 0] = '\0';
-    }
-    if (error == 0) {
-        error = files->sync_dir(files->context, slash == NULL ? "." : parent);
-    }
-    mem_free(parent);
-    if (error == 0) {
-        return ST_OK;
-    }
-    snprintf(disk->error, STORE_ERROR_BYTES, "write-ahead log: making %s failed: %s", disk->path,
-             strerror(-error));
-    return error == -ENOSPC || error == -EDQUOT ? ST_NO_SPACE : ST_IO;
-}
-
 static void wal_free(struct wal *wal)
 {
     struct wal_batch *batch;
@@ -492,6 +489,9 @@ static void wal_free(struct wal *wal)
     wal_table_fini(&wal->content);
     wal_table_fini(&wal->queued);
     wal_batch_destroy(&wal->pending);
+    if (wal->empty != NULL) {
+        wal_batch_destroy(&wal->empty);
+    }
     pthread_cond_destroy(&wal->wake);
     pthread_mutex_destroy(&wal->lock);
     mem_free(wal);
@@ -516,6 +516,19 @@ static struct wal *wal_create(const struct wal_options *options)
     return wal;
 }
 
+/* How the log is written here: something was, at the end of recovery. */
+static void tell_way(const struct wal *wal)
+{
+    uint32_t block = wal->disk.file.block;
+
+    if (block > 0) {
+        trace_info(wal->trace, "log writes: direct, in blocks of %" PRIu32 " bytes", block);
+    } else {
+        trace_info(wal->trace, "log writes: buffered, because direct ones are refused: %s",
+                   strerror(-wal->disk.writer.refusal));
+    }
+}
+
 enum status wal_open(const struct wal_options *options, struct wal **out, char *error)
 {
     struct wal *wal;
@@ -524,7 +537,7 @@ enum status wal_open(const struct wal_options *options, struct wal **out, char *
     ASSERT(options->mail.post != NULL && options->mail.deliver != NULL);
     *out = NULL;
     wal = wal_create(options);
-    status = make_directory(&wal->disk);
+    status = wal_disk_make_directory(&wal->disk);
     status = status == ST_OK ? wal_recover(&wal->disk, &wal->content) : status;
     if (status != ST_OK) {
         ASSERT(wal->disk.error[0] != '\0');
@@ -534,8 +547,9 @@ enum status wal_open(const struct wal_options *options, struct wal **out, char *
         wal_free(wal);
         return status;
     }
+    tell_way(wal);
     wal_table_copy(&wal->disk.table, &wal->queued);
-    share_statistics(wal);
+    share_statistics(wal, true);
     if (wal->threaded && pthread_create(&wal->thread, NULL, disk_main, wal) != 0) {
         if (error != NULL) {
             snprintf(error, STORE_ERROR_BYTES, "write-ahead log: no thread could be started");

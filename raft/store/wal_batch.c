@@ -2,7 +2,8 @@
 
 #include "raft/util/mem.h"
 
-#define WAL_BATCH_BYTES (8u << 20) /* batches gather up to this; a single write may be larger */
+#define WAL_BATCH_KEPT  (256u << 10) /* so much memory an empty batch may hold on to */
+#define WAL_BATCH_BYTES (8u << 20)   /* batches gather up to this; a single write may be larger */
 
 struct wal_batch *wal_batch_create(void)
 {
@@ -15,6 +16,16 @@ void wal_batch_destroy(struct wal_batch **batch)
     mem_free((*batch)->tokens);
     mem_free(*batch);
     *batch = NULL;
+}
+
+void wal_batch_clear(struct wal_batch *batch)
+{
+    batch->next = NULL;
+    batch->n_tokens = 0;
+    if (batch->records.capacity > WAL_BATCH_KEPT) {
+        buf_fini(&batch->records);
+    }
+    buf_clear(&batch->records);
 }
 
 bool wal_batch_join(struct wal_batch *last, const struct wal_batch *batch)

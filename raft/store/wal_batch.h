@@ -19,6 +19,8 @@ struct wal_batch {
 
 struct wal_batch *wal_batch_create(void);
 void wal_batch_destroy(struct wal_batch **batch);
+/* Empties it for further use; with a long one, its memory goes. */
+void wal_batch_clear(struct wal_batch *batch);
 /* Appends the batch's content to `last`, which may be NULL; false if both together are too long. */
 bool wal_batch_join(struct wal_batch *last, const struct wal_batch *batch);
 

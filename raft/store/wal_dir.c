@@ -20,19 +20,17 @@ void wal_disk_init(struct wal_disk *disk, const struct wal_options *options)
                               .segment_bytes = options->segment_bytes,
                               .max_recycled = options->max_recycled,
                               .reserve = options->reserve,
-                              .fd = -1,
-                              .next = {.fd = -1},
+                              .file = {.fd = -1},
+                              .next = {.file.fd = -1},
                               .error = mem_zalloc(STORE_ERROR_BYTES)};
+    wal_writer_init(&disk->writer, options->files);
 }
 
 void wal_disk_fini(struct wal_disk *disk)
 {
-    if (disk->fd >= 0) {
-        disk->files->close(disk->files->context, disk->fd);
-    }
-    if (disk->next.fd >= 0) {
-        disk->files->close(disk->files->context, disk->next.fd);
-    }
+    wal_writer_close(&disk->writer, &disk->file);
+    wal_writer_close(&disk->writer, &disk->next.file);
+    wal_writer_fini(&disk->writer);
     for (size_t i = 0; i < disk->n_segments; i++) {
         mem_free(disk->segments[i].spans);
     }
@@ -41,7 +39,7 @@ void wal_disk_fini(struct wal_disk *disk)
     mem_free(disk->path);
     mem_free(disk->error);
     wal_table_fini(&disk->table);
-    *disk = (struct wal_disk){.fd = -1};
+    *disk = (struct wal_disk){.file.fd = -1};
 }
 
 /* ---- Names ---- */
@@ -118,6 +116,30 @@ enum status wal_disk_sync_dir(struct wal_disk *disk, uint64_t id, enum wal_suffi
     return error == 0 ? ST_OK : wal_disk_fail(disk, error, "directory sync", id, suffix);
 }
 
+/* ---- The directory ---- */
+
+enum status wal_disk_make_directory(struct wal_disk *disk)
+{
+    const struct wal_files *files = disk->files;
+    char *parent = mem_copy_string(disk->path);
+    char *slash = strrchr(parent, '/');
+    int error = files->make_dir(files->context, disk->path);
+
+    if (slash != NULL) {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    if (error == 0) {
+        error = files->sync_dir(files->context, slash == NULL ? "." : parent);
+    }
+    mem_free(parent);
+    if (error == 0) {
+        return ST_OK;
+    }
+    snprintf(disk->error, STORE_ERROR_BYTES, "write-ahead log: making %s failed: %s", disk->path,
+             strerror(-error));
+    return is_no_space(error) ? ST_NO_SPACE : ST_IO;
+}
+
 /* ---- Making a segment's file ---- */
 
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
@@ -161,8 +183,8 @@ static uint64_t spare_take(struct wal_disk *disk)
     return id;
 }
 
-enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, int *fd,
-                            uint64_t *size)
+enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                            struct wal_file *file, uint64_t *size)
 {
     const struct wal_files *files = disk->files;
     bool reuse = disk->n_spare > 0;
@@ -171,28 +193,28 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, 
     char path[WAL_PATH_BYTES], to[WAL_PATH_BYTES];
     enum status status;
     int64_t length;
-    int error;
+    int error, fd;
 
     ASSERT(id > 0 && disk->poison == ST_OK);
     wal_disk_path(disk, from, suffix, path);
-    *fd = files->open(files->context, path, !reuse);
-    if (*fd < 0) {
-        return disk_refused(disk, *fd, "opening", from, suffix);
+    bytes = wal_disk_whole(bytes);
+    fd = files->open(files->context, path, !reuse);
+    if (fd < 0) {
+        return disk_refused(disk, fd, "opening", from, suffix);
     }
-    status = file_blank(disk, *fd, from, suffix, bytes);
+    status = file_blank(disk, fd, from, suffix, bytes);
     if (status == ST_OK) {
         error =
             files->rename(files->context, path, wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, to));
         status = error == 0 ? wal_disk_sync_dir(disk, id, WAL_SUFFIX_SEGMENT)
                             : disk_refused(disk, error, "renaming", from, suffix);
     }
-    length = status == ST_OK ? files->size(files->context, *fd) : 0;
+    length = status == ST_OK ? files->size(files->context, fd) : 0;
     if (length < 0) {
         status = wal_disk_fail(disk, (int)length, "reading the size", id, WAL_SUFFIX_SEGMENT);
     }
     if (status != ST_OK) {
-        files->close(files->context, *fd);
-        *fd = -1;
+        files->close(files->context, fd);
         if (status == ST_NO_SPACE && !reuse) {
             files->unlink(files->context, path); /* it never held anything */
         }
@@ -204,6 +226,8 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, 
     }
     disk->highest_id = id > disk->highest_id ? id : disk->highest_id;
     *size = (uint64_t)length;
+    error = wal_writer_adopt(&disk->writer, fd, to, 0, file);
+    ASSERT(error == 0); /* there is nothing to read */
     return ST_OK;
 }
 
@@ -217,16 +241,16 @@ static uint64_t small_bytes(const struct wal_disk *disk, uint64_t least)
 }
 
 enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t bytes,
-                                  uint64_t least, int *fd, uint64_t *size)
+                                  uint64_t least, struct wal_file *file, uint64_t *size)
 {
     uint64_t small = small_bytes(disk, least);
-    enum status status = wal_disk_create(disk, id, bytes, fd, size);
+    enum status status = wal_disk_create(disk, id, bytes, file, size);
 
     if (status == ST_NO_SPACE && small < bytes) {
-        status = wal_disk_create(disk, id, small, fd, size);
+        status = wal_disk_create(disk, id, small, file, size);
     }
     if (status == ST_NO_SPACE && store_reserve_yield(disk->reserve, small + WAL_BLANK_BYTES)) {
-        status = wal_disk_create(disk, id, small, fd, size);
+        status = wal_disk_create(disk, id, small, file, size);
     }
     return status;
 }

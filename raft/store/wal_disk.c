@@ -1,18 +1,8 @@
 /* Writing: one write at a time, the switch to the next segment, sync points, compaction. */
 #include "raft/store/wal_disk.h"
 
-#include <time.h>
-
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 static struct wal_segment *current(const struct wal_disk *disk)
 {
@@ -118,51 +108,63 @@ uint64_t wal_disk_bytes(const struct wal_disk *disk)
 
 /* ---- Writing ---- */
 
-static void count_write(struct wal_stats *stats, size_t bytes, uint64_t begin_us,
-                        uint64_t written_us, uint64_t synced_us)
+static void count_write(struct wal_stats *stats, size_t bytes, uint64_t begin_us, uint64_t sync_us)
 {
     stats->writes++;
     stats->bytes += bytes;
-    stats->last_write_us = synced_us - begin_us;
+    stats->last_write_us = wal_now_us() - begin_us;
     if (stats->last_write_us > stats->slowest_write_us) {
         stats->slowest_write_us = stats->last_write_us;
     }
     histogram_add(&stats->write_us, stats->last_write_us);
-    histogram_add(&stats->sync_us, synced_us - written_us);
+    histogram_add(&stats->sync_us, sync_us);
 }
 
-enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf *bytes, size_t skip,
-                         uint64_t offset, uint64_t write)
+/* Writes as the file allows. If the very first direct write of all is refused, nothing was written,
+ * and it goes through the page cache. */
+static const char *disk_write_through(struct wal_disk *disk, struct wal_file *file, uint64_t id,
+                                      struct slice bytes, uint64_t offset, int *error)
 {
-    const struct wal_files *files = disk->files;
-    uint64_t begin_us = now_us(), written_us;
-    int64_t n;
+    const char *failed = wal_writer_put(&disk->writer, file, bytes, offset, error);
+    char path[WAL_PATH_BYTES];
+    int fd;
+
+    if (failed == NULL || !wal_writer_is_refused(&disk->writer, file, *error)) {
+        return failed;
+    }
+    fd = disk->files->open(disk->files->context, wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path),
+                           false);
+    if (fd < 0) {
+        *error = fd;
+        return "opening";
+    }
+    wal_writer_fall_back(&disk->writer, file, fd, *error);
+    return wal_writer_put(&disk->writer, file, bytes, offset, error);
+}
+
+enum status wal_disk_put(struct wal_disk *disk, struct wal_file *file, uint64_t id,
+                         struct buf *bytes, size_t skip, uint64_t offset, uint64_t write)
+{
+    uint64_t begin_us = wal_now_us();
+    const char *failed;
     int error;
 
     ASSERT(disk->poison == ST_OK); /* a poisoned log is never written again */
     wal_seal(bytes->data + skip, bytes->len - skip,
              (struct wal_place){disk->identity, id, offset + skip}, write);
-    n = files->pwrite(files->context, fd, bytes->data, bytes->len, offset);
-    if (n < 0) {
-        return wal_disk_fail(disk, (int)n, "write", id, WAL_SUFFIX_SEGMENT);
+    failed = disk_write_through(disk, file, id, buf_slice(bytes), offset, &error);
+    if (failed != NULL) {
+        return wal_disk_fail(disk, error, failed, id, WAL_SUFFIX_SEGMENT);
     }
-    if ((uint64_t)n != bytes->len) {
-        return wal_disk_fail(disk, 0, "short write", id, WAL_SUFFIX_SEGMENT);
-    }
-    written_us = now_us();
-    error = files->fdatasync(files->context, fd);
-    if (error != 0) {
-        return wal_disk_fail(disk, error, "fdatasync", id, WAL_SUFFIX_SEGMENT);
-    }
-    count_write(&disk->stats, bytes->len, begin_us, written_us, now_us());
+    count_write(&disk->stats, bytes->len, begin_us, disk->writer.sync_us);
     return ST_OK;
 }
 
 /* The same into the current segment, as the next write. */
 static enum status disk_append(struct wal_disk *disk, struct buf *bytes, size_t skip)
 {
-    enum status status = wal_disk_put(disk, disk->fd, current(disk)->id, bytes, skip, disk->offset,
-                                      disk->write_number + 1);
+    enum status status = wal_disk_put(disk, &disk->file, current(disk)->id, bytes, skip,
+                                      disk->offset, disk->write_number + 1);
 
     if (status == ST_OK) {
         disk->write_number++;
@@ -211,10 +213,10 @@ static bool fits(const struct wal_disk *disk, uint64_t bytes)
 static enum status next_grow(struct wal_disk *disk, uint64_t bytes)
 {
     struct wal_next *next = &disk->next;
-    enum status status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
+    enum status status = wal_disk_grow(disk, next->file.fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
 
     if (status == ST_NO_SPACE && store_reserve_yield(disk->reserve, bytes)) {
-        status = wal_disk_grow(disk, next->fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
+        status = wal_disk_grow(disk, next->file.fd, next->id, WAL_SUFFIX_SEGMENT, bytes);
     }
     next->bytes = status == ST_OK ? bytes : next->bytes;
     return status;
@@ -225,16 +227,18 @@ static enum status next_grow(struct wal_disk *disk, uint64_t bytes)
 static enum status next_ensure(struct wal_disk *disk, uint64_t bytes, bool needed)
 {
     struct wal_next *next = &disk->next;
-    uint64_t usual = bytes < disk->segment_bytes ? disk->segment_bytes : bytes;
     enum status status;
+    uint64_t usual;
 
     ASSERT(disk->poison == ST_OK && bytes > 0);
+    bytes = wal_disk_whole(bytes);
+    usual = bytes < disk->segment_bytes ? disk->segment_bytes : bytes;
     if (next->ready) {
         return next->bytes < bytes ? next_grow(disk, bytes) : ST_OK;
     }
     next->id = disk->highest_id + 1;
-    status = needed ? wal_disk_create_least(disk, next->id, usual, bytes, &next->fd, &next->bytes)
-                    : wal_disk_create(disk, next->id, usual, &next->fd, &next->bytes);
+    status = needed ? wal_disk_create_least(disk, next->id, usual, bytes, &next->file, &next->bytes)
+                    : wal_disk_create(disk, next->id, usual, &next->file, &next->bytes);
     next->ready = status == ST_OK;
     next->failed = status == ST_NO_SPACE;
     return status;
@@ -248,6 +252,33 @@ void wal_disk_prepare(struct wal_disk *disk, bool idle)
     if (idle || disk->offset > current(disk)->bytes / 2) {
         next_ensure(disk, disk->segment_bytes, false);
     }
+}
+
+static bool zero_ahead(struct wal_disk *disk, struct wal_file *file, uint64_t id, uint64_t offset,
+                       uint64_t bytes)
+{
+    bool more;
+    int error = 0;
+    const char *failed = wal_writer_zero_ahead(&disk->writer, file, offset, bytes, &more, &error);
+
+    if (failed != NULL) {
+        wal_disk_fail(disk, error, failed, id, WAL_SUFFIX_SEGMENT);
+    }
+    return more;
+}
+
+bool wal_disk_zero_ahead(struct wal_disk *disk)
+{
+    struct wal_next *next = &disk->next;
+
+    if (disk->poison != ST_OK) {
+        return false;
+    }
+    if (zero_ahead(disk, &disk->file, current(disk)->id, disk->offset, current(disk)->bytes)) {
+        return true;
+    }
+    return disk->poison == ST_OK && next->ready &&
+           zero_ahead(disk, &next->file, next->id, 0, next->bytes);
 }
 
 /* Ends the current segment and begins the next one with these records. Without room for that one,
@@ -265,16 +296,16 @@ static enum status disk_switch(struct wal_disk *disk, struct buf *records)
     buf_clear(&bytes);
     if (status == ST_OK) {
         next = disk->next;
-        ASSERT(next.ready && next.id > prev && next.fd >= 0);
+        ASSERT(next.ready && next.id > prev && next.file.fd >= 0);
         wal_encode_number(&bytes, WAL_END, next.id);
         status = disk_append(disk, &bytes, 0);
     }
     if (status == ST_OK) {
         prev_end = disk->offset;
-        disk->files->close(disk->files->context, disk->fd);
-        disk->fd = next.fd;
+        wal_writer_close(&disk->writer, &disk->file);
+        disk->file = next.file;
         disk->offset = 0;
-        disk->next = (struct wal_next){.fd = -1};
+        disk->next = (struct wal_next){.file.fd = -1};
         wal_disk_add_segment(disk, next.id, next.bytes);
         buf_clear(&bytes);
         wal_disk_encode_header(disk, &disk->table, next.id, prev, prev_end, disk->write_number,

@@ -15,6 +15,7 @@
 
 #include "raft/store.h"
 #include "raft/store/wal_table.h"
+#include "raft/store/wal_writer.h"
 
 /* The highest index of a group that a segment holds entries for. */
 struct wal_span {
@@ -33,13 +34,14 @@ struct wal_segment {
 struct wal_next {
     bool ready;  /* the file is there, blank and synced, under its .wal name */
     bool failed; /* it could not be made for lack of space: tried again when idle, or needed */
-    int fd;
+    struct wal_file file;
     uint64_t id;
     uint64_t bytes;
 };
 
 struct wal_disk {
     const struct wal_files *files;
+    struct wal_writer writer;
     const struct trace *trace; /* used while opening only: traces belong to the loop thread */
     char *path;
     uint64_t identity;
@@ -51,7 +53,7 @@ struct wal_disk {
     struct wal_segment *segments; /* oldest first; the last is the current one */
     size_t n_segments;
     size_t segments_capacity;
-    int fd;                /* of the current segment; -1: none */
+    struct wal_file file;  /* of the current segment */
     uint64_t offset;       /* where the next record goes */
     uint64_t write_number; /* of the last write */
     bool proven;           /* the last write was a sync point */
@@ -71,6 +73,8 @@ struct wal_disk {
 void wal_disk_init(struct wal_disk *disk, const struct wal_options *options);
 void wal_disk_fini(struct wal_disk *disk);
 
+/* Makes the directory, and its name durable; on failure disk->error says why. */
+enum status wal_disk_make_directory(struct wal_disk *disk);
 /* Finds out what is there, makes it durable and leaves the disk ready to write (wal_recover.c).
  * content: the groups with their entries. On failure disk->error says why. */
 enum status wal_recover(struct wal_disk *disk, struct wal_table *content);
@@ -83,15 +87,23 @@ enum status wal_disk_write(struct wal_disk *disk, struct buf *records);
 enum status wal_disk_sync_point(struct wal_disk *disk);
 /* Makes the next segment if it is missing and `idle`, or if the current one is half full. */
 void wal_disk_prepare(struct wal_disk *disk, bool idle);
+/* Writes some zeros ahead of the log, if they are short; true: there are more to write. */
+bool wal_disk_zero_ahead(struct wal_disk *disk);
 /* Makes segment `id`'s file of `bytes`; for lack of space, of `least`, if need be with the
  * reserve's space. Without poison if even that is not to be had. */
 enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t bytes,
-                                  uint64_t least, int *fd, uint64_t *size);
+                                  uint64_t least, struct wal_file *file, uint64_t *size);
 /* Recycles the oldest segments that no group needs. */
 enum status wal_disk_release(struct wal_disk *disk);
 uint64_t wal_disk_bytes(const struct wal_disk *disk);
 
 /* ---- Shared with recovery ---- */
+
+/* Files end at a multiple of this, so that the last block is a whole one. */
+static inline uint64_t wal_disk_whole(uint64_t bytes)
+{
+    return (bytes + WAL_BLANK_BYTES - 1) / WAL_BLANK_BYTES * WAL_BLANK_BYTES;
+}
 
 enum wal_suffix { WAL_SUFFIX_SEGMENT, WAL_SUFFIX_FREE, WAL_SUFFIX_NEW };
 #define WAL_PATH_BYTES 4096
@@ -105,18 +117,18 @@ enum status wal_disk_fail(struct wal_disk *disk, int error, const char *what, ui
                           enum wal_suffix suffix);
 enum status wal_disk_sync_dir(struct wal_disk *disk, uint64_t id, enum wal_suffix suffix);
 /* Makes segment `id`'s file, blank, of at least `bytes`, out of a spare one if there is one. Fails
- * without poison if there is no space; *fd is open on ST_OK. */
-enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes, int *fd,
-                            uint64_t *size);
+ * without poison if there is no space; *file is open on ST_OK. */
+enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                            struct wal_file *file, uint64_t *size);
 /* Space for at least `bytes`, synced; fails without poison if there is none. */
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
                           uint64_t bytes);
 /* N.wal becomes N.free, or goes if there are enough of those. */
 enum status wal_disk_recycle(struct wal_disk *disk, uint64_t id, uint64_t bytes);
 void wal_disk_add_spare(struct wal_disk *disk, uint64_t id);
-/* Seals, writes at offset of fd, and syncs. The bytes from `skip` on are records. */
-enum status wal_disk_put(struct wal_disk *disk, int fd, uint64_t id, struct buf *bytes, size_t skip,
-                         uint64_t offset, uint64_t write);
+/* Seals, and writes durably at the offset. The bytes from `skip` on are records. */
+enum status wal_disk_put(struct wal_disk *disk, struct wal_file *file, uint64_t id,
+                         struct buf *bytes, size_t skip, uint64_t offset, uint64_t write);
 struct wal_segment *wal_disk_add_segment(struct wal_disk *disk, uint64_t id, uint64_t bytes);
 /* Notes where the record's entries are, or went, given that it is in the segment `at`. */
 void wal_disk_note(struct wal_disk *disk, size_t at, const struct wal_record *record);

@@ -8,12 +8,51 @@
 
 #include "raft/store.h"
 
+#define SECTOR_BYTES 512u
+#define PAGE_BYTES   4096u
+
 static int posix_open(void *context, const char *path, bool create)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0644);
 
     (void)context;
     return fd >= 0 ? fd : -errno;
+}
+
+/* To what a direct write must be aligned: by the kernel's word; 0: direct writes are not possible.
+ * Kernels before 6.1 don't say: a page does then for all common disks. */
+static uint32_t direct_block(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx info;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+        (info.stx_mask & STATX_DIOALIGN) != 0) {
+        uint32_t block = info.stx_dio_offset_align > info.stx_dio_mem_align
+                             ? info.stx_dio_offset_align
+                             : info.stx_dio_mem_align;
+        return info.stx_dio_offset_align == 0 || block >= SECTOR_BYTES ? block : SECTOR_BYTES;
+    }
+#else
+    (void)fd;
+#endif
+    return PAGE_BYTES;
+}
+
+static int posix_open_direct(void *context, const char *path, uint32_t *block)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT | O_DSYNC);
+
+    (void)context;
+    if (fd < 0) {
+        return -errno;
+    }
+    *block = direct_block(fd);
+    if (*block == 0) {
+        close(fd);
+        return -EINVAL;
+    }
+    return fd;
 }
 
 static void posix_close(void *context, int fd)
@@ -84,6 +123,21 @@ static int posix_allocate(void *context, int fd, uint64_t len)
     return -result;
 }
 
+/* What is allocated and was never written is a hole to the file system. */
+static uint64_t posix_written(void *context, int fd)
+{
+    off_t hole = lseek(fd, 0, SEEK_HOLE);
+
+    (void)context;
+    return hole >= 0 ? (uint64_t)hole : UINT64_MAX / 2; /* not known: nothing is to be gained */
+}
+
+static int posix_truncate(void *context, int fd, uint64_t len)
+{
+    (void)context;
+    return ftruncate(fd, (off_t)len) == 0 ? 0 : -errno;
+}
+
 static int64_t posix_size(void *context, int fd)
 {
     struct stat info;
@@ -146,11 +200,14 @@ static int posix_make_dir(void *context, const char *path)
 
 static const struct wal_files posix_files = {
     .open = posix_open,
+    .open_direct = posix_open_direct,
     .close = posix_close,
     .pread = posix_pread,
     .pwrite = posix_pwrite,
     .fdatasync = posix_fdatasync,
     .allocate = posix_allocate,
+    .written = posix_written,
+    .truncate = posix_truncate,
     .size = posix_size,
     .rename = posix_rename,
     .unlink = posix_unlink,

@@ -80,14 +80,19 @@ static enum status restart_in_place(struct wal_recovery *recovery)
     struct wal_disk *disk = recovery->disk;
     char path[WAL_PATH_BYTES];
     uint64_t id = recovery->found[recovery->head].id;
+    int error, fd;
 
-    disk->fd = disk->files->open(disk->files->context,
-                                 wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path), false);
-    if (disk->fd < 0) {
-        return wal_disk_fail(disk, disk->fd, "opening", id, WAL_SUFFIX_SEGMENT);
+    fd = disk->files->open(disk->files->context, wal_disk_path(disk, id, WAL_SUFFIX_SEGMENT, path),
+                           false);
+    if (fd < 0) {
+        return wal_disk_fail(disk, fd, "opening", id, WAL_SUFFIX_SEGMENT);
     }
     ASSERT(recovery->held.number == recovery->last && !recovery->held.begins_segment);
     disk->offset = recovery->held.offset;
+    error = wal_writer_adopt(&disk->writer, fd, path, disk->offset, &disk->file);
+    if (error != 0) {
+        return wal_disk_fail(disk, error, "reading", id, WAL_SUFFIX_SEGMENT);
+    }
     disk->write_number = recovery->last - 1;
     return wal_disk_sync_point(disk); /* the same bytes again: they may have been only in memory */
 }
@@ -119,6 +124,27 @@ static struct proven_end proven_end_find(const struct wal_recovery *recovery)
     return (struct proven_end){head->id, recovery->held.offset, recovery->last - 1, false};
 }
 
+/* Gives back what the old head does not need any more, if that is most of it: restarts would fill
+ * the disk with segments of hardly any content, until a checkpoint lets them go. It is sure by now
+ * that nothing behind the MOVED record will be asked for. */
+static enum status shorten_moved(struct wal_disk *disk, const struct wal_file *file,
+                                 struct wal_segment *segment, uint64_t end)
+{
+    uint64_t bytes = wal_disk_whole(end);
+    int error;
+
+    if (bytes > segment->bytes / 2) {
+        return ST_OK;
+    }
+    error = disk->files->truncate(disk->files->context, file->fd, bytes);
+    error = error == 0 ? disk->files->fdatasync(disk->files->context, file->fd) : error;
+    if (error != 0) {
+        return wal_disk_fail(disk, error, "truncation", segment->id, WAL_SUFFIX_SEGMENT);
+    }
+    segment->bytes = bytes;
+    return ST_OK;
+}
+
 /* Says in the old head that the log went on elsewhere, so that a loss of the new segment shows. */
 static enum status mark_moved(struct wal_recovery *recovery, const struct proven_end *end)
 {
@@ -126,21 +152,26 @@ static enum status mark_moved(struct wal_recovery *recovery, const struct proven
     const struct wal_found *head = &recovery->found[recovery->head];
     struct buf bytes = {0};
     char path[WAL_PATH_BYTES];
+    struct wal_file file = {.fd = -1};
     enum status status;
-    int fd;
 
     ASSERT(end->segment == head->id);
     if (end->offset + WAL_END_BYTES > head->size) {
         return ST_OK; /* it ends in an END */
     }
-    fd = disk->files->open(disk->files->context,
-                           wal_disk_path(disk, head->id, WAL_SUFFIX_SEGMENT, path), false);
-    if (fd < 0) {
-        return wal_disk_fail(disk, fd, "opening", head->id, WAL_SUFFIX_SEGMENT);
+    file.fd = disk->files->open(disk->files->context,
+                                wal_disk_path(disk, head->id, WAL_SUFFIX_SEGMENT, path), false);
+    if (file.fd < 0) {
+        return wal_disk_fail(disk, file.fd, "opening", head->id, WAL_SUFFIX_SEGMENT);
     }
     wal_encode_number(&bytes, WAL_MOVED, disk->segments[disk->n_segments - 1].id);
-    status = wal_disk_put(disk, fd, head->id, &bytes, 0, end->offset, end->write + 1);
-    disk->files->close(disk->files->context, fd);
+    status = wal_disk_put(disk, &file, head->id, &bytes, 0, end->offset, end->write + 1);
+    if (status == ST_OK) {
+        ASSERT(disk->segments[disk->n_segments - 2].id == head->id);
+        status = shorten_moved(disk, &file, &disk->segments[disk->n_segments - 2],
+                               end->offset + WAL_END_BYTES);
+    }
+    wal_writer_close(&disk->writer, &file);
     buf_fini(&bytes);
     return status;
 }
@@ -159,12 +190,12 @@ static enum status write_new_segment(struct wal_recovery *recovery, const struct
     ASSERT(disk->n_segments == 0 || disk->segments[disk->n_segments - 1].id < id);
     need = out.len + WAL_RESERVED_BYTES;
     bytes = need > bytes ? need : bytes;
-    status = wal_disk_create_least(disk, id, bytes, need, &disk->fd, &bytes);
+    status = wal_disk_create_least(disk, id, bytes, need, &disk->file, &bytes);
     if (status == ST_NO_SPACE) {
         wal_disk_fail(disk, -ENOSPC, "making a new segment", id, WAL_SUFFIX_SEGMENT);
     }
     if (status == ST_OK) {
-        status = wal_disk_put(disk, disk->fd, id, &out, WAL_PREAMBLE_BYTES, 0, end->write + 1);
+        status = wal_disk_put(disk, &disk->file, id, &out, WAL_PREAMBLE_BYTES, 0, end->write + 1);
     }
     if (status == ST_OK) {
         if (end->drops_head) {
@@ -223,6 +254,6 @@ enum status wal_restart(struct wal_recovery *recovery)
                    "write-ahead log: dropped a torn write segment=%" PRIu64 " offset=%" PRIu64,
                    recovery->found[recovery->head].id, recovery->tail);
     }
-    ASSERT(status != ST_OK || (disk->n_segments > 0 && disk->fd >= 0 && disk->proven));
+    ASSERT(status != ST_OK || (disk->n_segments > 0 && disk->file.fd >= 0 && disk->proven));
     return status;
 }

@@ -1,5 +1,6 @@
 /* disk_shim: a disk that fails or hangs on demand, under a server that is started with
- * LD_PRELOAD=libdisk_shim.so. Files beside a data directory DIR say what happens to its syncs:
+ * LD_PRELOAD=libdisk_shim.so. Files beside a data directory DIR say what happens to its syncs, and
+ * to its writes that are synced by themselves:
  *
  *   DIR.wal-eio     those of the Raft log fail
  *   DIR.state-eio   those of the state fail
@@ -77,4 +78,23 @@ int fdatasync(int fd)
 
     errno = fault;
     return fault != 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+static ssize_t synced_write(int fd, const void *data, size_t len, off_t offset)
+{
+    int flags = fcntl(fd, F_GETFL);
+    int fault = flags >= 0 && (flags & O_DSYNC) != 0 ? fault_of(fd) : 0;
+
+    errno = fault;
+    return fault != 0 ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, data, len, offset);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    return synced_write(fd, data, len, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t len, off_t offset)
+{
+    return synced_write(fd, data, len, offset);
 }

@@ -399,6 +399,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct script script = script_of(data, size);
     uint8_t mode = fuzz_u8(&script);
 
+    fixture_block = mode % 3 == 0 ? 0 : mode % 3 == 1 ? 512 : 4096;
     fixture_init(&fx, mode);
     fx.options.segment_bytes = 8192;
     if (mode < 160) {

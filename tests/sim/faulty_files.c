@@ -1,5 +1,5 @@
 /* faulty_files: see faulty_files.h. */
-#include "tests/sim/faulty_files.h"
+#include "tests/sim/faulty_inodes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,163 +7,6 @@
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
-
-#define SECTOR 512u
-
-struct faulty_inode {
-    uint8_t *cache;   /* `size` bytes, what reads give */
-    uint8_t *platter; /* as many */
-    uint8_t *dirty;   /* per sector: the next sync writes it */
-    size_t size;
-    size_t durable_size;
-    size_t capacity; /* of all three, in bytes of the file */
-};
-
-#define MAX_NAMES 128
-struct faulty_names {
-    size_t n;
-    struct {
-        char name[32];
-        int inode;
-    } at[MAX_NAMES];
-};
-
-/* ---- Inodes ---- */
-
-static size_t sectors(size_t bytes)
-{
-    return (bytes + SECTOR - 1) / SECTOR;
-}
-
-static void inode_grow(struct faulty_inode *inode, size_t size)
-{
-    if (size > inode->capacity) {
-        size_t old = inode->capacity;
-        size_t capacity = sectors(mem_grown_capacity(old, size)) * SECTOR;
-        inode->cache = mem_realloc(inode->cache, capacity);
-        inode->platter = mem_realloc(inode->platter, capacity);
-        inode->dirty = mem_realloc(inode->dirty, sectors(capacity));
-        memset(inode->cache + old, 0, capacity - old);
-        memset(inode->platter + old, 0, capacity - old);
-        memset(inode->dirty + sectors(old), 0, sectors(capacity) - sectors(old));
-        inode->capacity = capacity;
-    }
-    inode->size = size > inode->size ? size : inode->size;
-}
-
-static void sector_settle(struct faulty_inode *inode, size_t sector, bool written)
-{
-    uint8_t *from = written ? inode->cache : inode->platter;
-    uint8_t *to = written ? inode->platter : inode->cache;
-
-    memcpy(to + sector * SECTOR, from + sector * SECTOR, SECTOR);
-    inode->dirty[sector] = 0;
-}
-
-/* ---- Names ---- */
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL ? path : slash + 1;
-}
-
-static int names_find(const struct faulty_names *names, const char *name)
-{
-    for (size_t i = 0; i < names->n; i++) {
-        if (strcmp(names->at[i].name, name) == 0) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static void names_remove(struct faulty_names *names, const char *name)
-{
-    int at = names_find(names, name);
-
-    if (at >= 0) {
-        names->at[at] = names->at[--names->n];
-    }
-}
-
-static void names_add(struct faulty_names *names, const char *name, int inode)
-{
-    names_remove(names, name);
-    ASSERT(names->n < MAX_NAMES);
-    snprintf(names->at[names->n].name, sizeof(names->at[0].name), "%s", name);
-    names->at[names->n++].inode = inode;
-}
-
-/* A change of names was made: power loss may keep it or not. */
-static void names_version(struct faulty_files *faulty)
-{
-    ASSERT(faulty->n_versions < 256);
-    faulty->versions[faulty->n_versions++] = mem_copy(faulty->names, sizeof(*faulty->names));
-}
-
-/* The names become version `keep`, durably. */
-static void names_settle(struct faulty_files *faulty, size_t keep)
-{
-    ASSERT(keep < faulty->n_versions);
-    *faulty->names = *faulty->versions[keep];
-    for (size_t i = 0; i < faulty->n_versions; i++) {
-        mem_free(faulty->versions[i]);
-    }
-    faulty->n_versions = 0;
-    names_version(faulty);
-}
-
-static struct faulty_inode *inode_of(const struct faulty_files *faulty, const char *name)
-{
-    int at = names_find(faulty->names, name);
-
-    return at < 0 ? NULL : faulty->inodes[faulty->names->at[at].inode];
-}
-
-static bool inode_is_used(const struct faulty_files *faulty, int inode)
-{
-    for (int fd = 0; fd < 64; fd++) {
-        if (faulty->open[fd] == inode + 1) {
-            return true;
-        }
-    }
-    for (size_t v = 0; v < faulty->n_versions; v++) {
-        for (size_t i = 0; i < faulty->versions[v]->n; i++) {
-            if (faulty->versions[v]->at[i].inode == inode) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static void inode_free(struct faulty_inode *inode)
-{
-    mem_free(inode->cache);
-    mem_free(inode->platter);
-    mem_free(inode->dirty);
-    mem_free(inode);
-}
-
-/* A new, empty file, in the place of one that nobody can see any more. */
-static int inode_create(struct faulty_files *faulty)
-{
-    size_t at = 0;
-
-    while (at < faulty->n_inodes && inode_is_used(faulty, (int)at)) {
-        at++;
-    }
-    if (at == faulty->n_inodes) {
-        ASSERT(faulty->n_inodes < 512);
-        faulty->n_inodes++;
-    } else {
-        inode_free(faulty->inodes[at]);
-    }
-    faulty->inodes[at] = mem_zalloc(sizeof(struct faulty_inode));
-    return (int)at;
-}
 
 /* ---- Faults ---- */
 
@@ -204,11 +47,17 @@ static uint64_t used_bytes(const struct faulty_files *faulty)
 
 /* ---- Operations ---- */
 
-static int faulty_open(void *context, const char *path, bool create)
+static const char *base_name(const char *path)
 {
-    struct faulty_files *faulty = context;
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? path : slash + 1;
+}
+
+static int open_file(struct faulty_files *faulty, const char *path, bool create, uint32_t block)
+{
     const char *name = base_name(path);
-    int error, at = names_find(faulty->names, name);
+    int error, at = faulty_names_find(faulty->names, name);
 
     if (judge(faulty, FAULTY_OPEN, &error) != DO) {
         return error;
@@ -217,17 +66,31 @@ static int faulty_open(void *context, const char *path, bool create)
         return -ENOENT;
     }
     if (at < 0) {
-        names_add(faulty->names, name, inode_create(faulty));
-        names_version(faulty);
-        at = names_find(faulty->names, name);
+        faulty_names_add(faulty->names, name, faulty_inode_create(faulty));
+        faulty_names_version(faulty);
+        at = faulty_names_find(faulty->names, name);
     }
     for (int fd = 0; fd < 64; fd++) {
         if (faulty->open[fd] == 0) {
             faulty->open[fd] = faulty->names->at[at].inode + 1;
+            faulty->direct[fd] = block;
             return fd;
         }
     }
     return -EMFILE;
+}
+
+static int faulty_open(void *context, const char *path, bool create)
+{
+    return open_file(context, path, create, 0);
+}
+
+static int faulty_open_direct(void *context, const char *path, uint32_t *block)
+{
+    struct faulty_files *faulty = context;
+
+    *block = faulty->block;
+    return faulty->block > 0 ? open_file(faulty, path, false, faulty->block) : -EINVAL;
 }
 
 static struct faulty_inode *inode_open(struct faulty_files *faulty, int fd)
@@ -264,6 +127,21 @@ static int64_t faulty_pread(void *context, int fd, void *data, size_t len, uint6
     return (int64_t)len;
 }
 
+/* A direct write: it went past the cache. */
+static void write_settle(struct faulty_inode *inode, size_t len, uint64_t offset)
+{
+    for (size_t i = offset / FAULTY_SECTOR; i < faulty_sectors(offset + len); i++) {
+        faulty_sector_settle(inode, i, true);
+    }
+    inode->durable_size = inode->size > inode->durable_size ? inode->size : inode->durable_size;
+}
+
+static void check_block(uint32_t block, const void *data, size_t len, uint64_t offset)
+{
+    ASSERT(len > 0 && len % block == 0 && offset % block == 0);
+    ASSERT((uintptr_t)data % block == 0);
+}
+
 /* Writes all of it, or some of its sectors. */
 static void write_sectors(struct faulty_files *faulty, struct faulty_inode *inode,
                           const uint8_t *data, size_t len, uint64_t offset, bool all)
@@ -271,11 +149,11 @@ static void write_sectors(struct faulty_files *faulty, struct faulty_inode *inod
     size_t at = 0;
 
     while (at < len) {
-        size_t n = SECTOR - (offset + at) % SECTOR;
+        size_t n = FAULTY_SECTOR - (offset + at) % FAULTY_SECTOR;
         n = n > len - at ? len - at : n;
         if (all || rng_below(&faulty->rng, 2) == 0) {
             memcpy(inode->cache + offset + at, data + at, n);
-            inode->dirty[(offset + at) / SECTOR] = 1;
+            inode->dirty[(offset + at) / FAULTY_SECTOR] = 1;
         }
         at += n;
     }
@@ -291,14 +169,26 @@ static int64_t faulty_pwrite(void *context, int fd, const void *data, size_t len
     if (verdict == DO_NOTHING) {
         return error;
     }
+    if (faulty->direct[fd] > 0) {
+        check_block(faulty->direct[fd], data, len, offset);
+        if (faulty->refuse_direct) {
+            return -EINVAL;
+        }
+    }
     inode = inode_open(faulty, fd);
-    inode_grow(inode, offset + len);
+    faulty_inode_grow(inode, offset + len);
+    if (offset <= inode->written && offset + len > inode->written) {
+        inode->written = offset + len;
+    }
     if (verdict == DO_PART && faulty->short_write && !faulty->crashed) {
         len = rng_below(&faulty->rng, len);
         write_sectors(faulty, inode, data, len, offset, true);
         return (int64_t)len;
     }
     write_sectors(faulty, inode, data, len, offset, verdict == DO);
+    if (verdict == DO && faulty->direct[fd] > 0 && !faulty->skip_syncs) {
+        write_settle(inode, len, offset);
+    }
     return verdict == DO ? (int64_t)len : error;
 }
 
@@ -317,12 +207,12 @@ static int faulty_fdatasync(void *context, int fd)
         return 0;
     }
     inode = inode_open(faulty, fd);
-    for (size_t i = 0; i < sectors(inode->size); i++) {
+    for (size_t i = 0; i < faulty_sectors(inode->size); i++) {
         if (inode->dirty[i] == 0) {
             continue;
         }
         if (verdict == DO || rng_below(&faulty->rng, 2) == 0) {
-            sector_settle(inode, i, true);
+            faulty_sector_settle(inode, i, true);
         } else if (forget) {
             inode->dirty[i] = 0;
         }
@@ -348,8 +238,33 @@ static int faulty_allocate(void *context, int fd, uint64_t len)
         used_bytes(faulty) + len - inode->size > faulty->quota_bytes) {
         return -ENOSPC;
     }
-    inode_grow(inode, verdict == DO ? len : rng_below(&faulty->rng, len));
+    faulty_inode_grow(inode, verdict == DO ? len : rng_below(&faulty->rng, len));
     return error;
+}
+
+static uint64_t faulty_written(void *context, int fd)
+{
+    return inode_open(context, fd)->written;
+}
+
+/* The bytes behind are gone for readers at once; power loss may bring any of them back. */
+static int faulty_truncate(void *context, int fd, uint64_t len)
+{
+    struct faulty_files *faulty = context;
+    struct faulty_inode *inode;
+    int error;
+
+    if (judge(faulty, FAULTY_TRUNCATE, &error) != DO) {
+        return error;
+    }
+    inode = inode_open(faulty, fd);
+    ASSERT(len <= inode->size && len % FAULTY_SECTOR == 0);
+    memset(inode->cache + len, 0, inode->size - len);
+    memset(inode->dirty + len / FAULTY_SECTOR, 1,
+           faulty_sectors(inode->size) - len / FAULTY_SECTOR);
+    inode->size = len;
+    inode->written = inode->written < len ? inode->written : len;
+    return 0;
 }
 
 static int64_t faulty_size(void *context, int fd)
@@ -367,14 +282,14 @@ static int faulty_rename(void *context, const char *from, const char *to)
     if (judge(faulty, FAULTY_RENAME, &error) != DO) {
         return error;
     }
-    at = names_find(faulty->names, base_name(from));
+    at = faulty_names_find(faulty->names, base_name(from));
     if (at < 0) {
         return -ENOENT;
     }
     at = faulty->names->at[at].inode;
-    names_remove(faulty->names, base_name(from));
-    names_add(faulty->names, base_name(to), at);
-    names_version(faulty);
+    faulty_names_remove(faulty->names, base_name(from));
+    faulty_names_add(faulty->names, base_name(to), at);
+    faulty_names_version(faulty);
     return 0;
 }
 
@@ -386,11 +301,11 @@ static int faulty_unlink(void *context, const char *path)
     if (judge(faulty, FAULTY_UNLINK, &error) != DO) {
         return error;
     }
-    if (names_find(faulty->names, base_name(path)) < 0) {
+    if (faulty_names_find(faulty->names, base_name(path)) < 0) {
         return -ENOENT;
     }
-    names_remove(faulty->names, base_name(path));
-    names_version(faulty);
+    faulty_names_remove(faulty->names, base_name(path));
+    faulty_names_version(faulty);
     return 0;
 }
 
@@ -404,7 +319,7 @@ static int faulty_sync_dir(void *context, const char *path)
         return error;
     }
     if (!faulty->skip_syncs) {
-        names_settle(faulty, faulty->n_versions - 1);
+        faulty_names_settle(faulty, faulty->n_versions - 1);
     }
     return 0;
 }
@@ -435,11 +350,14 @@ void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
 {
     *faulty = (struct faulty_files){.files = {.context = faulty,
                                               .open = faulty_open,
+                                              .open_direct = faulty_open_direct,
                                               .close = faulty_close,
                                               .pread = faulty_pread,
                                               .pwrite = faulty_pwrite,
                                               .fdatasync = faulty_fdatasync,
                                               .allocate = faulty_allocate,
+                                              .written = faulty_written,
+                                              .truncate = faulty_truncate,
                                               .size = faulty_size,
                                               .rename = faulty_rename,
                                               .unlink = faulty_unlink,
@@ -448,13 +366,13 @@ void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
                                               .make_dir = faulty_make_dir}};
     rng_init(&faulty->rng, seed);
     faulty->names = mem_zalloc(sizeof(*faulty->names));
-    names_version(faulty);
+    faulty_names_version(faulty);
 }
 
 void faulty_files_fini(struct faulty_files *faulty)
 {
     for (size_t i = 0; i < faulty->n_inodes; i++) {
-        inode_free(faulty->inodes[i]);
+        faulty_inode_free(faulty->inodes[i]);
     }
     for (size_t i = 0; i < faulty->n_versions; i++) {
         mem_free(faulty->versions[i]);
@@ -477,7 +395,7 @@ void faulty_files_power_loss(struct faulty_files *faulty)
     uint64_t odds = rng_below(&faulty->rng, 5);
 
     faulty_files_kill(faulty);
-    names_settle(faulty, rng_below(&faulty->rng, faulty->n_versions));
+    faulty_names_settle(faulty, rng_below(&faulty->rng, faulty->n_versions));
     for (size_t i = 0; i < faulty->n_inodes; i++) {
         struct faulty_inode *inode = faulty->inodes[i];
         bool kept = false;
@@ -485,12 +403,12 @@ void faulty_files_power_loss(struct faulty_files *faulty)
         if (rng_below(&faulty->rng, 4) < odds) {
             inode->durable_size = inode->size;
         }
-        for (size_t s = 0; s < sectors(inode->capacity); s++) {
+        for (size_t s = 0; s < faulty_sectors(inode->capacity); s++) {
             if (s % unit == 0) {
                 kept = rng_below(&faulty->rng, 4) < odds;
             }
-            sector_settle(inode, s,
-                          kept && inode->dirty[s] != 0 && s < sectors(inode->durable_size));
+            faulty_sector_settle(
+                inode, s, kept && inode->dirty[s] != 0 && s < faulty_sectors(inode->durable_size));
         }
         memset(inode->cache + inode->durable_size, 0, inode->capacity - inode->durable_size);
         memset(inode->platter + inode->durable_size, 0, inode->capacity - inode->durable_size);
@@ -500,7 +418,7 @@ void faulty_files_power_loss(struct faulty_files *faulty)
 
 bool faulty_files_exists(const struct faulty_files *faulty, const char *name)
 {
-    return names_find(faulty->names, name) >= 0;
+    return faulty_names_find(faulty->names, name) >= 0;
 }
 
 static bool has_suffix(const char *name, const char *suffix)
@@ -537,7 +455,7 @@ const char *faulty_files_name(const struct faulty_files *faulty, const char *suf
 
 uint8_t *faulty_files_bytes(struct faulty_files *faulty, const char *name, size_t *len)
 {
-    struct faulty_inode *inode = inode_of(faulty, name);
+    struct faulty_inode *inode = faulty_inode_of(faulty, name);
 
     ASSERT(inode != NULL);
     *len = inode->size;
@@ -546,7 +464,7 @@ uint8_t *faulty_files_bytes(struct faulty_files *faulty, const char *name, size_
 
 void faulty_files_flip(struct faulty_files *faulty, const char *name, size_t offset, uint8_t bits)
 {
-    struct faulty_inode *inode = inode_of(faulty, name);
+    struct faulty_inode *inode = faulty_inode_of(faulty, name);
 
     ASSERT(inode != NULL && offset < inode->size);
     inode->cache[offset] ^= bits;
@@ -555,24 +473,24 @@ void faulty_files_flip(struct faulty_files *faulty, const char *name, size_t off
 
 void faulty_files_remove(struct faulty_files *faulty, const char *name)
 {
-    names_remove(faulty->names, name);
-    names_version(faulty);
-    names_settle(faulty, faulty->n_versions - 1);
+    faulty_names_remove(faulty->names, name);
+    faulty_names_version(faulty);
+    faulty_names_settle(faulty, faulty->n_versions - 1);
 }
 
 void faulty_files_copy(struct faulty_files *from, const char *name, struct faulty_files *to,
                        const char *as)
 {
-    struct faulty_inode *source = inode_of(from, name);
-    int at = inode_create(to);
+    struct faulty_inode *source = faulty_inode_of(from, name);
+    int at = faulty_inode_create(to);
     struct faulty_inode *copy = to->inodes[at];
 
     ASSERT(source != NULL);
-    inode_grow(copy, source->size);
+    faulty_inode_grow(copy, source->size);
     memcpy(copy->cache, source->cache, source->size);
     memcpy(copy->platter, source->cache, source->size);
     copy->durable_size = copy->size;
-    names_add(to->names, as, at);
-    names_version(to);
-    names_settle(to, to->n_versions - 1);
+    faulty_names_add(to->names, as, at);
+    faulty_names_version(to);
+    faulty_names_settle(to, to->n_versions - 1);
 }

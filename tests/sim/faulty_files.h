@@ -5,6 +5,9 @@
  * sectors or pages; a kill keeps the page cache. Names are durable after sync_dir; before that,
  * power loss keeps the first few of the changes. All by seed.
  *
+ * A direct write is on the platter when it returns; before that, as any write, in part. Its memory,
+ * offset and length must be whole blocks.
+ *
  * A failed sync may leave sectors that the cache shows, that are not on the platter, and that no
  * later sync will write (as Linux does), unless they are written again.
  */
@@ -18,6 +21,7 @@ enum faulty_op {
     FAULTY_WRITE,
     FAULTY_SYNC,
     FAULTY_ALLOCATE,
+    FAULTY_TRUNCATE,
     FAULTY_RENAME,
     FAULTY_SYNC_DIR,
     FAULTY_OPEN,
@@ -37,7 +41,9 @@ struct faulty_files {
     struct faulty_names *names;         /* as the process sees them */
     struct faulty_names *versions[256]; /* [0] is durable; the others, changes after it, in order */
     size_t n_versions;
-    int open[64]; /* descriptor -> inode + 1; 0: closed */
+    int open[64];        /* descriptor -> inode + 1; 0: closed */
+    uint32_t direct[64]; /* the block of a descriptor whose writes are on the platter when they
+                            return; 0: of any other */
 
     uint64_t counts[FAULTY_OPS]; /* calls so far */
     uint64_t changes;            /* calls so far that write, sync, allocate, rename or unlink */
@@ -51,6 +57,8 @@ struct faulty_files {
     bool short_write;     /* a failing write gives its short count instead of an error */
     uint64_t quota_bytes; /* of all files together; 0: no limit */
     bool skip_syncs;      /* lies: says synced, is not; to see whether tests notice */
+    uint32_t block;       /* of direct writes; 0: they are refused */
+    bool refuse_direct;   /* opening for them works, but every one fails with EINVAL */
 };
 
 void faulty_files_init(struct faulty_files *faulty, uint64_t seed);

@@ -133,6 +133,7 @@ void world_log_init(struct world_node *node, bool use_wal, uint64_t seed)
     }
     log->files = mem_zalloc(sizeof(*log->files));
     faulty_files_init(log->files, seed);
+    log->files->block = node->number % 2 == 0 ? 0 : 512; /* half of the disks take direct writes */
 }
 
 /* Whatever the process still wanted to write is not. */
@@ -325,25 +326,26 @@ uint64_t world_log_size(const struct world_node *node)
 
 /* ---- Faults ---- */
 
-static enum faulty_op op_of(enum world_disk_fault fault)
+static enum faulty_op op_of(const struct faulty_files *files, enum world_disk_fault fault)
 {
-    return fault == WORLD_DISK_SYNC_ERROR ? FAULTY_SYNC : FAULTY_WRITE;
+    return fault == WORLD_DISK_SYNC_ERROR && files->block == 0 ? FAULTY_SYNC : FAULTY_WRITE;
 }
 
 bool world_log_fails(const struct world_node *node, enum world_disk_fault fault)
 {
-    return node->log.files != NULL && node->log.files->fail_in[op_of(fault)] > 0;
+    return node->log.files != NULL && node->log.files->fail_in[op_of(node->log.files, fault)] > 0;
 }
 
 void world_log_fail(struct world *world, struct world_node *node, enum world_disk_fault fault)
 {
-    enum faulty_op op = op_of(fault);
     struct faulty_files *files = node->log.files;
+    enum faulty_op op;
 
     if (files == NULL) {
         mem_log_fail(node->log.mem, ST_IO);
         return;
     }
+    op = op_of(files, fault);
     files->fail_in[op] = 1;
     files->fail_errno[op] = EIO;
     files->short_write = rng_below(&world->rng, 2) == 0;

@@ -1,8 +1,12 @@
-/* A disk that lies: fsync and fdatasync of this program do nothing for files of one kind. For one
- * program alone, whose calls of libc these replace. */
+/* A disk that lies: fsync and fdatasync of this program do nothing for files of one kind, which
+ * can't be opened for writes that are synced, either. For one program alone, whose calls of libc
+ * these replace. */
 #ifndef TESTS_UNIT_CRASH_LIE_H
 #define TESTS_UNIT_CRASH_LIE_H
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +38,23 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return is_lie(fd) ? 0 : (int)syscall(SYS_fdatasync, fd);
+}
+
+int open(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+    va_list arguments;
+
+    if (lie[0] != '\0' && (flags & O_DSYNC) != 0 && strstr(path, lie) != NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    if ((flags & (O_CREAT | O_TMPFILE)) != 0) {
+        va_start(arguments, flags);
+        mode = va_arg(arguments, mode_t);
+        va_end(arguments);
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 #endif

@@ -43,10 +43,13 @@ static inline void fixture_deliver(void *context, struct io_event *event)
     fixture->statuses[fixture->n_delivered++] = event->log.status;
 }
 
+static uint32_t fixture_block; /* of direct writes; 0: the disk of the next fixture refuses them */
+
 static inline void fixture_init(struct fixture *fixture, uint64_t seed)
 {
     memset(fixture, 0, sizeof(*fixture));
     faulty_files_init(&fixture->disk, seed);
+    fixture->disk.block = fixture_block;
     wal_options_default(&fixture->options, "data/wal");
     fixture->options.identity = FIXTURE_IDENTITY;
     fixture->options.segment_bytes = FIXTURE_SEGMENT;

@@ -259,5 +259,5 @@ int main(void)
         STORY(no_space_for_a_new_log_is_said),
     };
 
-    return cmocka_run_group_tests(stories, NULL, NULL);
+    return RUN_STORIES(stories);
 }

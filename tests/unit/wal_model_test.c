@@ -368,6 +368,7 @@ static void run_init(struct run *run, uint64_t seed)
     memset(run, 0, sizeof(*run));
     run->seed = seed;
     rng_init(&run->rng, seed);
+    fixture_block = seed % 4 == 0 ? 0 : seed % 4 == 1 ? 4096 : 512;
     fixture_init(&run->fixture, seed * 31 + 7);
     run->fixture.options.max_recycled = (uint32_t)(seed % 3);
     run->candidates = mem_alloc(MAX_CANDIDATES * sizeof(run->candidates[0]));

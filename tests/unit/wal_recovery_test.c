@@ -117,7 +117,7 @@ static void a_torn_write_is_dropped_whole(void **state)
         fixture_init(&fx, seed);
         fixture_must_open(&fx);
         fixture_write_now(&fx, 1, 1, 2, 1, 100);
-        fx.disk.crash_in = 1 + seed % 2; /* in the write, or in the sync */
+        fx.disk.crash_in = fixture_block > 0 ? 1 : 1 + seed % 2; /* in the write, or in the sync */
         fixture_write(&fx, 1, 3, 10, 1, 300);
         wal_flush(fx.wal);
         assert_int_equal(fx.statuses[fx.n_delivered - 1], ST_IO);
@@ -128,7 +128,7 @@ static void a_torn_write_is_dropped_whole(void **state)
         dropped += content.n_entries == 2 ? 1 : 0;
         content_fini(&content);
     }
-    assert_in_range(dropped, 100, 199);
+    assert_in_range(dropped, 100, fixture_block > 0 ? 200 : 199);
 }
 
 /* Writes 3, 4, ... of the first segment: records 2, 3, ... of its file. */
@@ -235,6 +235,9 @@ static void page_cache_story(uint64_t seed)
 static void what_only_the_page_cache_held_is_durable_after_open(void **state)
 {
     (void)state;
+    if (fixture_block > 0) {
+        skip(); /* nothing is there only */
+    }
     for (uint64_t seed = 0; seed < 50; seed++) {
         fixture_fini(&fx);
         page_cache_story(seed);
@@ -307,6 +310,38 @@ static void restarts_do_not_pile_up_segments(void **state)
     }
     fixture_expect(&fx, 1, 0, 5, 200);
     assert_in_range(faulty_files_count(&fx.disk, ".wal"), 1, 2);
+}
+
+static void restarts_in_the_middle_of_work_take_no_space_that_they_do_not_use(void **state)
+{
+    uint64_t bytes;
+
+    (void)state;
+    for (raft_index i = 1; i <= 30; i++) { /* no checkpoint: every entry is still needed */
+        fixture_write_now(&fx, 1, i, 1, 1, 200);
+        if (i % 3 == 0) {
+            fixture_power_loss(&fx);
+        } else {
+            fixture_kill(&fx);
+        }
+        fixture_must_open(&fx);
+        fixture_expect(&fx, 1, 0, i, 200);
+    }
+    bytes = wal_io(fx.wal)->ops->bytes(wal_io(fx.wal));
+    assert_in_range(bytes, FIXTURE_SEGMENT, 30 * 4096 + 3 * FIXTURE_SEGMENT);
+    for (raft_index i = 31; i <= 60; i++) {
+        fixture_write_now(&fx, 1, i, 1, 1, 1000);
+    }
+    fixture_compact(&fx, 1, 60, 1);
+    wal_flush(fx.wal);
+    wal_flush(fx.wal);
+    assert_in_range(faulty_files_count(&fx.disk, ".wal"), 1, 2); /* and they go like others */
+    for (raft_index i = 61; i <= 120; i++) {
+        fixture_write_now(&fx, 1, i, 1, 1, 1000); /* some in a file that was cut short */
+    }
+    fixture_power_loss(&fx);
+    fixture_must_open(&fx);
+    fixture_expect(&fx, 1, 60, 120, 1000);
 }
 
 /* ---- Segments that are not what they should be ---- */
@@ -545,6 +580,7 @@ int main(void)
         STORY(what_only_the_page_cache_held_is_durable_after_open),
         STORY(a_torn_write_leaves_nothing_for_the_next_one),
         STORY(restarts_do_not_pile_up_segments),
+        STORY(restarts_in_the_middle_of_work_take_no_space_that_they_do_not_use),
         STORY(segments_follow_each_other),
         STORY(a_missing_segment_is_refused),
         STORY(a_missing_newest_segment_is_refused),
@@ -559,5 +595,5 @@ int main(void)
         STORY(recycled_files_do_not_bring_old_entries_back),
         STORY(an_unreadable_sector_is_an_error_not_a_tear),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_STORIES(tests);
 }

@@ -21,4 +21,21 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Runs the stories on disks that are written through the page cache, and directly, in blocks of a
+ * sector and of a page. */
+#define RUN_STORIES(stories) run_stories(stories, sizeof(stories) / sizeof((stories)[0]))
+
+static inline int run_stories(const struct CMUnitTest *stories, size_t n)
+{
+    static const uint32_t blocks[] = {0, 512, 4096};
+    int failed = 0;
+
+    for (size_t i = 0; i < 3; i++) {
+        fixture_block = blocks[i];
+        print_message("direct writes in blocks of %u\n", blocks[i]);
+        failed += _cmocka_run_group_tests("stories", stories, n, NULL, NULL);
+    }
+    return failed;
+}
+
 #endif

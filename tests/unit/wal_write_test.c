@@ -15,9 +15,12 @@ static struct wal_stats statistics(void)
 
 static void one_sync_for_all_that_a_turn_wrote(void **state)
 {
-    uint64_t syncs = fx.disk.counts[FAULTY_SYNC], writes = fx.disk.counts[FAULTY_WRITE];
+    uint64_t syncs, writes;
 
     (void)state;
+    wal_flush(fx.wal); /* what is made ready in idle moments is ready */
+    syncs = fx.disk.counts[FAULTY_SYNC];
+    writes = fx.disk.counts[FAULTY_WRITE];
     for (group_id group = 0; group < 16; group++) {
         fixture_write(&fx, group, 1, 4, 1, 20);
     }
@@ -28,7 +31,7 @@ static void one_sync_for_all_that_a_turn_wrote(void **state)
         assert_int_equal(fx.tokens[i], i + 1);
         assert_int_equal(fx.statuses[i], ST_OK);
     }
-    assert_int_equal(fx.disk.counts[FAULTY_SYNC], syncs + 1);
+    assert_int_equal(fx.disk.counts[FAULTY_SYNC], syncs + (fixture_block == 0)); /* direct: none */
     assert_int_equal(fx.disk.counts[FAULTY_WRITE], writes + 1);
     assert_int_equal(statistics().records, 16);
 }
@@ -94,7 +97,9 @@ static void a_write_larger_than_a_segment_gets_a_larger_one(void **state)
 
 static void an_entry_of_forty_mebibytes_is_carried(void **state)
 {
-    (void)state;
+    if (fixture_block == 512) {
+        skip(); /* it takes its time, and is told twice already */
+    }
     teardown(state);
     fixture_init(&fx, 1);
     fx.options.segment_bytes = 64u << 20;
@@ -129,6 +134,12 @@ static void fail_next(enum faulty_op op, int error)
     fx.disk.fail_errno[op] = error;
 }
 
+/* What makes a write durable. */
+static enum faulty_op syncing(void)
+{
+    return fixture_block == 0 ? FAULTY_SYNC : FAULTY_WRITE;
+}
+
 static void a_failed_write_poisons_the_log(void **state)
 {
     (void)state;
@@ -160,20 +171,20 @@ static void a_failed_sync_poisons_the_log(void **state)
     uint64_t syncs;
 
     (void)state;
-    fail_next(FAULTY_SYNC, EIO);
+    fail_next(syncing(), EIO);
     fixture_write(&fx, 1, 1, 1, 1, 10);
-    syncs = fx.disk.counts[FAULTY_SYNC];
+    syncs = fx.disk.counts[syncing()];
     wal_flush(fx.wal);
     assert_int_equal(fx.statuses[0], ST_IO);
     expect_poison(ST_IO);
-    assert_int_equal(fx.disk.counts[FAULTY_SYNC], syncs + 1);
+    assert_int_equal(fx.disk.counts[syncing()], syncs + 1);
 }
 
 static void a_failed_sync_of_a_sync_point_poisons_the_log(void **state)
 {
     (void)state;
     fixture_write_now(&fx, 1, 1, 1, 1, 10);
-    fail_next(FAULTY_SYNC, EIO);
+    fail_next(syncing(), EIO);
     wal_flush(fx.wal);
     expect_poison(ST_IO);
 }
@@ -202,12 +213,14 @@ static void the_reason_is_traced_once(void **state)
     wal_close(&fx.wal);
     fx.options.trace = &trace;
     fixture_must_open(&fx);
-    fail_next(FAULTY_SYNC, EIO);
+    fail_next(syncing(), EIO);
     fixture_write(&fx, 1, 1, 1, 1, 10);
     wal_flush(fx.wal);
     expect_poison(ST_IO);
     assert_int_equal(lines.n, 1);
-    assert_non_null(strstr(lines.last, "fdatasync on data/wal/00000001.wal failed"));
+    assert_non_null(strstr(lines.last, fixture_block == 0
+                                           ? "fdatasync on data/wal/00000001.wal failed"
+                                           : "write on data/wal/00000001.wal failed"));
 }
 
 /* ---- Segments ---- */
@@ -363,5 +376,5 @@ int main(void)
         STORY(old_news_of_compaction_and_checkpoints_is_ignored),
         STORY(the_next_segment_is_made_in_advance),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_STORIES(tests);
 }

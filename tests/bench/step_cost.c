@@ -386,7 +386,7 @@ static void pin_memcpy(char **argv)
 
 static bool is_instrumented(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#if defined(STEP_INSTRUMENTED) || !defined(__OPTIMIZE__)
     return true;
 #else
     return false;

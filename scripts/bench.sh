@@ -42,15 +42,19 @@ refuse() {
 
 rounds=5 seconds=5 trials=20 only= ours_only=0 json_file= keep=0 quick=0 install=0 check=0 record=0
 n_keys=100000 million=1000000 run_timeout=180
-number() {
-    [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || refuse "$1 wants a number above 0, not '$2'"
-    echo "$2"
+# take_number NAME VALUE: --NAME wants it.
+take_number() {
+    [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || refuse "--$1 wants a number above 0, not '$2'"
+    printf -v "$1" %s "$2"
 }
 while [ $# -gt 0 ]; do
     case $1 in
-    --rounds | --seconds | --trials) printf -v "${1#--}" %s "$(number "$1" "${2:-}")"; shift 2 ;;
-    --only) only=${2:-}; shift 2 ;;
-    --json) json_file=${2:-}; shift 2 ;;
+    --rounds | --seconds | --trials) take_number "${1#--}" "${2:-}"; shift 2 ;;
+    --only | --json)
+        [ $# -ge 2 ] || refuse "$1 wants a value"
+        if [ "$1" = --only ]; then only=$2; else json_file=$2; fi
+        shift 2
+        ;;
     --ours-only) ours_only=1; shift ;;
     --keep) keep=1; shift ;;
     --quick) quick=1; shift ;;

@@ -1,6 +1,7 @@
 /* How long a client of ours waits: puts every 10 ms, through one handle of the library, until one
- * is acknowledged that was begun after the start, or after --kill PID was killed. What
- * `etcd_load --probe` is to etcd; prints the same.
+ * is acknowledged that was begun after the start. With --kill-leader URL=PID,... of the replicas of
+ * a group: after that it kills whichever of them says that it leads, and counts from there; and it
+ * tells which that was, from 1 on. What `etcd_load --probe` is to etcd.
  */
 #include <getopt.h>
 #include <pthread.h>
@@ -14,6 +15,13 @@
 
 #define PROBE_EVERY_NS INT64_C(10000000)
 #define VALUE_BYTES    256
+#define MAX_REPLICAS   9
+#define STATUS_MS      1000
+
+struct replica {
+    const char *url;
+    pid_t pid;
+};
 
 struct put {
     struct probe *probe;
@@ -95,24 +103,70 @@ static uint64_t probe_until(struct probe *probe, uint64_t end_ns)
     return at_ns;
 }
 
-static int run(struct probe *probe, uint64_t seconds, pid_t victim)
+/* ---- The leader ---- */
+
+/* URL=PID,... in place. False: it is not that. */
+static bool take_replicas(char *text, struct replica *replicas, size_t *n)
+{
+    char *rest = NULL;
+
+    for (char *one = strtok_r(text, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest)) {
+        char *equals = strrchr(one, '=');
+
+        if (*n == MAX_REPLICAS || equals == NULL || atoi(equals + 1) <= 1) {
+            return false;
+        }
+        *equals = '\0';
+        replicas[(*n)++] = (struct replica){one, (pid_t)atoi(equals + 1)};
+    }
+    return true;
+}
+
+/* Of those that say that they lead, the one in the highest term; n: nobody does. */
+static size_t find_leader(struct probe *probe, const struct replica *replicas, size_t n)
+{
+    size_t found = n;
+    uint64_t term = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct shardkv_result *result;
+
+        if (shardkv_status(probe->kv, replicas[i].url, STATUS_MS, &result) == SHARDKV_OK &&
+            result->node->role == SHARDKV_LEADER && result->node->term > term) {
+            term = result->node->term;
+            found = i;
+        }
+        shardkv_result_free(result);
+    }
+    return found;
+}
+
+static uint64_t kill_leader(struct probe *probe, const struct replica *replicas, size_t n,
+                            size_t *victim)
+{
+    *victim = find_leader(probe, replicas, n);
+    if (*victim == n || kill(replicas[*victim].pid, SIGKILL) != 0) {
+        fprintf(stderr, "kv_probe: no leader to kill\n");
+        exit(1);
+    }
+    return now_ns();
+}
+
+static int run(struct probe *probe, uint64_t seconds, const struct replica *replicas, size_t n)
 {
     uint64_t from_ns = now_ns(), end_ns = from_ns + seconds * 1000000000, at_ns;
+    size_t victim = 0;
 
     at_ns = probe_until(probe, end_ns);
-    if (at_ns != 0 && victim > 0) {
-        if (kill(victim, SIGKILL) != 0) {
-            perror("kv_probe: kill");
-            return 1;
-        }
-        from_ns = now_ns();
+    if (at_ns != 0 && n > 0) {
+        from_ns = kill_leader(probe, replicas, n, &victim);
         at_ns = probe_until(probe, end_ns);
     }
     if (at_ns == 0) {
         fprintf(stderr, "kv_probe: no put was acknowledged in time\n");
         return 1;
     }
-    printf("{\"ms\":%.3f}\n", (double)(at_ns - from_ns) / 1e6);
+    printf("{\"ms\":%.3f,\"victim\":%zu}\n", (double)(at_ns - from_ns) / 1e6, victim + 1);
     return 0;
 }
 
@@ -120,12 +174,14 @@ int main(int argc, char **argv)
 {
     const struct option known[] = {{"ctrlers", 1, NULL, 'c'},
                                    {"seconds", 1, NULL, 's'},
-                                   {"kill", 1, NULL, 'k'},
+                                   {"kill-leader", 1, NULL, 'k'},
                                    {NULL, 0, NULL, 0}};
     struct shardkv_options options;
     struct probe probe = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     uint64_t seconds = 30;
-    pid_t victim = 0;
+    struct replica replicas[MAX_REPLICAS];
+    size_t n_replicas = 0;
+    bool wrong = false;
     int c, code;
 
     shardkv_options_init(&options, sizeof(options));
@@ -135,13 +191,14 @@ int main(int argc, char **argv)
         } else if (c == 's') {
             seconds = strtoull(optarg, NULL, 10);
         } else if (c == 'k') {
-            victim = (pid_t)atoi(optarg);
+            wrong |= !take_replicas(optarg, replicas, &n_replicas);
         } else {
-            return 2;
+            wrong = true;
         }
     }
-    if (options.ctrlers == NULL || seconds == 0 || seconds > 3600 || victim < 0) {
-        fprintf(stderr, "usage: kv_probe --ctrlers URLS [--seconds 30] [--kill PID]\n");
+    if (wrong || options.ctrlers == NULL || seconds == 0 || seconds > 3600) {
+        fprintf(stderr,
+                "usage: kv_probe --ctrlers URLS [--seconds 30] [--kill-leader URL=PID,...]\n");
         return 2;
     }
     probe.timeout_ms = (uint32_t)seconds * 1000;
@@ -149,7 +206,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "kv_probe: cannot open a handle\n");
         return 1;
     }
-    code = run(&probe, seconds, victim);
+    code = run(&probe, seconds, replicas, n_replicas);
     shardkv_close(&probe.kv);
     return code;
 }

@@ -44,8 +44,11 @@ quotient() {
 
 # Waits until the servers are done with what the last load left them (at most 5 s).
 settle() {
-    local i before after pids
+    local i before after pids pid
     pids="$(ours_pids one) ${etcd_pids[*]}"
+    for pid in $pids; do
+        [ -d "/proc/$pid" ] || die "a server has ended, see its traces in $work (--keep)"
+    done
     for ((i = 0; i < 10; i++)); do
         before=$(usage_of $pids)
         sleep 0.5
@@ -101,11 +104,10 @@ run_side_by_side() {
 }
 
 failover_ours() {
-    local id trial=$1
-    id=$(ours_leader one 1)
-    sample failover ours "$trial" ms \
-        "$("$kv_probe" --ctrlers "$(ours_ctrlers one)" --kill "$(cat "$work/one/g1-$id.pid")" | json_number ms)"
-    ours_restart one "g1-$id"
+    local told trial=$1
+    told=$("$kv_probe" --ctrlers "$(ours_ctrlers one)" --kill-leader "$(ours_replicas one 1)")
+    sample failover ours "$trial" ms "$(json_number ms <<<"$told")"
+    ours_restart one "g1-$(json_number victim <<<"$told")"
 }
 
 failover_etcd() {
@@ -141,7 +143,7 @@ restart_ours() {
     ours_kill_all one
     ours_start_all one
     sample restart ours "$1" ms "$("$kv_probe" --ctrlers "$(ours_ctrlers one)" --seconds 120 | json_number ms)"
-    wait "$starting"
+    "$bin/shardkv-cli" --ctrlers "$(ours_ctrlers one)" wait --timeout 60000 >/dev/null
 }
 
 restart_etcd() {

@@ -25,16 +25,13 @@ ours_ctrlers() {
     sed -n "s/^ctrler_urls='\(.*\)'/\1/p" "$work/$1/cluster.env"
 }
 
-# The id of the replica that leads a group.
-ours_leader() {
-    local try id
-    for ((try = 0; try < 100; try++)); do
-        id=$("$bin/shardkv-cli" --ctrlers "$(ours_ctrlers "$1")" --json status 2>/dev/null |
-            tr '{' '\n' | grep '"role": *"leader"' | grep -E "\"gid\": *$2," | json_number id | head -n 1) || true
-        [ -z "$id" ] || { echo "$id"; return 0; }
-        sleep 0.1
-    done
-    die "group $2 has no leader after 10 s"
+# The replicas of a group as kv_probe wants them: URL=PID,...
+ours_replicas() {
+    local one spec
+    spec=$(sed -n "s/^spec_g$2='\(.*\)'/\1/p" "$work/$1/cluster.env")
+    for one in ${spec//,/ }; do
+        echo "${one#*=}=$(cat "$work/$1/g$2-${one%%=*}.pid")"
+    done | paste -sd,
 }
 
 # After its process was killed: starts the node again and waits until it has caught up.
@@ -45,19 +42,28 @@ ours_restart() {
     sleep 1
 }
 
+# Ends all processes of a cluster, and notes how each was started.
+declare -A ours_commands
 ours_kill_all() {
-    local pids
+    local file pids
+    for file in "$work/$1"/*.pid; do
+        ours_commands[$file]=$(tr '\0' ' ' <"/proc/$(cat "$file")/cmdline")
+    done
     pids=$(ours_pids "$1")
-    # shellcheck disable=SC2086
     kill -KILL $pids
-    # shellcheck disable=SC2086
     await_gone $pids
 }
 
-# Begins to start all of it, in the background: nothing is waited for but what the caller waits for.
+# Starts them all again, one right after the other, and waits for nothing: not by cluster.sh, whose own work would
+# be counted.
 ours_start_all() {
-    ours_cluster up "$1" --no-join &
-    starting=$!
+    local file node
+    for file in "$work/$1"/*.pid; do
+        node=${file%.pid}
+        ${ours_commands[$file]} >"$node.out" 2>>"$node.log" </dev/null &
+        echo $! >"$file"
+        disown
+    done
 }
 
 # ours_run NAME OPTIONS: a run of the benchmark; prints its JSON.

@@ -1,0 +1,283 @@
+/* What a put of one client can't be faster than here: one fdatasync of a recycled file and two
+ * round trips of our transport (client and leader, leader and follower), each measured alone.
+ *
+ *   limits DIR [SECONDS]    DIR: on the disk to be measured
+ *
+ * The file was written before, as a recycled segment of the log was, and is overwritten 4 KiB at a
+ * time. The round trip is nng's streams, bare, between two processes: the far one answers from the
+ * callback of its receive, the near one waits, so each way wakes one thread of nng's and the way
+ * back one more. Prints one line of JSON; times are medians.
+ */
+#include <fcntl.h>
+#include <nng/nng.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_SAMPLES   200000
+#define BLOCK_BYTES   4096
+#define FILE_BLOCKS   4096
+#define REQUEST_BYTES 350 /* about what a put of 256 bytes takes, and its answer */
+#define ANSWER_BYTES  50
+
+struct samples {
+    uint32_t ns[MAX_SAMPLES];
+    size_t n;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "limits: %s\n", what);
+    exit(1);
+}
+
+static void check(int code, const char *what)
+{
+    if (code != 0) {
+        fprintf(stderr, "limits: %s: %s\n", what, nng_strerror(code));
+        exit(1);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median_us(struct samples *samples)
+{
+    if (samples->n == 0) {
+        fail("nothing was measured");
+    }
+    qsort(samples->ns, samples->n, sizeof(samples->ns[0]), compare);
+    return samples->ns[samples->n / 2] / 1e3;
+}
+
+/* ---- The disk ---- */
+
+static double measure_sync(const char *dir, uint64_t run_ns, struct samples *samples)
+{
+    char path[4096], *block;
+    uint64_t end_ns;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/limits.XXXXXX", dir);
+    fd = mkstemp(path);
+    if (fd < 0 || posix_memalign((void **)&block, BLOCK_BYTES, BLOCK_BYTES) != 0) {
+        fail("cannot make a file");
+    }
+    unlink(path);
+    memset(block, 0x5a, BLOCK_BYTES);
+    for (size_t i = 0; i < FILE_BLOCKS; i++) {
+        if (pwrite(fd, block, BLOCK_BYTES, (off_t)(i * BLOCK_BYTES)) != BLOCK_BYTES) {
+            fail("cannot write the file");
+        }
+    }
+    fsync(fd);
+    end_ns = now_ns() + run_ns;
+    for (samples->n = 0; samples->n < MAX_SAMPLES; samples->n++) {
+        uint64_t start_ns = now_ns();
+
+        if (start_ns >= end_ns) {
+            break;
+        }
+        memcpy(block, &start_ns, sizeof(start_ns));
+        if (pwrite(fd, block, BLOCK_BYTES, (off_t)(samples->n % FILE_BLOCKS * BLOCK_BYTES)) !=
+                BLOCK_BYTES ||
+            fdatasync(fd) != 0) {
+            fail("cannot write or sync the file");
+        }
+        samples->ns[samples->n] = (uint32_t)(now_ns() - start_ns);
+    }
+    close(fd);
+    free(block);
+    return median_us(samples);
+}
+
+/* ---- The transport ---- */
+
+/* The far side: receives a request, answers, and so on, all in callbacks. */
+struct echo {
+    nng_stream *stream;
+    nng_aio *receive, *send;
+    uint8_t bytes[REQUEST_BYTES];
+    size_t received;
+};
+
+static void echo_receive(struct echo *echo)
+{
+    nng_iov iov = {echo->bytes + echo->received, REQUEST_BYTES - echo->received};
+
+    nng_aio_set_iov(echo->receive, 1, &iov);
+    nng_stream_recv(echo->stream, echo->receive);
+}
+
+static void on_received(void *context)
+{
+    struct echo *echo = context;
+    nng_iov iov = {echo->bytes, ANSWER_BYTES};
+
+    if (nng_aio_result(echo->receive) != 0) {
+        _exit(0); /* the near side is done */
+    }
+    echo->received += nng_aio_count(echo->receive);
+    if (echo->received == REQUEST_BYTES) {
+        echo->received = 0;
+        nng_aio_set_iov(echo->send, 1, &iov);
+        nng_stream_send(echo->stream, echo->send);
+    }
+    echo_receive(echo);
+}
+
+static void on_sent(void *context)
+{
+    struct echo *echo = context;
+
+    if (nng_aio_result(echo->send) != 0) {
+        _exit(1);
+    }
+}
+
+static void serve(int port_pipe)
+{
+    struct echo *echo = calloc(1, sizeof(*echo));
+    nng_stream_listener *listener;
+    nng_aio *accept;
+    int port = 0;
+
+    if (echo == NULL) {
+        fail("no memory");
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    check(nng_stream_listener_alloc(&listener, "tcp://127.0.0.1:0"), "listen");
+    check(nng_stream_listener_listen(listener), "listen");
+    check(nng_stream_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port), "port");
+    check(nng_aio_alloc(&accept, NULL, NULL), "aio");
+    nng_stream_listener_accept(listener, accept);
+    if (write(port_pipe, &port, sizeof(port)) != sizeof(port)) {
+        fail("pipe");
+    }
+    nng_aio_wait(accept);
+    check(nng_aio_result(accept), "accept");
+    echo->stream = nng_aio_get_output(accept, 0);
+    nng_stream_set_bool(echo->stream, NNG_OPT_TCP_NODELAY, true);
+    check(nng_aio_alloc(&echo->receive, on_received, echo), "aio");
+    check(nng_aio_alloc(&echo->send, on_sent, echo), "aio");
+    echo_receive(echo);
+    for (;;) {
+        pause();
+    }
+}
+
+static nng_stream *dial(int port, nng_aio *aio)
+{
+    nng_stream_dialer *dialer;
+    char url[64];
+
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", port);
+    check(nng_stream_dialer_alloc(&dialer, url), "dial");
+    nng_stream_dialer_dial(dialer, aio);
+    nng_aio_wait(aio);
+    check(nng_aio_result(aio), "dial");
+    return nng_aio_get_output(aio, 0);
+}
+
+static void send_all(nng_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
+{
+    while (len > 0) {
+        nng_iov iov = {bytes, len};
+
+        nng_aio_set_iov(aio, 1, &iov);
+        nng_stream_send(stream, aio);
+        nng_aio_wait(aio);
+        check(nng_aio_result(aio), "send");
+        bytes += nng_aio_count(aio);
+        len -= nng_aio_count(aio);
+    }
+}
+
+static void receive_all(nng_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
+{
+    while (len > 0) {
+        nng_iov iov = {bytes, len};
+
+        nng_aio_set_iov(aio, 1, &iov);
+        nng_stream_recv(stream, aio);
+        nng_aio_wait(aio);
+        check(nng_aio_result(aio), "receive");
+        bytes += nng_aio_count(aio);
+        len -= nng_aio_count(aio);
+    }
+}
+
+static double measure_round_trip(int port, uint64_t run_ns, struct samples *samples)
+{
+    uint8_t bytes[REQUEST_BYTES] = {0};
+    nng_aio *aio;
+    nng_stream *stream;
+    uint64_t end_ns = now_ns() + run_ns;
+
+    check(nng_aio_alloc(&aio, NULL, NULL), "aio");
+    nng_aio_set_timeout(aio, 10000);
+    stream = dial(port, aio);
+    nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
+    for (samples->n = 0; samples->n < MAX_SAMPLES; samples->n++) {
+        uint64_t start_ns = now_ns();
+
+        if (start_ns >= end_ns) {
+            break;
+        }
+        send_all(stream, aio, bytes, REQUEST_BYTES);
+        receive_all(stream, aio, bytes, ANSWER_BYTES);
+        samples->ns[samples->n] = (uint32_t)(now_ns() - start_ns);
+    }
+    nng_stream_close(stream);
+    return median_us(samples);
+}
+
+int main(int argc, char **argv)
+{
+    struct samples *samples = calloc(1, sizeof(*samples));
+    double seconds = argc > 2 ? atof(argv[2]) : 2, sync_us, round_trip_us;
+    int port_pipe[2], port;
+    pid_t far;
+
+    if (argc < 2 || seconds <= 0 || seconds > 60) {
+        fprintf(stderr, "usage: limits DIR [SECONDS]\n");
+        return 2;
+    }
+    if (samples == NULL || pipe(port_pipe) != 0) {
+        fail("cannot begin");
+    }
+    far = fork(); /* before the first call of nng's */
+    if (far == 0) {
+        serve(port_pipe[1]);
+    }
+    if (far < 0 || read(port_pipe[0], &port, sizeof(port)) != sizeof(port)) {
+        fail("no far side");
+    }
+    sync_us = measure_sync(argv[1], (uint64_t)(seconds * 5e8), samples);
+    round_trip_us = measure_round_trip(port, (uint64_t)(seconds * 5e8), samples);
+    kill(far, SIGKILL);
+    waitpid(far, NULL, 0);
+    printf("{\"sync_us\":%.1f,\"round_trip_us\":%.1f,\"limit_us\":%.1f}\n", sync_us, round_trip_us,
+           sync_us + 2 * round_trip_us);
+    free(samples);
+    return 0;
+}

@@ -319,7 +319,6 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
 {
     server->context.now_ms = event->now_ms;
     server->wall_us = event->wall_us;
-    group_tell_time(server->group, event);
     measure_load(server);
     serve_observe(server->serve, event);
     switch (event->type) {

@@ -52,10 +52,39 @@ static void what_the_controller_missed_is_confirmed_when_it_is_back(void **state
     fixture_fini(&f);
 }
 
+/* Shards were to go to a group that is dead, and were called back before one of them was handed
+ * over: nobody must take it for a group that may hold them. */
+static void a_group_that_shards_were_called_back_from_is_forgotten(void **state)
+{
+    struct fixture f;
+    config_num num;
+
+    (void)state;
+    fixture_init(&f, 3, 1, 42);
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 1), 2);
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), "value");
+    }
+    fixture_crash_group(&f, 0);
+    fixture_join(&f, 0);
+    world_run_ms(f.world, 2000);
+    fixture_settle(&f, fixture_leave(&f, 0), 2);
+    world_run_ms(f.world, 5000);
+    num = fixture_join(&f, 2);
+    fixture_settle(&f, num, 6);
+    assert_null(listed(&f, 0));
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_check(&f, fixture_key(&f, shard, 0), "value");
+    }
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_controller_missed_is_confirmed_when_it_is_back),
+        cmocka_unit_test(a_group_that_shards_were_called_back_from_is_forgotten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -323,8 +323,8 @@ static void how_long_a_request_took_goes_by_the_events_of_the_server(void **stat
     probe.n_tickets = 0;
     serve_put_metrics(probe.serve, &text);
     buf_put_u8(&text, 0);
-    assert_non_null(strstr((const char *)text.data,
-                           "shardkv_request_duration_seconds_sum{op=\"config\"} 7"));
+    assert_non_null(
+        strstr((const char *)text.data, "shardkv_request_duration_seconds_sum{op=\"config\"} 7"));
     buf_fini(&text);
     probe_end(&probe);
 }

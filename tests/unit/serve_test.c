@@ -296,6 +296,34 @@ static void transfer_says_whether_it_began(void **state)
     probe_end(&probe);
 }
 
+static void a_dry_run_of_a_change_of_the_replicas_changes_nothing(void **state)
+{
+    struct probe probe;
+    struct proto_request add = {
+        .op = PROTO_REPLICA,
+        .request_id = 1,
+        .dry_run = true,
+        .replica = {PROTO_REPLICA_ADD, 5, 2, slice_text("tcp://somewhere:1")}};
+    raft_index last;
+
+    (void)state;
+    probe_begin(&probe);
+    last = raft_last_index(group_raft(probe.group));
+    send_request(&probe, &add);
+    assert_int_equal(last_answer(&probe).status, ST_OK);
+    assert_int_equal(raft_last_index(group_raft(probe.group)), last);
+    /* What is wrong with it is told all the same. */
+    add.replica.gid = 6;
+    send_request(&probe, &add);
+    assert_int_equal(last_answer(&probe).status, ST_INVALID);
+    add.replica.gid = 5;
+    add.dry_run = false;
+    send_request(&probe, &add);
+    assert_true(raft_last_index(group_raft(probe.group)) > last);
+    assert_int_equal(probe.n_tickets, 0);
+    probe_end(&probe);
+}
+
 /* ---- The service's ---- */
 
 static struct proto_request config_request(uint64_t id)
@@ -548,6 +576,7 @@ int main(void)
         cmocka_unit_test(ping_is_answered_with_the_servers_header),
         cmocka_unit_test(status_tells_what_raft_knows_and_what_the_service_adds),
         cmocka_unit_test(transfer_says_whether_it_began),
+        cmocka_unit_test(a_dry_run_of_a_change_of_the_replicas_changes_nothing),
         cmocka_unit_test(how_long_a_request_took_goes_by_the_events_of_the_server),
         cmocka_unit_test(other_requests_become_tickets_and_answers_find_their_way),
         cmocka_unit_test(without_a_deadline_nobody_hurries),

@@ -32,7 +32,6 @@ static const char *const join_rule =
 static const char *const gid_rule = "a gid is 1 to 2147483647, and there are 1 to 64 of them";
 static const char *const move_rule = "a shard is 0 to 16383, and a gid 1 to 2147483647";
 static const char *const transfer_rule = "a gid is 0 to 2147483647, and a replica 0 to 255";
-static const char *const url_rule = "a URL is tcp://host:port, tls+tcp://host:port or ipc:///path";
 
 /* ---- join, leave, move ---- */
 
@@ -243,32 +242,20 @@ int shardkv_plan_move_async(struct shardkv *handle, uint32_t shard, uint32_t gid
 
 /* ---- status, transfer ---- */
 
-static int make_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
-                       struct kv_request **request)
-{
-    *request = NULL;
-    if (url == NULL || spec_check_url(url) != NULL) {
-        return SHARDKV_INVALID;
-    }
-    *request = kv_request_create(handle, KV_REQUEST_STATUS, timeout_ms, NULL, NULL);
-    snprintf((*request)->url, sizeof((*request)->url), "%s", url);
-    return SHARDKV_OK;
-}
-
 int shardkv_status(struct shardkv *handle, const char *url, uint32_t timeout_ms,
                    struct shardkv_result **result)
 {
     struct kv_request *request;
-    int early = make_status(handle, url, timeout_ms, &request);
+    int early = kv_request_for_url(handle, KV_REQUEST_STATUS, url, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, url_rule, result);
+    return kv_wait(handle, request, early, kv_url_rule, result);
 }
 
 int shardkv_status_async(struct shardkv *handle, const char *url, uint32_t timeout_ms,
                          shardkv_callback callback, void *context, uint64_t *id)
 {
     struct kv_request *request;
-    int early = make_status(handle, url, timeout_ms, &request);
+    int early = kv_request_for_url(handle, KV_REQUEST_STATUS, url, timeout_ms, &request);
 
     return kv_submit_async(request, early, callback, context, id);
 }

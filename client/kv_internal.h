@@ -130,6 +130,11 @@ void kv_link_fini(struct shardkv *handle);
 /* ---- kv_request.c ---- */
 struct kv_request *kv_request_create(struct shardkv *handle, enum kv_request_kind kind,
                                      uint32_t timeout_ms, shardkv_callback callback, void *context);
+/* For who asks the one server at a URL: SHARDKV_INVALID and no request unless it is as kv_url_rule
+ * says. */
+int kv_request_for_url(struct shardkv *handle, enum kv_request_kind kind, const char *url,
+                       uint32_t timeout_ms, struct kv_request **request);
+extern const char *const kv_url_rule;
 void kv_request_destroy(struct kv_request *request);
 /* On the loop thread. */
 void kv_request_start(struct kv_request *request, uint64_t now_ms);

@@ -5,7 +5,6 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-static const char *const url_rule = "a URL is tcp://host:port, tls+tcp://host:port or ipc:///path";
 static const char *const replica_rule = "a gid is 0 to 2147483647, a replica 1 to 255, and a URL "
                                         "tcp://host:port, tls+tcp://host:port or "
                                         "ipc:///path";
@@ -72,32 +71,20 @@ void kv_replica_start(struct kv_request *request, uint64_t now_ms)
 
 /* ---- The calls ---- */
 
-static int make_members(struct shardkv *handle, const char *url, uint32_t timeout_ms,
-                        struct kv_request **request)
-{
-    *request = NULL;
-    if (url == NULL || spec_check_url(url) != NULL) {
-        return SHARDKV_INVALID;
-    }
-    *request = kv_request_create(handle, KV_REQUEST_MEMBERS, timeout_ms, NULL, NULL);
-    snprintf((*request)->url, sizeof((*request)->url), "%s", url);
-    return SHARDKV_OK;
-}
-
 int shardkv_members(struct shardkv *handle, const char *url, uint32_t timeout_ms,
                     struct shardkv_result **result)
 {
     struct kv_request *request;
-    int early = make_members(handle, url, timeout_ms, &request);
+    int early = kv_request_for_url(handle, KV_REQUEST_MEMBERS, url, timeout_ms, &request);
 
-    return kv_wait(handle, request, early, url_rule, result);
+    return kv_wait(handle, request, early, kv_url_rule, result);
 }
 
 int shardkv_members_async(struct shardkv *handle, const char *url, uint32_t timeout_ms,
                           shardkv_callback callback, void *context, uint64_t *id)
 {
     struct kv_request *request;
-    int early = make_members(handle, url, timeout_ms, &request);
+    int early = kv_request_for_url(handle, KV_REQUEST_MEMBERS, url, timeout_ms, &request);
 
     return kv_submit_async(request, early, callback, context, id);
 }

@@ -19,6 +19,20 @@ struct kv_request *kv_request_create(struct shardkv *handle, enum kv_request_kin
     return request;
 }
 
+const char *const kv_url_rule = "a URL is tcp://host:port, tls+tcp://host:port or ipc:///path";
+
+int kv_request_for_url(struct shardkv *handle, enum kv_request_kind kind, const char *url,
+                       uint32_t timeout_ms, struct kv_request **request)
+{
+    *request = NULL;
+    if (url == NULL || spec_check_url(url) != NULL) {
+        return SHARDKV_INVALID;
+    }
+    *request = kv_request_create(handle, kind, timeout_ms, NULL, NULL);
+    snprintf((*request)->url, sizeof((*request)->url), "%s", url);
+    return SHARDKV_OK;
+}
+
 void kv_request_destroy(struct kv_request *request)
 {
     mem_free(request->bytes);

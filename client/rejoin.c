@@ -12,6 +12,8 @@
 #define LOOK_PAUSE_MS     500
 #define REFUSED_PAUSE_MS  2000
 #define MAX_ENDPOINTS     64
+#define ALIVE_TIMEOUTS    5           /* election timeouts without a word make a replica gone */
+#define SEED_TAG          0x72656a6fu /* its numbers are other ones than the server's own */
 
 struct rejoin {
     struct rejoin_options options;
@@ -219,6 +221,24 @@ struct rejoin *rejoin_create(const struct rejoin_options *options, uint64_t now_
     caller.trace = options->trace;
     rejoin->caller = caller_create(&caller);
     return rejoin;
+}
+
+struct rejoin *rejoin_create_for(const struct group_options *group, struct io_net *net,
+                                 const struct spec *replicas, uint64_t seed, uint64_t now_ms)
+{
+    struct rejoin_options options = {.net = net,
+                                     .gid = group->group,
+                                     .id = group->raft.id,
+                                     .incarnation = group->raft.incarnation,
+                                     .alive_ms = ALIVE_TIMEOUTS * group->raft.election_timeout_ms,
+                                     .seed = seed ^ SEED_TAG,
+                                     .trace = group->trace};
+
+    if (replicas == NULL) {
+        return NULL;
+    }
+    options.replicas = *replicas;
+    return rejoin_create(&options, now_ms);
 }
 
 void rejoin_destroy(struct rejoin **rejoin)

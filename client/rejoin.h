@@ -11,6 +11,7 @@
 
 #include "client/proto.h"
 #include "raft/io.h"
+#include "raft/rsm.h"
 
 struct rejoin;
 
@@ -25,6 +26,10 @@ struct rejoin_options {
 };
 
 struct rejoin *rejoin_create(const struct rejoin_options *options, uint64_t now_ms);
+/* The same for a server of the group: what is not given, the group's options say. NULL if replicas
+ * is: the server's replica needs none. */
+struct rejoin *rejoin_create_for(const struct group_options *group, struct io_net *net,
+                                 const struct spec *replicas, uint64_t seed, uint64_t now_ms);
 /* NULL inside is fine. */
 void rejoin_destroy(struct rejoin **rejoin);
 /* Every event of the server passes here as well; NULL is fine. */

@@ -256,7 +256,6 @@ bool serve_message(struct serve *serve, const struct io_event *event, struct pro
                    struct serve_ticket *ticket)
 {
     ASSERT(event->type == IO_EVENT_CLIENT_MESSAGE);
-    group_tell_time(serve->options.group, event);
     if (!proto_request_decode(event->client.message, request)) {
         refuse_malformed(serve, event);
         return false;

@@ -92,6 +92,7 @@ void serve_observe(struct serve *serve, const struct io_event *event)
 {
     struct serve_heard *heard;
 
+    group_tell_time(serve->options.group, event);
     if (event->type != IO_EVENT_PEER_MESSAGE || event->peer.group != serve->options.gid ||
         event->peer.id > SPEC_MAX_ID) {
         return;

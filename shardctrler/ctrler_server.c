@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/queue.h>
 
+#include "client/rejoin.h"
 #include "client/serve.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -36,6 +37,7 @@ struct ctrler_server {
     struct ctrler_sm *sm;
     struct group *group;
     struct serve *serve;
+    struct rejoin *rejoin;       /* NULL: the replica needs none */
     struct pending_list open;    /* all open requests but those to be proposed */
     struct pending_list to_bind; /* CONFIG requests whose BIND is to be proposed */
     struct ctrler_leader leader; /* what this replica does by itself when it leads */
@@ -439,6 +441,8 @@ enum status ctrler_server_create(const struct ctrler_server_options *options,
         return status;
     }
     server->serve = create_serve(server, now_ms);
+    server->rejoin =
+        rejoin_create_for(&options->group, world->net, options->rejoins, options->seed, now_ms);
     server->leader = (struct ctrler_leader){.group = server->group,
                                             .sm = server->sm,
                                             .seed = options->seed,
@@ -476,6 +480,7 @@ void ctrler_server_destroy(struct ctrler_server **server_place)
     while ((pending = TAILQ_FIRST(&server->open)) != NULL) {
         pending_close(pending);
     }
+    rejoin_destroy(&server->rejoin);
     serve_destroy(&server->serve);
     ctrler_sm_destroy(&server->sm);
     mem_free(server);
@@ -512,6 +517,7 @@ void ctrler_server_step(struct ctrler_server *server, const struct io_event *eve
     if (server->halted) {
         return;
     }
+    rejoin_step(server->rejoin, event);
     server->wall_us = event->wall_us;
     serve_observe(server->serve, event);
     if (event->type == IO_EVENT_CLIENT_MESSAGE) {
@@ -531,7 +537,13 @@ void ctrler_server_step(struct ctrler_server *server, const struct io_event *eve
 
 uint64_t ctrler_server_next_deadline_ms(const struct ctrler_server *server)
 {
-    return server->halted ? UINT64_MAX : group_next_deadline_ms(server->group);
+    uint64_t rejoin_ms = rejoin_next_deadline_ms(server->rejoin);
+    uint64_t deadline_ms = group_next_deadline_ms(server->group);
+
+    if (server->halted) {
+        return UINT64_MAX;
+    }
+    return rejoin_ms < deadline_ms ? rejoin_ms : deadline_ms;
 }
 
 const uint8_t *ctrler_server_cluster_id(const struct ctrler_server *server)

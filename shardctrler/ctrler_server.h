@@ -22,8 +22,11 @@ struct ctrler_server_options {
     uint64_t seed;              /* random: the cluster id is drawn from it, should this one begin */
     uint32_t n_shards;    /* wanted, a power of two; 0: SHARD_DEFAULT_COUNT, never a conflict */
     uint64_t incarnation; /* of this replica, for status */
-    const char *version;  /* of the program, static */
-    uint32_t max_pending; /* requests being worked on; beyond: ST_BUSY */
+    /* The group's replicas, of which this one lost its data: the group shall take it in again
+     * (client/rejoin.h). Read while the server is created; NULL: it needs nothing of the kind. */
+    const struct spec *rejoins;
+    const char *version;       /* of the program, static */
+    uint32_t max_pending;      /* requests being worked on; beyond: ST_BUSY */
     const struct trace *trace; /* may be NULL */
 };
 

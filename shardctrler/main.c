@@ -3,33 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/rejoin.h"
 #include "raft/host.h"
-#include "raft/util/mem.h"
 #include "shardctrler/ctrler_server.h"
 
 static const char *const shards_differ =
     "--shards is %u, but the cluster was created with %u: leave the option out or correct it";
-
-struct ctrler_process {
-    struct ctrler_server *ctrler;
-    struct rejoin *rejoin; /* NULL: the replica needs none */
-};
-
-/* A replica that was rebuilt has its group take it in. */
-static struct rejoin *create_rejoin(const struct host_parts *parts)
-{
-    struct rejoin_options options = {.net = parts->net,
-                                     .gid = parts->settings->gid,
-                                     .id = parts->settings->id,
-                                     .incarnation = parts->incarnation,
-                                     .replicas = parts->settings->cluster,
-                                     .alive_ms = 5 * parts->settings->election_timeout_ms,
-                                     .seed = parts->seed ^ 0x72656a6fu,
-                                     .trace = parts->trace};
-
-    return parts->rejoins ? rejoin_create(&options, parts->now_ms) : NULL;
-}
 
 static enum status create(const struct host_parts *parts, void **server, char *error)
 {
@@ -43,13 +21,12 @@ static enum status create(const struct host_parts *parts, void **server, char *e
     host_group_options(parts, &options.group);
     options.n_shards = parts->settings->shards;
     options.incarnation = parts->incarnation;
+    options.rejoins = parts->rejoins ? &parts->settings->cluster : NULL;
     options.version = SHARDKV_VERSION;
     options.trace = parts->trace;
     status = ctrler_server_create(&options, &parts->world, parts->log_content, parts->state_meta,
                                   parts->now_ms, &ctrler);
-    *server = mem_zalloc(sizeof(struct ctrler_process));
-    *(struct ctrler_process *)*server =
-        (struct ctrler_process){ctrler, status == ST_OK ? create_rejoin(parts) : NULL};
+    *server = ctrler;
     if (status != ST_OK) {
         snprintf(error, STORE_ERROR_BYTES, "%s/state: %s%s", parts->settings->data,
                  status_text(status), status == ST_CORRUPT ? "; " STORE_REBUILD : "");
@@ -62,34 +39,25 @@ static enum status create(const struct host_parts *parts, void **server, char *e
 
 static void destroy(void **server)
 {
-    struct ctrler_process *process = *server;
+    struct ctrler_server *ctrler = *server;
 
-    rejoin_destroy(&process->rejoin);
-    ctrler_server_destroy(&process->ctrler);
-    mem_free(process);
+    ctrler_server_destroy(&ctrler);
     *server = NULL;
 }
 
 static void step(void *server, const struct io_event *event)
 {
-    struct ctrler_process *process = server;
-
-    ctrler_server_step(process->ctrler, event);
-    rejoin_step(process->rejoin, event);
+    ctrler_server_step(server, event);
 }
 
 static uint64_t next_deadline_ms(void *server)
 {
-    const struct ctrler_process *process = server;
-    uint64_t own = ctrler_server_next_deadline_ms(process->ctrler);
-    uint64_t rejoin = rejoin_next_deadline_ms(process->rejoin);
-
-    return own < rejoin ? own : rejoin;
+    return ctrler_server_next_deadline_ms(server);
 }
 
 static bool cluster_id(void *server, uint8_t id[16])
 {
-    const uint8_t *known = ctrler_server_cluster_id(((struct ctrler_process *)server)->ctrler);
+    const uint8_t *known = ctrler_server_cluster_id(server);
 
     if (known != NULL) {
         memcpy(id, known, 16);
@@ -99,12 +67,12 @@ static bool cluster_id(void *server, uint8_t id[16])
 
 static struct group *group(void *server)
 {
-    return ctrler_server_group(((struct ctrler_process *)server)->ctrler);
+    return ctrler_server_group(server);
 }
 
 static void metrics(void *server, struct buf *text)
 {
-    ctrler_server_metrics(((struct ctrler_process *)server)->ctrler, text);
+    ctrler_server_metrics(server, text);
 }
 
 int main(int argc, char **argv)

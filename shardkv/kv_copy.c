@@ -262,6 +262,13 @@ enum status kv_copy_install(struct kv_sm *sm, const struct kv_command *command,
     struct shard_sum sessions;
     enum status status;
 
+    /* It is told later that it may drop the shard, so it must be known: the leader that asked it
+     * knew it, and who may hold a shard is in the configurations. */
+    if (command->arrival.end.gid == sm->options.gid ||
+        kv_sm_find_group(sm, command->arrival.end.gid) == NULL) {
+        *outcome = ST_MALFORMED;
+        return ST_OK;
+    }
     if (!take_piece(sm, command, outcome, &status) || status != ST_OK) {
         return status;
     }

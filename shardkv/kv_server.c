@@ -158,6 +158,9 @@ static void create_parts(struct kv_server *server)
     server->confirm = confirm_create(&server->context);
     server->report = report_create(&server->context);
     server->census = census_create(&server->context, server->world.state);
+    server->rejoin =
+        rejoin_create_for(&server->options.group, server->world.net, server->options.rejoins,
+                          server->options.seed, server->context.now_ms);
 }
 
 enum status kv_server_create(const struct kv_server_options *options,
@@ -210,6 +213,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     ctrler_clerk_destroy(&server->clerk);
     caller_destroy(&server->caller);
     serve_destroy(&server->serve);
+    rejoin_destroy(&server->rejoin);
     census_destroy(&server->census);
     confirm_destroy(&server->confirm);
     report_destroy(&server->report);
@@ -315,7 +319,6 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
 {
     server->context.now_ms = event->now_ms;
     server->wall_us = event->wall_us;
-    group_tell_time(server->group, event);
     measure_load(server);
     serve_observe(server->serve, event);
     switch (event->type) {
@@ -342,6 +345,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
         group_step(server->group, event);
         break;
     }
+    rejoin_step(server->rejoin, event);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -363,6 +367,7 @@ uint64_t kv_server_next_deadline_ms(const struct kv_server *server)
     deadline_ms = earlier(deadline_ms, release_next_deadline_ms(server->release));
     deadline_ms = earlier(deadline_ms, census_next_deadline_ms(server->census));
     deadline_ms = earlier(deadline_ms, report_next_deadline_ms(server->report));
+    deadline_ms = earlier(deadline_ms, rejoin_next_deadline_ms(server->rejoin));
     return earlier(deadline_ms, confirm_next_deadline_ms(server->confirm));
 }
 

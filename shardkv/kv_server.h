@@ -15,9 +15,12 @@ struct kv_server;
 struct kv_server_options {
     /* gid, id, limits, bootstrap configuration, trace: see group_options_default. */
     struct group_options group;
-    struct spec ctrlers;   /* the controller's replicas */
-    uint64_t seed;         /* random: for the client id of this server, back-off, copy ids */
-    uint64_t incarnation;  /* of this replica, for status */
+    struct spec ctrlers;  /* the controller's replicas */
+    uint64_t seed;        /* random: for the client id of this server, back-off, copy ids */
+    uint64_t incarnation; /* of this replica, for status */
+    /* The group's replicas, of which this one lost its data: the group shall take it in again
+     * (client/rejoin.h). Read while the server is created; NULL: it needs nothing of the kind. */
+    const struct spec *rejoins;
     const char *version;   /* of the program; static */
     uint32_t max_pending;  /* client requests being worked on; beyond, ST_BUSY */
     uint32_t max_sessions; /* records a shard; the same on every replica */

@@ -5,6 +5,7 @@
 
 #include <sys/queue.h>
 
+#include "client/rejoin.h"
 #include "shardkv/census.h"
 #include "shardkv/config_watch.h"
 #include "shardkv/confirm.h"
@@ -46,6 +47,7 @@ struct kv_server {
     struct confirm *confirm;
     struct report *report;
     struct census *census;
+    struct rejoin *rejoin;          /* NULL: the replica needs none */
     char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint: whom it reaches; "" if unknown */
     size_t n_urls;
     uint64_t wall_us; /* of the event that is being handled */

@@ -2,30 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/rejoin.h"
 #include "raft/host.h"
-#include "raft/util/mem.h"
 #include "shardkv/kv_server.h"
-
-struct kv_process {
-    struct kv_server *kv;
-    struct rejoin *rejoin; /* NULL: the replica needs none */
-};
-
-/* A replica that was rebuilt has its group take it in. */
-static struct rejoin *create_rejoin(const struct host_parts *parts)
-{
-    struct rejoin_options options = {.net = parts->net,
-                                     .gid = parts->settings->gid,
-                                     .id = parts->settings->id,
-                                     .incarnation = parts->incarnation,
-                                     .replicas = parts->settings->cluster,
-                                     .alive_ms = 5 * parts->settings->election_timeout_ms,
-                                     .seed = parts->seed ^ 0x72656a6fu,
-                                     .trace = parts->trace};
-
-    return parts->rejoins ? rejoin_create(&options, parts->now_ms) : NULL;
-}
 
 static enum status create(const struct host_parts *parts, void **server, char *error)
 {
@@ -37,14 +15,13 @@ static enum status create(const struct host_parts *parts, void **server, char *e
     host_group_options(parts, &options.group);
     options.ctrlers = parts->settings->ctrlers;
     options.incarnation = parts->incarnation;
+    options.rejoins = parts->rejoins ? &parts->settings->cluster : NULL;
     options.version = SHARDKV_VERSION;
     options.migrate.bytes_per_s = (uint64_t)parts->settings->migration_mib_per_s << 20;
     options.migrate.max_copies = parts->settings->migration_parallel;
     status = kv_server_create(&options, &parts->world, parts->log_content, parts->state_meta,
                               parts->now_ms, &kv);
-    *server = mem_zalloc(sizeof(struct kv_process));
-    *(struct kv_process *)*server =
-        (struct kv_process){kv, status == ST_OK ? create_rejoin(parts) : NULL};
+    *server = kv;
     if (status != ST_OK) {
         snprintf(error, STORE_ERROR_BYTES, "%s/state: %s%s", parts->settings->data,
                  status_text(status), status == ST_CORRUPT ? "; " STORE_REBUILD : "");
@@ -54,34 +31,25 @@ static enum status create(const struct host_parts *parts, void **server, char *e
 
 static void destroy(void **server)
 {
-    struct kv_process *process = *server;
+    struct kv_server *kv = *server;
 
-    rejoin_destroy(&process->rejoin);
-    kv_server_destroy(&process->kv);
-    mem_free(process);
+    kv_server_destroy(&kv);
     *server = NULL;
 }
 
 static void step(void *server, const struct io_event *event)
 {
-    struct kv_process *process = server;
-
-    kv_server_step(process->kv, event);
-    rejoin_step(process->rejoin, event);
+    kv_server_step(server, event);
 }
 
 static uint64_t next_deadline_ms(void *server)
 {
-    const struct kv_process *process = server;
-    uint64_t own = kv_server_next_deadline_ms(process->kv);
-    uint64_t rejoin = rejoin_next_deadline_ms(process->rejoin);
-
-    return own < rejoin ? own : rejoin;
+    return kv_server_next_deadline_ms(server);
 }
 
 static bool cluster_id(void *server, uint8_t id[16])
 {
-    const uint8_t *known = kv_server_cluster_id(((struct kv_process *)server)->kv);
+    const uint8_t *known = kv_server_cluster_id(server);
 
     if (known != NULL) {
         memcpy(id, known, 16);
@@ -91,17 +59,17 @@ static bool cluster_id(void *server, uint8_t id[16])
 
 static struct group *group(void *server)
 {
-    return kv_server_group(((struct kv_process *)server)->kv);
+    return kv_server_group(server);
 }
 
 static void metrics(void *server, struct buf *text)
 {
-    kv_server_metrics(((struct kv_process *)server)->kv, text);
+    kv_server_metrics(server, text);
 }
 
 static const char *trouble(void *server)
 {
-    return kv_server_trouble(((struct kv_process *)server)->kv);
+    return kv_server_trouble(server);
 }
 
 int main(int argc, char **argv)

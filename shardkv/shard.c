@@ -120,6 +120,15 @@ static bool is_undecided(const struct shard *shard)
            !(shard->n_queue == 1 && shard->state == SHARD_FROZEN && shard->outgoing.copy_id != 0);
 }
 
+/* The shard never left, and a configuration gives it to this group again: whoever else it was meant
+ * for up to there will not have it, which the epoch tells the controller. */
+static void came_back(struct shard *shard, config_num num)
+{
+    ASSERT(shard->epoch < num && shard->n_queue == 0);
+    shard->state = SHARD_SERVING;
+    shard->epoch = num;
+}
+
 /* The newest word counts. That nobody shall own it can wait until the taker has it. */
 static void adopt_undecided(struct shard *shard, const struct shard_change *change,
                             struct shard_effect *effect)
@@ -138,7 +147,7 @@ static void adopt_undecided(struct shard *shard, const struct shard_change *chan
         *shard_tail(shard) = (struct shard_transition){SHARD_SEND, change->num, change->owner};
     } else if (is_here) {
         shard->n_queue = 0;
-        shard->state = SHARD_SERVING;
+        came_back(shard, change->num);
     } else { /* whether it comes and goes before cannot be known here */
         push(shard, SHARD_RECEIVE, change->num, change->from);
     }
@@ -157,7 +166,7 @@ static void adopt_after_nobody(struct shard *shard, const struct shard_change *c
         shard->n_queue--;
         if (shard->n_queue == 0) {
             ASSERT(shard->state == SHARD_FROZEN);
-            shard->state = SHARD_SERVING;
+            came_back(shard, change->num);
         }
         return;
     }
@@ -437,7 +446,11 @@ static void skip_to_newest(struct shard *shard)
         return;
     }
     shard->queue[0] = *shard_tail(shard);
-    shard->n_queue = shard->queue[0].kind == SHARD_RECEIVE ? 0 : 1;
+    shard->n_queue = 1;
+    if (shard->queue[0].kind == SHARD_RECEIVE) {
+        shard->n_queue = 0;
+        came_back(shard, shard->queue[0].num);
+    }
     head_begins(shard);
 }
 
@@ -530,12 +543,30 @@ static bool copies_are_consistent(const struct shard *shard, const struct shard_
            (!outgoing->is_swept || outgoing->swept.len == 0);
 }
 
+/* One for each source, and for each installation. What a release names was installed here. */
+static bool releases_are_consistent(const struct shard *shard)
+{
+    for (size_t i = 0; i < shard->n_releases; i++) {
+        const struct shard_release *release = &shard->releases[i];
+
+        if (release->gid == 0 || release->num == 0 || release->num > shard->epoch) {
+            return false;
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (shard->releases[j].gid == release->gid || shard->releases[j].num == release->num) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 bool shard_is_consistent(const struct shard *shard)
 {
     const struct shard_transition *head = shard_head(shard);
     bool receives = head != NULL && head->kind == SHARD_RECEIVE;
 
-    if (!queue_is_consistent(shard)) {
+    if (!queue_is_consistent(shard) || !releases_are_consistent(shard)) {
         return false;
     }
     /* A live range exactly while there is data that counts. */

@@ -93,8 +93,10 @@ struct shard_outgoing {
 
 struct shard {
     enum shard_state state;
-    config_num epoch; /* the configuration under which it was installed or created here; 0: never */
-    uint64_t range;   /* live; 0 while ABSENT */
+    /* The last configuration that gave it to this group and was carried out: it was installed or
+     * created here under it, or was still here when a hand-over was called off by it; 0: none. */
+    config_num epoch;
+    uint64_t range; /* live; 0 while ABSENT */
     struct shard_copy copy;
     struct shard_outgoing outgoing;
     /* In ascending order of num. RECEIVE and SEND alternate, and only the last may be a SEND to 0.

@@ -51,6 +51,15 @@ void host_trace_init(struct host *host);
 
 /* metrics.c: appends everything that is known of this process, in Prometheus' text format. */
 void host_put_metrics(struct host *host, struct buf *text);
+/* metrics.c: samples of a family, one for each of the reasons and the rest of the total as "other".
+ * `label` is what stands before the reason's word: outcome="refused_. */
+struct host_reason {
+    enum status status;
+    const char *word;
+};
+void host_put_by_status(struct buf *text, const char *name, const char *label,
+                        const struct host_reason *reasons, size_t n, const uint64_t *by_status,
+                        uint64_t total);
 /* metrics_group.c: its part about the replica of the Raft group. */
 void host_put_group_metrics(const struct group *group, struct buf *text);
 /* metrics_process.c: its part about the process, under the names that all programs use. */

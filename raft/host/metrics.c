@@ -35,29 +35,32 @@ static void put_loop(const struct net_stats *net, struct buf *text)
                       "The most completions that ever waited for one turn.", net->most_mails);
 }
 
+void host_put_by_status(struct buf *text, const char *name, const char *label,
+                        const struct host_reason *reasons, size_t n, const uint64_t *by_status,
+                        uint64_t total)
+{
+    for (size_t i = 0; i < n; i++) {
+        metrics_put_sample(text, name, by_status[reasons[i].status], "%s%s\"", label,
+                           reasons[i].word);
+        total -= by_status[reasons[i].status];
+    }
+    metrics_put_sample(text, name, total, "%sother\"", label);
+}
+
 static void put_refusals(const struct net_stats *net, struct buf *text)
 {
-    static const struct {
-        enum status status;
-        const char *reason;
-    } refusals[] = {{ST_MALFORMED, "malformed"},
-                    {ST_VERSION, "version"},
-                    {ST_WRONG_CLUSTER, "wrong_cluster"},
-                    {ST_WRONG_NODE, "wrong_node"}};
-    uint64_t others = net->refused - net->refused_full;
+    static const struct host_reason reasons[] = {{ST_MALFORMED, "malformed"},
+                                                 {ST_VERSION, "version"},
+                                                 {ST_WRONG_CLUSTER, "wrong_cluster"},
+                                                 {ST_WRONG_NODE, "wrong_node"}};
 
     metrics_begin_counter(text, "shardkv_network_refused_total",
                           "Connections refused, by reason: the hello's fault, or too many.");
     metrics_put_sample(text, "shardkv_network_refused_total", net->refused_full,
                        "reason=\"too_many\"");
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-        uint64_t n = net->refused_hello[refusals[i].status];
-
-        metrics_put_sample(text, "shardkv_network_refused_total", n, "reason=\"%s\"",
-                           refusals[i].reason);
-        others -= n;
-    }
-    metrics_put_sample(text, "shardkv_network_refused_total", others, "reason=\"other\"");
+    host_put_by_status(text, "shardkv_network_refused_total", "reason=\"", reasons,
+                       sizeof(reasons) / sizeof(reasons[0]), net->refused_hello,
+                       net->refused - net->refused_full);
     metrics_put_counter(text, "shardkv_network_greetings_failed_total",
                         "Accepted connections that ended without a good hello: no TLS, no protocol "
                         "of ours, or silence.",

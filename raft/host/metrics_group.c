@@ -89,27 +89,18 @@ static void put_peers(const struct raft *raft, const char *name, const char *hel
 
 static void put_proposals(const struct group_stats *stats, struct buf *text)
 {
-    static const struct {
-        enum status status;
-        const char *reason;
-    } refusals[] = {{ST_NOT_LEADER, "not_leader"}, {ST_BUSY, "busy"},
-                    {ST_READ_ONLY, "read_only"},   {ST_TOO_LARGE, "too_large"},
-                    {ST_INVALID, "invalid"},       {ST_SHUTDOWN, "shutdown"}};
-    uint64_t others = stats->proposals_refused;
+    static const struct host_reason reasons[] = {
+        {ST_NOT_LEADER, "not_leader"}, {ST_BUSY, "busy"},       {ST_READ_ONLY, "read_only"},
+        {ST_TOO_LARGE, "too_large"},   {ST_INVALID, "invalid"}, {ST_SHUTDOWN, "shutdown"}};
 
     metrics_begin_counter(text, "shardkv_proposals_total",
                           "Commands proposed to the group, by how they ended.");
     metrics_put_sample(text, "shardkv_proposals_total", stats->proposals_ok, "outcome=\"applied\"");
     metrics_put_sample(text, "shardkv_proposals_total", stats->proposals_unknown,
                        "outcome=\"unknown\"");
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-        uint64_t n = stats->refused[refusals[i].status];
-
-        metrics_put_sample(text, "shardkv_proposals_total", n, "outcome=\"refused_%s\"",
-                           refusals[i].reason);
-        others -= n;
-    }
-    metrics_put_sample(text, "shardkv_proposals_total", others, "outcome=\"refused_other\"");
+    host_put_by_status(text, "shardkv_proposals_total", "outcome=\"refused_", reasons,
+                       sizeof(reasons) / sizeof(reasons[0]), stats->refused,
+                       stats->proposals_refused);
 }
 
 static void put_work(const struct group_stats *stats, struct buf *text)

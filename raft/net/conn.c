@@ -151,9 +151,8 @@ static void conn_refuse(struct conn *conn, enum status status, const char *reaso
     conn->net->stats.refused++;
     conn->net->stats.refused_hello[status < NET_STATUSES ? status : ST_INVALID]++;
     refuse_encode(status, reason, &body);
-    send_queue_put_control(&conn->send_queue, FRAME_REFUSE, buf_slice(&body));
+    conn_put_greeting(conn, FRAME_REFUSE, buf_slice(&body));
     buf_fini(&body);
-    conn_mark_dirty(conn);
     conn->status = status;
     snprintf(conn->reason, sizeof(conn->reason), "%s", reason);
     conn->state = CONN_REFUSING;

@@ -5,7 +5,7 @@
  * is running waits for it, and who comes after it waits until half of those are there who were
  * under way at once lately. Clients that wait for answers come back together; the other half is in
  * the round before. One client alone, or two, wait for nobody. Nobody waits for longer than
- * RSM_COMPANY_MS after the last round began: a majority that is far away costs no second round
+ * company_ms after the last round began: a majority that is far away costs no second round
  * trip.
  */
 #include "raft/rsm/group.h"

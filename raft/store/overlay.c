@@ -235,17 +235,13 @@ static void overlay_drop_value(struct overlay *overlay, struct overlay_entry *en
 /* Room for `len` bytes in place of the old value. */
 static void overlay_make_room(struct overlay *overlay, struct overlay_entry *entry, size_t len)
 {
-    size_t capacity = entry->value_capacity > 0 && 2 * (size_t)entry->value_capacity > len &&
-                              len <= OVERLAY_LARGE / 2
-                          ? 2 * (size_t)entry->value_capacity
-                          : len;
+    size_t old = entry->value_capacity;
+    bool grows = old > 0 && old < len && len <= OVERLAY_LARGE / 2;
+    size_t capacity = grows && 2 * old > len ? 2 * old : len;
 
     overlay_drop_value(overlay, entry);
     if (len == 0) {
         return;
-    }
-    if (capacity > OVERLAY_LARGE) {
-        capacity = len;
     }
     if (capacity > OVERLAY_LARGE) {
         entry->value = mem_alloc(capacity);

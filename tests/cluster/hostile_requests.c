@@ -137,12 +137,31 @@ static struct buf sample(uint32_t which)
         request = (struct proto_request){
             .op = PROTO_REPORT, .report = {1, 0x1234567812345678, 99, 99, &group.replicas}};
         break;
+    case 17:
+        request = (struct proto_request){.op = PROTO_PAUSE, .pause = {session, false}};
+        break;
+    case 18:
+        request =
+            (struct proto_request){.op = PROTO_JOIN, .dry_run = true, .join = {session, 1, &group}};
+        break;
+    case 19:
+        request = (struct proto_request){
+            .op = PROTO_LEAVE, .dry_run = true, .leave = {session, 1, &nobody}};
+        break;
+    case 20:
+        request =
+            (struct proto_request){.op = PROTO_MOVE, .dry_run = true, .move = {session, 3, NOBODY}};
+        break;
+    case 21:
+        request = (struct proto_request){
+            .op = PROTO_REPLICA, .dry_run = true, .replica = {PROTO_REPLICA_REMOVE, NOBODY, 200}};
+        break;
     default:
         break;
     }
     return hostile_encode(request);
 }
-#define N_SAMPLES  18
+#define N_SAMPLES  23
 #define N_HARMLESS 9 /* the first so many may be flipped in many places */
 
 static void send_truncated_and_flipped(void)

@@ -19,6 +19,7 @@ static void *replica_create(void *context, const struct world_parts *parts)
     options.group.log_keep_bytes = 0;
     options.n_shards = trio->shards[parts->node];
     options.incarnation = 100 + parts->id; /* no other number of the replica */
+    options.rejoins = trio->rejoins && parts->joins ? &parts->spec : NULL;
     if (trio->max_pending != 0) {
         options.max_pending = trio->max_pending;
     }

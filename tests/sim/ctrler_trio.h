@@ -27,6 +27,7 @@ struct trio {
     size_t client;
     uint32_t shards[TRIO_N]; /* wanted by each replica when it starts */
     uint32_t max_pending;    /* of each replica; 0: the default */
+    bool rejoins;            /* who joins the others (world_join) has itself taken in by them */
     struct trio_asked asked[TRIO_MAX_ASKED];
     size_t n_asked;
     uint64_t seq; /* of the last change */

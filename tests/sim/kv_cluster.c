@@ -83,6 +83,10 @@ static void *kv_create(void *context, const struct world_parts *parts)
     if (cluster->options.piece_bytes != 0) {
         options.migrate.piece_bytes = cluster->options.piece_bytes;
     }
+    if (cluster->options.max_copies != 0) {
+        options.migrate.max_copies = cluster->options.max_copies;
+    }
+    options.migrate.bytes_per_s = cluster->options.bytes_per_s;
     return kv_node_create(&options, parts);
 }
 

@@ -38,6 +38,8 @@ struct kv_cluster_options {
     bool second_ctrlers;           /* three more controllers, of whom the groups know nothing */
     uint32_t max_sessions; /* records a shard, bytes of a moving shard's piece; 0: the defaults */
     uint32_t piece_bytes;
+    uint32_t max_copies;  /* that arrive at a group at once; 0: the default */
+    uint64_t bytes_per_s; /* of them; 0: as fast as can be */
     uint64_t seed;
 };
 

@@ -26,6 +26,7 @@ struct fixture {
     uint32_t piece_bytes, max_sessions, max_copies;
     uint64_t bytes_per_s; /* of shards that arrive */
     bool checkpoints;     /* small checkpoints, compacted logs */
+    bool rejoins;         /* who joins its group (world_join) has itself taken in by it */
     struct caller *caller;
     struct ctrler_clerk *admin;
     size_t client;

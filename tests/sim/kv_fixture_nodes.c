@@ -29,6 +29,7 @@ static void *fixture_create_kv(void *context, const struct world_parts *parts)
     kv_server_options_default(&options, parts->gid, parts->id, parts->seed);
     fixture_tune(fixture, &options.group);
     options.ctrlers = fixture->ctrlers;
+    options.rejoins = fixture->rejoins && parts->joins ? &parts->spec : NULL;
     if (fixture->piece_bytes != 0) {
         options.migrate.piece_bytes = fixture->piece_bytes;
     }

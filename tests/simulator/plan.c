@@ -170,6 +170,14 @@ static void draw_replicas(struct plan *plan, const struct plan_wishes *wishes)
     }
 }
 
+static void draw_migration(struct plan *plan)
+{
+    struct rng rng = plan_stream(plan->seed, "migration");
+
+    plan->max_copies = PICK(&rng, 0, 0, 1, 2, 30);
+    plan->copy_bytes_per_s = PICK(&rng, 0, 0, 0, 30000, 300000);
+}
+
 static void limit(uint32_t *value, uint32_t max)
 {
     if (max != 0 && *value > max) {
@@ -185,6 +193,7 @@ void plan_make(struct plan *plan, uint64_t seed, const struct plan_wishes *wishe
     draw_workload(plan);
     draw_faults(plan, wishes);
     draw_replicas(plan, wishes);
+    draw_migration(plan);
     limit(&plan->n_ctrlers, wishes->max_ctrlers);
     limit(&plan->n_groups, wishes->max_groups);
     limit(&plan->n_clients, wishes->max_clients);

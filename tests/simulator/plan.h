@@ -127,6 +127,8 @@ struct plan {
     bool snapshots;
     uint32_t max_raft_state, snapshot_chunk_bytes, max_sessions, piece_bytes;
 
+    uint32_t max_copies, copy_bytes_per_s; /* of shards on their way to a group; 0: the default */
+
     uint32_t operations_per_100_s; /* begun, by all clients together */
     uint32_t follow_percent;       /* a write that succeeded is followed by another client's get */
     uint32_t max_outstanding;      /* of one client */

@@ -22,6 +22,8 @@ static struct kv_cluster *make_cluster(const struct plan *plan)
                                          .snapshot_chunk_bytes = plan->snapshot_chunk_bytes,
                                          .max_sessions = plan->max_sessions,
                                          .piece_bytes = plan->piece_bytes,
+                                         .max_copies = plan->max_copies,
+                                         .bytes_per_s = plan->copy_bytes_per_s,
                                          .use_wal = plan->use_wal,
                                          .may_halt = true,
                                          .quiet = true,

@@ -59,6 +59,44 @@ static void a_proposal_is_told_its_own_place(void **state)
     cores_destroy(cores);
 }
 
+/* A round that lasted too long ends with an acknowledgement, and the next one, for which there is
+ * nothing to send, ends with whatever comes next: here a proposal, whose entry is before that of
+ * the promotion. */
+static void a_proposal_that_a_promotion_follows_is_told_its_own_place(void **state)
+{
+    struct cores *cores = cores_led(3, 30);
+    raft_id id = add_with_stuck_disk(cores, 1);
+    raft_index last;
+
+    (void)state;
+    cores_run(cores, 400); /* the first round: longer than an election timeout */
+    cores_persist(cores, id);
+    cores->nodes[id].slow_disk = false;
+    for (int bound = 0;
+         cores_progress(cores, 1, id).match_index < raft_last_index(core_of(cores, 1)); bound++) {
+        size_t at = cores_find(cores, 0, id, 1);
+
+        assert_true(bound < 100);
+        if (at == SIZE_MAX) {
+            at = cores_find(cores, 0, 1, id);
+        }
+        if (at == SIZE_MAX) {
+            cores_persist(cores, id);
+        } else {
+            cores_deliver(cores, at, false);
+        }
+    }
+    assert_int_equal(cores_flags(cores, 1, id), RAFT_LEARNER);
+    last = raft_last_index(core_of(cores, 1));
+    assert_int_equal(cores_propose(cores, 1), ST_OK);
+    assert_int_equal(cores_flags(cores, 1, id), RAFT_VOTER); /* in this step */
+    assert_int_equal(raft_last_index(core_of(cores, 1)), last + 2);
+    assert_int_equal(cores->last.first_index, last + 1);
+    cores_run(cores, 1000);
+    cores_assert_converged(cores);
+    cores_destroy(cores);
+}
+
 static void one_replica_grows_to_three(void **state)
 {
     struct cores *cores = cores_led(1, 2);
@@ -509,6 +547,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_replica_is_added_catches_up_and_is_promoted),
         cmocka_unit_test(a_proposal_is_told_its_own_place),
+        cmocka_unit_test(a_proposal_that_a_promotion_follows_is_told_its_own_place),
         cmocka_unit_test(one_replica_grows_to_three),
         cmocka_unit_test(a_replica_joins_by_a_snapshot),
         cmocka_unit_test(a_learner_is_promoted_only_once_it_has_caught_up),

@@ -201,6 +201,40 @@ static void a_query_that_nobody_answers_ends_in_time_with_a_reason(void **state)
     assert_non_null(strstr(story->ended.text, "can't be reached"));
 }
 
+static void query(struct story *story)
+{
+    memset(&story->ended, 0, sizeof(story->ended));
+    ctrler_clerk_query(story->clerk, CONFIG_LATEST, 0, 0, story->world.now, story->world.now + 1000,
+                       note_config, story);
+    run(story, 1000);
+    assert_int_equal(story->ended.times, 1);
+}
+
+/* It learnt that one controller is left, and that one can't be reached: those that it was given at
+ * first are asked the next time. If they are silent, it is the other way round. */
+static void who_gets_no_answer_tries_the_controllers_known_at_first(void **state)
+{
+    struct story *story = *state;
+    struct spec first = *ctrler_clerk_ctrlers(story->clerk), learnt = {.n = 1};
+
+    story->world.leader[0] = 2;
+    learnt.replicas[0] = *spec_find(&first, 3);
+    ctrler_clerk_follow(story->clerk, &learnt);
+    fake_server(&story->world, 0, 3)->fault = FAULT_UNREACHABLE;
+    query(story);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_true(spec_equal(ctrler_clerk_ctrlers(story->clerk), &first));
+    query(story);
+    assert_int_equal(story->ended.status, ST_OK);
+    assert_true(spec_equal(ctrler_clerk_ctrlers(story->clerk), &first));
+    for (uint32_t id = 1; id <= 2; id++) {
+        fake_server(&story->world, 0, id)->fault = FAULT_UNREACHABLE;
+    }
+    query(story);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_true(spec_equal(ctrler_clerk_ctrlers(story->clerk), &learnt));
+}
+
 static void a_change_tells_the_number_of_its_configuration(void **state)
 {
     struct story *story = *state;
@@ -453,6 +487,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(a_query_gives_the_configuration),
         STORY(a_query_that_nobody_answers_ends_in_time_with_a_reason),
+        STORY(who_gets_no_answer_tries_the_controllers_known_at_first),
         STORY(a_change_tells_the_number_of_its_configuration),
         STORY(a_refusal_comes_with_the_servers_words),
         STORY(a_pause_is_a_change_with_a_session),

@@ -263,6 +263,12 @@ static void a_malformed_piece_changes_nothing(void **state)
     before = group_sum(&cluster, B);
     command.arrival.piece.number = 1;
     command.arrival.piece.begin = command.arrival.cursor;
+    command.kind = KV_COMMAND_INSTALL; /* from a group that nobody knows, or from itself */
+    command.arrival.end.gid = 4711;
+    assert_int_equal(apply(&cluster, B, &command), ST_MALFORMED);
+    command.arrival.end.gid = B;
+    assert_int_equal(apply(&cluster, B, &command), ST_MALFORMED);
+    command.kind = KV_COMMAND_CHUNK;
     command.arrival.body.len--;
     assert_int_equal(apply(&cluster, B, &command), ST_MALFORMED);
     command.arrival.body = slice_of(foreign, sizeof(foreign));

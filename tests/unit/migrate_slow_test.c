@@ -234,6 +234,9 @@ static void what_is_past_its_base_is_handed_over_although_moves_are_paused(void 
     run_until(&f, is_in_rounds);
     clog_source(&f, true);
     set_paused(&f, true);
+    fixture_crash_group(&f, 1); /* so that nothing is asked for already */
+    fixture_start_group(&f, 1);
+    world_run_ms(f.world, 3000);
     assert_true(kv_sm_config(fixture_sm(&f, 1))->moves_paused);
     assert_int_equal(shard_at(&f, 1)->state, SHARD_ABSENT);
     clog_source(&f, false);

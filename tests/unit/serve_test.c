@@ -138,6 +138,7 @@ static void node_step(void *server, const struct io_event *event)
     struct serve_ticket ticket;
     struct io_event asked = *event;
 
+    serve_observe(probe->serve, event);
     if (event->type != IO_EVENT_CLIENT_MESSAGE) {
         group_step(probe->group, event);
         return;
@@ -295,11 +296,65 @@ static void transfer_says_whether_it_began(void **state)
     probe_end(&probe);
 }
 
+static void a_dry_run_of_a_change_of_the_replicas_changes_nothing(void **state)
+{
+    struct probe probe;
+    struct proto_request add = {
+        .op = PROTO_REPLICA,
+        .request_id = 1,
+        .dry_run = true,
+        .replica = {PROTO_REPLICA_ADD, 5, 2, slice_text("tcp://somewhere:1")}};
+    raft_index last;
+
+    (void)state;
+    probe_begin(&probe);
+    last = raft_last_index(group_raft(probe.group));
+    send_request(&probe, &add);
+    assert_int_equal(last_answer(&probe).status, ST_OK);
+    assert_int_equal(raft_last_index(group_raft(probe.group)), last);
+    /* What is wrong with it is told all the same. */
+    add.replica.gid = 6;
+    send_request(&probe, &add);
+    assert_int_equal(last_answer(&probe).status, ST_INVALID);
+    add.replica.gid = 5;
+    add.dry_run = false;
+    send_request(&probe, &add);
+    assert_true(raft_last_index(group_raft(probe.group)) > last);
+    assert_int_equal(probe.n_tickets, 0);
+    probe_end(&probe);
+}
+
 /* ---- The service's ---- */
 
 static struct proto_request config_request(uint64_t id)
 {
     return (struct proto_request){.op = PROTO_CONFIG, .request_id = id, .config = {.num = 0}};
+}
+
+/* Answers end at the event that brought them about, whether the group sees that or not. */
+static void how_long_a_request_took_goes_by_the_events_of_the_server(void **state)
+{
+    struct probe probe;
+    struct proto_request request = config_request(7);
+    struct io_event event = {.type = IO_EVENT_ENDPOINT_MESSAGE};
+    struct buf text = {0};
+
+    (void)state;
+    probe_begin(&probe);
+    send_request(&probe, &request);
+    assert_int_equal(probe.n_tickets, 1);
+    assert_int_equal(probe.tickets[0].begun_us, probe.now_ms * 1000);
+    event.now_ms = probe.now_ms + 7000;
+    event.now_us = event.now_ms * 1000;
+    serve_observe(probe.serve, &event);
+    serve_refuse(probe.serve, &probe.tickets[0], ST_CONFLICT, NULL);
+    probe.n_tickets = 0;
+    serve_put_metrics(probe.serve, &text);
+    buf_put_u8(&text, 0);
+    assert_non_null(
+        strstr((const char *)text.data, "shardkv_request_duration_seconds_sum{op=\"config\"} 7"));
+    buf_fini(&text);
+    probe_end(&probe);
 }
 
 static void other_requests_become_tickets_and_answers_find_their_way(void **state)
@@ -521,6 +576,8 @@ int main(void)
         cmocka_unit_test(ping_is_answered_with_the_servers_header),
         cmocka_unit_test(status_tells_what_raft_knows_and_what_the_service_adds),
         cmocka_unit_test(transfer_says_whether_it_began),
+        cmocka_unit_test(a_dry_run_of_a_change_of_the_replicas_changes_nothing),
+        cmocka_unit_test(how_long_a_request_took_goes_by_the_events_of_the_server),
         cmocka_unit_test(other_requests_become_tickets_and_answers_find_their_way),
         cmocka_unit_test(without_a_deadline_nobody_hurries),
         cmocka_unit_test(beyond_the_bound_the_service_is_busy_but_the_replica_can_be_asked),

@@ -126,6 +126,43 @@ static void an_absent_shard_takes_eleven_bytes(void **state)
     buf_fini(&bytes);
 }
 
+/* A release names a group, and an installation here; each group and each installation once. */
+static void releases_that_cannot_be_are_refused(void **state)
+{
+    static const struct shard_release bad[][2] = {
+        {{2, 0}, {1, C}}, /* of no group */
+        {{0, A}, {1, C}}, /* of no configuration */
+        {{3, A}, {1, C}}, /* of one under which nothing came yet */
+        {{2, A}, {1, A}}, /* a source twice */
+        {{2, A}, {2, C}}, /* two sources of one installation */
+    };
+    struct view b = view_of(B), again = view_of(B);
+    struct shard_release releases[2] = {{2, A}, {1, C}};
+    struct buf bytes = {0};
+    struct reader reader;
+
+    (void)state;
+    adopt(&b, 2, A, B);
+    assert_true(take(&b, 2, A));
+    b.shard.n_releases = 2;
+    mem_free(b.shard.releases);
+    b.shard.releases = mem_copy(releases, sizeof(releases));
+    shard_encode(&b.shard, &bytes);
+    reader = reader_of(buf_slice(&bytes));
+    assert_true(shard_decode(&reader, &again.shard));
+    shard_fini(&again.shard);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        for (size_t n = 0; n < 2; n++) {
+            set_u64(bytes.data + bytes.len - 24 + 12 * n, bad[i][n].num);
+            set_u32(bytes.data + bytes.len - 24 + 12 * n + 8, bad[i][n].gid);
+        }
+        reader = reader_of(buf_slice(&bytes));
+        assert_false(shard_decode(&reader, &again.shard));
+    }
+    shard_fini(&b.shard);
+    buf_fini(&bytes);
+}
+
 /* Only the format that is written is read. */
 static void another_format_is_refused(void **state)
 {
@@ -273,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shard_survives_its_encoding),
         cmocka_unit_test(an_absent_shard_takes_eleven_bytes),
+        cmocka_unit_test(releases_that_cannot_be_are_refused),
         cmocka_unit_test(another_format_is_refused),
         cmocka_unit_test(a_part_that_is_there_is_not_empty),
         cmocka_unit_test(the_flags_name_exactly_the_parts_that_follow),

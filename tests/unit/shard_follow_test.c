@@ -41,12 +41,12 @@ static void called_back_it_goes_on_serving(void **state)
 
     (void)state;
     adopt(&a, 3, B, A);
-    assert_life(&a, "serving epoch 1");
+    assert_life(&a, "serving epoch 3"); /* which says that B will not have it */
     assert_int_equal(a.effect.n_dropped, 1);
     assert_int_equal(a.shard.outgoing.copy_id, 0);
     assert_false(freeze(&a, 2, 7));
     adopt(&a, 4, A, C); /* and can be given away again */
-    assert_life(&a, "serving epoch 1 | send 4 to 3");
+    assert_life(&a, "serving epoch 3 | send 4 to 3");
     shard_fini(&a.shard);
 }
 
@@ -109,16 +109,16 @@ static void what_was_frozen_for_nobody_follows_until_a_copy_begins(void **state)
     adopt(&a, 5, B, C);
     assert_life(&a, "frozen epoch 1 | send 5 to 3");
     adopt(&a, 6, C, A);
-    assert_life(&a, "serving epoch 1");
+    assert_life(&a, "serving epoch 6");
     adopt(&a, 7, A, 0);
     adopt(&a, 8, A, B);
     assert_true(copy_begin(&a, 8, 7) && sweep(&a, 8, 7, "", NULL));
     assert_true(copy_begin(&a, 8, 9)); /* the END of the other one may be out */
     adopt(&a, 9, B, C);
-    assert_life(&a, "frozen epoch 1 | send 8 to 2");
+    assert_life(&a, "frozen epoch 6 | send 8 to 2");
     assert_int_equal(a.shard.outgoing.copy_id, 9);
     adopt(&a, 10, C, A);
-    assert_life(&a, "frozen epoch 1 | send 8 to 2, receive 10 from 3");
+    assert_life(&a, "frozen epoch 6 | send 8 to 2, receive 10 from 3");
     shard_fini(&a.shard);
 }
 
@@ -187,9 +187,9 @@ static void once_here_the_shard_stays_if_the_newest_word_says_so(void **state)
     adopt(&b, 3, B, C);
     adopt(&b, 4, C, B);
     assert_true(take(&b, 2, A));
-    assert_life(&b, "serving epoch 2 | release 2 at 1");
+    assert_life(&b, "serving epoch 4 | release 2 at 1");
     adopt(&b, 5, B, C);
-    assert_life(&b, "serving epoch 2 | send 5 to 3 | release 2 at 1");
+    assert_life(&b, "serving epoch 4 | send 5 to 3 | release 2 at 1");
     shard_fini(&b.shard);
 }
 
@@ -205,7 +205,7 @@ static void once_here_the_shard_freezes_if_nobody_shall_own_it_in_the_end(void *
     assert_true(take(&b, 2, A));
     assert_life(&b, "frozen epoch 2 | send 5 to 0 | release 2 at 1");
     adopt(&b, 6, B, B);
-    assert_life(&b, "serving epoch 2 | release 2 at 1");
+    assert_life(&b, "serving epoch 6 | release 2 at 1");
     shard_fini(&b.shard);
 }
 

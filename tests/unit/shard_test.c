@@ -77,7 +77,7 @@ static void from_nobody_back_to_its_keeper_it_serves_again(void **state)
     adopt(&a, 1, 0, A);
     adopt(&a, 2, A, 0);
     adopt(&a, 3, A, A);
-    assert_life(&a, "serving epoch 1");
+    assert_life(&a, "serving epoch 3");
     assert_int_equal(a.shard.range, 1); /* the same data */
     shard_fini(&a.shard);
 }

@@ -1,0 +1,162 @@
+/* Who asks for gigabytes in one packet: what is read for clients in one turn is bounded, and what
+ * is beyond waits for later turns. */
+#include <stdlib.h>
+
+#include "tests/sim/kv_fixture.h"
+#include "tests/sim/server_nodes.h"
+
+#define BIG_BYTES (9u << 20) /* two of them are more than what is read in one turn */
+#define N_READS   40
+
+struct story {
+    struct fixture f;
+    struct world_node_ops ops; /* of its servers */
+    size_t client;
+    bool watches;
+    uint64_t n_answered, most_in_a_step;
+    bool ended[N_READS]; /* by request id */
+    enum status ends[N_READS];
+};
+
+static struct story *only; /* a node's context is the fixture */
+
+static uint64_t n_pending(const struct kv_server *server)
+{
+    static const char name[] = "\nshardkv_requests_pending ";
+    struct buf text = {0};
+    const char *at;
+    uint64_t n;
+
+    kv_server_metrics((struct kv_server *)(uintptr_t)server, &text);
+    buf_put_u8(&text, 0);
+    at = strstr((const char *)text.data, name);
+    assert_non_null(at);
+    n = strtoull(at + sizeof(name) - 1, NULL, 10);
+    buf_fini(&text);
+    return n;
+}
+
+/* As every node's; and how many requests one event had answered. */
+static void watched_step(void *server, const struct io_event *event)
+{
+    uint64_t before = only->watches ? n_pending(server) : 0, after;
+
+    kv_node_step(server, event);
+    if (only->watches && event->type != IO_EVENT_CLIENT_MESSAGE) {
+        after = n_pending(server);
+        if (before > after && before - after > only->most_in_a_step) {
+            only->most_in_a_step = before - after;
+        }
+    }
+}
+
+static void on_message(void *client, uint64_t now_ms, struct slice message)
+{
+    struct story *story = client;
+    struct proto_response response;
+
+    (void)now_ms;
+    assert_true(proto_response_decode(message, &response));
+    assert_in_range(response.request_id, 0, N_READS - 1);
+    assert_false(story->ended[response.request_id]); /* once */
+    story->ended[response.request_id] = true;
+    story->ends[response.request_id] = response.status;
+    story->n_answered++;
+    proto_response_fini(&response);
+}
+
+static const struct world_client_ops client_ops = {.message = on_message};
+
+/* One group of three, so that the reads that come during one round are confirmed together. */
+static void begin(struct story *story, uint64_t seed)
+{
+    struct fixture *f = &story->f;
+    char *big = mem_zalloc(BIG_BYTES + 1);
+
+    *story = (struct story){.ops = fixture_kv_ops};
+    story->ops.step = watched_step;
+    only = story;
+    fixture_init(f, 0, 3, seed);
+    fixture_start(f);
+    f->n_groups = 1;
+    world_make_spec(f->world, fixture_gid(0), 3, &f->groups[0]);
+    fixture_add(f, fixture_gid(0), &f->groups[0], &story->ops);
+    fixture_settle(f, fixture_join(f, 0), 1);
+    story->client = world_add_client(f->world, &client_ops, story);
+    memset(big, 'b', BIG_BYTES);
+    fixture_put(f, "big", big);
+    mem_free(big);
+}
+
+static void end(struct story *story)
+{
+    story->watches = false;
+    world_remove_client(story->f.world, story->client);
+    fixture_fini(&story->f);
+}
+
+static void ask_for_all(struct story *story)
+{
+    struct fixture *f = &story->f;
+
+    story->watches = true;
+    for (uint64_t id = 0; id < N_READS; id++) {
+        struct proto_request request = fixture_get_request("big");
+        struct buf message = {0};
+
+        request.request_id = id;
+        proto_request_encode(&request, &message);
+        world_client_send(f->world, story->client, f->groups[0].replicas[fixture_leader(f, 0)].url,
+                          &message);
+    }
+}
+
+static void what_one_turn_reads_is_bounded(void **state)
+{
+    struct story story;
+
+    (void)state;
+    begin(&story, 51);
+    ask_for_all(&story);
+    world_run_ms(story.f.world, 5000);
+    assert_int_equal(story.n_answered, N_READS); /* all in the end */
+    for (size_t i = 0; i < N_READS; i++) {
+        assert_int_equal(story.ends[i], ST_OK);
+    }
+    assert_in_range(story.most_in_a_step, 1, 4);
+    end(&story);
+}
+
+static bool some_wait(void *context)
+{
+    return ((struct story *)context)->most_in_a_step > 0;
+}
+
+/* No ticket is left over. */
+static void a_server_may_end_while_reads_wait(void **state)
+{
+    struct story story;
+    size_t leader;
+
+    (void)state;
+    begin(&story, 52);
+    leader = fixture_leader(&story.f, 0);
+    ask_for_all(&story);
+    assert_true(world_run_until(story.f.world, 5000, some_wait, &story));
+    assert_true(n_pending(fixture_server(&story.f, 0, leader)) > 10);
+    story.watches = false;
+    world_crash(story.f.world, fixture_node(&story.f, 0, leader));
+    world_run_ms(story.f.world, 2000);
+    fixture_put(&story.f, "key", "value");
+    end(&story);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_one_turn_reads_is_bounded),
+        cmocka_unit_test(a_server_may_end_while_reads_wait),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

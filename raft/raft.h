@@ -247,6 +247,9 @@ struct raft_change {
     enum raft_change_kind kind;
     raft_id id;
     const char *address; /* ADD */
+    /* The configuration that the change means, by the index of its entry: refused as ST_CONFLICT if
+     * another one is in force. 0: whichever is. */
+    raft_index configuration_index;
 };
 
 struct raft_event {

@@ -266,8 +266,11 @@ enum shardkv_trace_level {
 };
 
 struct shardkv_options {
-    size_t size;         /* of this struct, set by shardkv_options_init */
-    const char *ctrlers; /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc:// */
+    size_t size; /* of this struct, set by shardkv_options_init */
+    /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc://. The first server that answers
+     * and knows its cluster settles which cluster the handle speaks to: it refuses any other one.
+     */
+    const char *ctrlers;
     uint32_t timeout_ms; /* of operations that give none; default 5000 */
     /* PEM files for tls+tcp:// URLs: the own certificate and its key, which servers ask for, and
      * the authority's, which servers must show a certificate of, for the host of their URL. */

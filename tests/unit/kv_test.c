@@ -280,6 +280,37 @@ static void a_server_that_is_down_is_told_from_one_that_is_silent(void **state)
                      SHARDKV_OK);
 }
 
+static void restart_in_cluster(struct story *story, uint8_t cluster)
+{
+    server_stop(&story->server);
+    story->server.cluster = cluster;
+    server_start(&story->server);
+}
+
+/* Behind the same address there is another cluster after a reinstall. */
+static void a_handle_speaks_to_one_cluster_only(void **state)
+{
+    struct story *story = *state;
+    struct shardkv *kv = story->handle;
+    struct shardkv_result *result;
+    uint32_t writes;
+
+    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("0"), 0, NULL), SHARDKV_OK);
+    restart_in_cluster(story, 1); /* now the server knows its cluster, and the client learns it */
+    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("1"), 0, NULL), SHARDKV_OK);
+    restart_in_cluster(story, 1);
+    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("2"), 0, NULL), SHARDKV_OK);
+    restart_in_cluster(story, 2);
+    writes = story->server.writes;
+    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("3"), 500, &result),
+                     SHARDKV_UNAVAILABLE);
+    assert_non_null(strstr(result->message, "cluster"));
+    shardkv_result_free(result);
+    assert_int_equal(story->server.writes, writes);
+    restart_in_cluster(story, 1);
+    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("4"), 0, NULL), SHARDKV_OK);
+}
+
 static void a_handle_opens_without_any_server(void **state)
 {
     struct story *story = *state;
@@ -550,6 +581,7 @@ int main(void)
         STORY(moves_are_paused_like_any_change),
         STORY(a_plan_is_a_configuration_and_never_unknown),
         STORY(a_server_that_is_down_is_told_from_one_that_is_silent),
+        STORY(a_handle_speaks_to_one_cluster_only),
         STORY(a_handle_opens_without_any_server),
         cmocka_unit_test(bad_options_are_refused_with_a_line),
         STORY(many_threads_share_one_handle),

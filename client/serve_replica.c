@@ -96,6 +96,9 @@ void serve_observe(struct serve *serve, const struct io_event *event)
 {
     struct serve_heard *heard;
 
+    if (event->type == IO_EVENT_CLIENT_CLOSED) {
+        serve_share_close(&serve->share, event->client.conn);
+    }
     if (event->type != IO_EVENT_PEER_MESSAGE || event->peer.group != serve->options.gid ||
         event->peer.id > SPEC_MAX_ID) {
         return;

@@ -290,6 +290,20 @@ static void note_leader(struct call *call, size_t replica, const struct proto_re
     }
 }
 
+/* A leader without disk space is the cause, whatever the others say who are asked in its place. */
+static void tell_refusal(struct call *call, const char *url, const struct proto_response *response)
+{
+    if (response->status == ST_READ_ONLY) {
+        call->read_only = true;
+        caller_set_reason(call, url, status_text(ST_READ_ONLY),
+                          slice_text("free some on its disk, or add a replica with more; then it "
+                                     "takes writes again by itself"));
+    } else if (!call->read_only || response->status != ST_NOT_LEADER) {
+        call->read_only = false;
+        caller_set_reason(call, url, status_text(response->status), response->text);
+    }
+}
+
 void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
                        const struct proto_response *response)
 {
@@ -306,7 +320,7 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
     }
     if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
         response->status != ST_MISMATCH) {
-        caller_set_reason(call, url, status_text(response->status), response->text);
+        tell_refusal(call, url, response);
     }
     if (meaning == DEFINITE || call->only_prefer) {
         note_leader(call, replica, response);

@@ -175,6 +175,20 @@ static void a_hand_over_is_not_waited_for_longer_than_it_takes(void **state)
     }
 }
 
+static void who_has_no_space_is_named_whatever_the_others_say(void **state)
+{
+    struct story *story = *state;
+
+    refuse(story, 1, ST_READ_ONLY, 0, 0);
+    refuse(story, 2, ST_NOT_LEADER, 1, 0);
+    refuse(story, 3, ST_NOT_LEADER, 1, 0);
+    start(story, false, 1000);
+    fake_run(&story->world, story->world.now + 1100);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_non_null(strstr(story->ended.reason, "tcp://g0:1: read-only"));
+    assert_non_null(strstr(story->ended.reason, "free some on its disk"));
+}
+
 static void a_definite_refusal_is_the_end(void **state)
 {
     struct story *story = *state;
@@ -361,6 +375,7 @@ int main(void)
         STORY(a_hint_to_a_stranger_is_no_hint),
         STORY(hints_by_ids_that_the_client_does_not_know_lead_nobody_astray),
         STORY(a_busy_leader_is_asked_again_after_a_pause),
+        STORY(who_has_no_space_is_named_whatever_the_others_say),
         STORY(a_hand_over_is_not_waited_for_longer_than_it_takes),
         STORY(a_leader_that_shuts_down_is_left),
         STORY(a_definite_refusal_is_the_end),

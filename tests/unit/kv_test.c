@@ -1,63 +1,5 @@
 /* Unit tests of the public library: a real handle against one small server on loopback. */
-#include "client/kv.h"
-#include "tests/cmocka.h"
-#include "tests/unit/kv_fake_server.h"
-
-/* ---- The story's frame ---- */
-
-struct story {
-    struct server server;
-    struct shardkv *handle;
-};
-
-static void open_handle(struct story *story, uint32_t max_outstanding)
-{
-    struct shardkv_options options;
-    char error[256];
-
-    shardkv_options_init(&options, sizeof(options));
-    options.ctrlers = story->server.url;
-    options.timeout_ms = 10000;
-    options.max_outstanding = max_outstanding;
-    assert_int_equal(shardkv_open(&options, &story->handle, error, sizeof(error)), SHARDKV_OK);
-}
-
-static int story_begin(void **state)
-{
-    struct story *story = mem_zalloc(sizeof(*story));
-    struct server *server = &story->server;
-    char spec[80];
-
-    snprintf(server->url, sizeof(server->url), "tcp://127.0.0.1:%d", free_port());
-    pthread_mutex_init(&server->mutex, NULL);
-    shard_config_init(&server->config, SHARDS);
-    server->config.num = 5;
-    server->config.n_groups = 1;
-    server->config.groups = mem_zalloc(sizeof(server->config.groups[0]));
-    server->config.groups[0].gid = 1;
-    server->config.groups[0].member = true;
-    snprintf(spec, sizeof(spec), "1=%s", server->url);
-    assert_null(spec_parse(spec, &server->config.groups[0].replicas));
-    for (uint32_t shard = 0; shard < SHARDS; shard++) {
-        server->config.shards[shard] = 1;
-    }
-    server_start(server);
-    open_handle(story, 1000);
-    *state = story;
-    return 0;
-}
-
-static int story_end(void **state)
-{
-    struct story *story = *state;
-
-    shardkv_close(&story->handle);
-    server_stop(&story->server);
-    shard_config_fini(&story->server.config);
-    pthread_mutex_destroy(&story->server.mutex);
-    mem_free(story);
-    return 0;
-}
+#include "tests/unit/kv_story.h"
 
 /* ---- Reading and writing ---- */
 
@@ -278,37 +220,6 @@ static void a_server_that_is_down_is_told_from_one_that_is_silent(void **state)
     server_start(&story->server);
     assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("4"), 10000, NULL),
                      SHARDKV_OK);
-}
-
-static void restart_in_cluster(struct story *story, uint8_t cluster)
-{
-    server_stop(&story->server);
-    story->server.cluster = cluster;
-    server_start(&story->server);
-}
-
-/* Behind the same address there is another cluster after a reinstall. */
-static void a_handle_speaks_to_one_cluster_only(void **state)
-{
-    struct story *story = *state;
-    struct shardkv *kv = story->handle;
-    struct shardkv_result *result;
-    uint32_t writes;
-
-    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("0"), 0, NULL), SHARDKV_OK);
-    restart_in_cluster(story, 1); /* now the server knows its cluster, and the client learns it */
-    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("1"), 0, NULL), SHARDKV_OK);
-    restart_in_cluster(story, 1);
-    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("2"), 0, NULL), SHARDKV_OK);
-    restart_in_cluster(story, 2);
-    writes = story->server.writes;
-    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("3"), 500, &result),
-                     SHARDKV_UNAVAILABLE);
-    assert_non_null(strstr(result->message, "cluster"));
-    shardkv_result_free(result);
-    assert_int_equal(story->server.writes, writes);
-    restart_in_cluster(story, 1);
-    assert_int_equal(shardkv_put(kv, shardkv_text("k"), shardkv_text("4"), 0, NULL), SHARDKV_OK);
 }
 
 static void a_handle_opens_without_any_server(void **state)
@@ -567,8 +478,6 @@ static void codes_have_names_texts_and_classes(void **state)
     assert_int_equal(shardkv_version_number(), 0x000100);
 }
 
-#define STORY(f) cmocka_unit_test_setup_teardown(f, story_begin, story_end)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -581,7 +490,6 @@ int main(void)
         STORY(moves_are_paused_like_any_change),
         STORY(a_plan_is_a_configuration_and_never_unknown),
         STORY(a_server_that_is_down_is_told_from_one_that_is_silent),
-        STORY(a_handle_speaks_to_one_cluster_only),
         STORY(a_handle_opens_without_any_server),
         cmocka_unit_test(bad_options_are_refused_with_a_line),
         STORY(many_threads_share_one_handle),

@@ -73,8 +73,9 @@ struct call {
     uint32_t quick;      /* tries since the last pause that followed at once */
     uint32_t pause_ms;   /* the last one; 0: none yet */
     uint64_t leaderless_since_ms; /* when it first heard that nobody leads; 0: not yet */
-    bool retried;                 /* only_prefer: a broken connection was tried again once */
-    char *reason;                 /* CALL_REASON_SIZE bytes, or NULL */
+    bool read_only; /* a leader without disk space refused it: the reason to tell at the end */
+    bool retried;   /* only_prefer: a broken connection was tried again once */
+    char *reason;   /* CALL_REASON_SIZE bytes, or NULL */
 };
 
 struct caller {

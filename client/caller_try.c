@@ -139,20 +139,25 @@ static void try_after_pause(struct call *call, uint64_t now_ms, size_t replica)
     pause_at_most(call, now_ms, replica, call->caller->options.backoff_max_ms);
 }
 
-/* Nobody leads, or knows who does. An election takes some hundred milliseconds: who pauses for long
- * then waits on after its end. One that takes longer than a second is no election. */
+/* Nobody leads, or knows who does. An election takes some hundred milliseconds, a hand-over some
+ * ten: who pauses for long then waits on after its end. So the pauses grow with the time that it
+ * takes, to a quarter of it. One that takes longer than a second is no election. */
 static void try_after_election_pause(struct call *call, uint64_t now_ms, size_t replica)
 {
     const struct caller_options *options = &call->caller->options;
+    uint64_t since, most_ms;
 
     if (call->leaderless_since_ms == 0) {
         call->leaderless_since_ms = now_ms;
     }
-    if (now_ms - call->leaderless_since_ms >= ELECTION_MS) {
+    since = now_ms - call->leaderless_since_ms;
+    if (since >= ELECTION_MS) {
         try_after_pause(call, now_ms, replica);
-    } else {
-        pause_at_most(call, now_ms, replica, options->election_pause_ms);
+        return;
     }
+    most_ms = since / 4 > options->backoff_min_ms ? since / 4 : options->backoff_min_ms;
+    most_ms = most_ms < options->election_pause_ms ? most_ms : options->election_pause_ms;
+    pause_at_most(call, now_ms, replica, (uint32_t)most_ms);
 }
 
 static void try_at_once(struct call *call, uint64_t now_ms, size_t replica)
@@ -260,7 +265,8 @@ static void go_on_after_refusal(struct call *call, uint64_t now_ms, size_t repli
         try_at_once(call, now_ms, hint);
     } else if (may_lead) {
         try_after_pause(call, now_ms, replica);
-    } else if (response->status == ST_NOT_LEADER || response->status == ST_UNKNOWN) {
+    } else if (response->status == ST_NOT_LEADER || response->status == ST_UNKNOWN ||
+               response->status == ST_SHUTDOWN) {
         try_after_election_pause(call, now_ms, next_replica(call, replica, now_ms));
     } else {
         try_after_pause(call, now_ms, next_replica(call, replica, now_ms));
@@ -284,6 +290,20 @@ static void note_leader(struct call *call, size_t replica, const struct proto_re
     }
 }
 
+/* A leader without disk space is the cause, whatever the others say who are asked in its place. */
+static void tell_refusal(struct call *call, const char *url, const struct proto_response *response)
+{
+    if (response->status == ST_READ_ONLY) {
+        call->read_only = true;
+        caller_set_reason(call, url, status_text(ST_READ_ONLY),
+                          slice_text("free some on its disk, or add a replica with more; then it "
+                                     "takes writes again by itself"));
+    } else if (!call->read_only || response->status != ST_NOT_LEADER) {
+        call->read_only = false;
+        caller_set_reason(call, url, status_text(response->status), response->text);
+    }
+}
+
 void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
                        const struct proto_response *response)
 {
@@ -300,7 +320,7 @@ void caller_try_answer(struct call *call, uint64_t now_ms, size_t index,
     }
     if (response->status != ST_OK && response->status != ST_NOT_FOUND &&
         response->status != ST_MISMATCH) {
-        caller_set_reason(call, url, status_text(response->status), response->text);
+        tell_refusal(call, url, response);
     }
     if (meaning == DEFINITE || call->only_prefer) {
         note_leader(call, replica, response);

@@ -20,14 +20,16 @@ static void run_replica(struct shardkv *kv, const struct request *request, uint3
 {
     switch (request->change) {
     case REQUEST_REPLICA_ADD:
-        shardkv_replica_add(kv, request->gid, request->replica, request->url, timeout_ms, result);
+        shardkv_replica_add(kv, request->gid, request->num, request->replica, request->url,
+                            timeout_ms, result);
         return;
     case REQUEST_REPLICA_REMOVE:
-        shardkv_replica_remove(kv, request->gid, request->replica, timeout_ms, result);
+        shardkv_replica_remove(kv, request->gid, request->num, request->replica, timeout_ms,
+                               result);
         return;
     case REQUEST_REPLICA_RECOVER:
-        shardkv_replica_recover(kv, request->url, request->gid, request->replica, timeout_ms,
-                                result);
+        shardkv_replica_recover(kv, request->url, request->gid, request->num, request->replica,
+                                timeout_ms, result);
         return;
     }
 }

@@ -228,7 +228,8 @@ static int recover(const struct recovery *recovery)
     int code;
 
     snprintf(subject, sizeof(subject), "%u of group %u", recovery->id, recovery->gid);
-    shardkv_replica_recover(recovery->cli->kv, recovery->chosen->url, recovery->gid, recovery->id,
+    shardkv_replica_recover(recovery->cli->kv, recovery->chosen->url, recovery->gid,
+                            group_row_members(recovery->chosen)->configuration_index, recovery->id,
                             recovery->cli->timeout_ms, &result);
     code = result->code == SHARDKV_OK ? wait_for_leader(recovery)
                                       : cli_failed("replica recover", subject, result, false);

@@ -1,9 +1,10 @@
 /* replica: the verbs that change which replicas a group has, and list them.
  *
  * add and remove are one change each, which may be repeated at will; replace is remove and then
- * add, and looks at the group first, so that it goes on where an earlier one was interrupted. Each
- * then waits until the change is done for good: the replica votes, or is gone, and the controllers'
- * list of the group says so. recover is in cli_recover.c.
+ * add, and goes on where an earlier one was interrupted. Each looks at the group first, and means
+ * what it saw: if other changes come in between, it looks again, and goes on if the replica is
+ * still the one that it saw. Then it waits until the change is done for good: the replica votes, or
+ * is gone, and the controllers' list of the group says so. recover is in cli_recover.c.
  */
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +25,11 @@ struct replica_job {
     char subject[32];
     bool no_wait;
     uint64_t end_ms;
+    /* What was seen last, of a committed configuration, by the leader: */
+    uint64_t configuration_index; /* 0: nothing was seen yet */
+    bool is_member;
+    uint64_t incarnation; /* of the member; 0: not known yet */
+    char member_url[256];
 };
 
 /* ---- Arguments ---- */
@@ -77,28 +83,7 @@ static int parse_job(struct cli *cli, const char *verb, bool with_url, int argc,
     return cli_open(cli) == NULL ? CLI_USAGE : CLI_DONE;
 }
 
-/* ---- Changes ---- */
-
-/* One change, until it is committed. The exit code. */
-static int order(struct replica_job *job, bool add)
-{
-    struct shardkv_result *result = NULL;
-    int code = CLI_DONE;
-
-    if (add) {
-        shardkv_replica_add(job->cli->kv, job->gid, job->id, job->url, job->cli->timeout_ms,
-                            &result);
-    } else {
-        shardkv_replica_remove(job->cli->kv, job->gid, job->id, job->cli->timeout_ms, &result);
-    }
-    if (result->code != SHARDKV_OK) {
-        code = cli_failed(job->verb, job->subject, result, false);
-    }
-    shardkv_result_free(result);
-    return code;
-}
-
-/* ---- Waiting ---- */
+/* ---- Looking ---- */
 
 static bool is_settled(const struct shardkv_members *leader)
 {
@@ -109,6 +94,114 @@ static bool is_settled(const struct shardkv_members *leader)
     }
     return leader->committed;
 }
+
+/* Keeps what the leader tells. False: the replica is not the one that was seen before. */
+static bool see(struct replica_job *job, const struct shardkv_members *leader)
+{
+    const struct shardkv_member *member = group_find_member(leader, job->id);
+    bool is_same = job->configuration_index == 0 || job->is_member == (member != NULL);
+
+    if (is_same && job->configuration_index != 0 && member != NULL) {
+        is_same = strcmp(job->member_url, member->url) == 0 &&
+                  (job->incarnation == 0 || job->incarnation == member->incarnation);
+    }
+    job->configuration_index = leader->configuration_index;
+    job->is_member = member != NULL;
+    job->incarnation = member != NULL ? member->incarnation : 0;
+    snprintf(job->member_url, sizeof(job->member_url), "%s", member != NULL ? member->url : "");
+    return is_same;
+}
+
+/* Until the group has a leader and no change is under way; view_p: what was seen then, for who
+ * wants more of it. False, and said why: it does not come to that. */
+static bool look(struct replica_job *job, bool *is_same, struct group_view *view_p)
+{
+    const struct shardkv_members *leader;
+    struct group_view view;
+
+    for (;;) {
+        bool is_none;
+
+        group_view_make(job->cli, job->gid, LOOK_TIMEOUT_MS, &view);
+        leader = group_view_leader(&view);
+        if (leader != NULL && is_settled(leader)) {
+            break;
+        }
+        is_none = view.config_result->code == SHARDKV_OK && view.n_rows == 0;
+        group_view_fini(&view);
+        if (is_none || cli_now_ms() + WAIT_PAUSE_MS >= job->end_ms) {
+            fprintf(stderr, "shardkv-cli: %s %s: %s; see shardkv-cli status\n", job->verb,
+                    job->subject,
+                    is_none ? "no such group"
+                            : "the group has no leader, or another change is under way");
+            return false;
+        }
+        usleep(WAIT_PAUSE_MS * 1000);
+    }
+    *is_same = see(job, leader);
+    if (view_p != NULL) {
+        *view_p = view;
+    } else {
+        group_view_fini(&view);
+    }
+    return true;
+}
+
+/* ---- Changes ---- */
+
+static void ask_for(struct replica_job *job, bool add, struct shardkv_result **result)
+{
+    struct shardkv *kv = job->cli->kv;
+    uint32_t timeout_ms = job->cli->timeout_ms;
+
+    if (add) {
+        shardkv_replica_add(kv, job->gid, job->configuration_index, job->id, job->url, timeout_ms,
+                            result);
+    } else {
+        shardkv_replica_remove(kv, job->gid, job->configuration_index, job->id, timeout_ms, result);
+    }
+}
+
+/* Whether a refusal was for other changes in between, and the replica still is what it was. */
+static bool may_ask_again(struct replica_job *job, const struct shardkv_result *result)
+{
+    uint64_t before = job->configuration_index;
+    bool is_same;
+
+    return result->code == SHARDKV_CONFLICT && cli_now_ms() < job->end_ms &&
+           look(job, &is_same, NULL) && is_same && job->configuration_index != before;
+}
+
+/* One change, until it is committed. The exit code. */
+static int order(struct replica_job *job, bool add)
+{
+    int code = CLI_DONE;
+
+    for (;;) {
+        struct shardkv_result *result = NULL;
+        bool again;
+
+        ask_for(job, add, &result);
+        again = result->code != SHARDKV_OK && may_ask_again(job, result);
+        if (result->code != SHARDKV_OK && !again) {
+            code = cli_failed(job->verb, job->subject, result, false);
+        }
+        shardkv_result_free(result);
+        if (!again) {
+            return code;
+        }
+    }
+}
+
+/* A change alone: a look, then the order. */
+static int look_and_order(struct replica_job *job, bool add)
+{
+    bool is_same;
+
+    return look(job, &is_same, NULL) ? order(job, add) : CLI_REFUSED;
+}
+
+/* ---- Waiting ---- */
 
 static bool is_done(const struct replica_job *job, const struct group_view *view, bool added)
 {
@@ -194,7 +287,7 @@ static int run_add(struct cli *cli, int argc, char **argv)
     int code = parse_job(cli, "replica add", true, argc, argv, &job);
 
     if (code == CLI_DONE) {
-        code = order(&job, true);
+        code = look_and_order(&job, true);
     }
     return code == CLI_DONE ? finish(&job, true) : code;
 }
@@ -205,7 +298,7 @@ static int run_remove(struct cli *cli, int argc, char **argv)
     int code = parse_job(cli, "replica remove", false, argc, argv, &job);
 
     if (code == CLI_DONE) {
-        code = order(&job, false);
+        code = look_and_order(&job, false);
     }
     return code == CLI_DONE ? finish(&job, false) : code;
 }
@@ -250,33 +343,24 @@ static int run_replace(struct cli *cli, int argc, char **argv)
     struct replica_job job;
     struct group_view view;
     enum replace_step step;
-    bool has_leader;
+    bool is_same;
     int code = parse_job(cli, "replica replace", true, argc, argv, &job);
 
     if (code != CLI_DONE) {
         return code;
     }
-    for (;;) {
-        group_view_make(cli, job.gid, LOOK_TIMEOUT_MS, &view);
-        has_leader = group_view_leader(&view) != NULL;
-        step = has_leader ? next_step(&job, &view) : REPLACE_WAIT;
-        group_view_fini(&view);
-        if (has_leader || cli_now_ms() + WAIT_PAUSE_MS >= job.end_ms) {
-            break;
-        }
-        usleep(WAIT_PAUSE_MS * 1000);
-    }
-    if (!has_leader) {
-        fprintf(
-            stderr,
-            "shardkv-cli: replica replace %s: the group has no leader; see shardkv-cli status\n",
-            job.subject);
+    if (!look(&job, &is_same, &view)) {
         return CLI_REFUSED;
     }
+    step = next_step(&job, &view);
+    group_view_fini(&view);
     if (step == REPLACE_REMOVE) {
         code = order(&job, false);
-    }
-    if (code == CLI_DONE && step != REPLACE_WAIT) {
+        job.configuration_index = 0; /* the next look is the first */
+        if (code == CLI_DONE) {
+            code = look_and_order(&job, true);
+        }
+    } else if (step == REPLACE_ADD) {
         code = order(&job, true);
     }
     return code == CLI_DONE ? finish(&job, true) : code;

@@ -163,6 +163,9 @@ static const char *parse_replica(struct request *request)
         return "\"replica\" must be a number from 1 to 255";
     }
     request->replica = (uint32_t)replica;
+    if (!take_number(request->document, "configuration_index", 1, UINT64_MAX, &request->num)) {
+        return "\"configuration_index\" must be a number from 1: that which members told";
+    }
     if (request->change != REQUEST_REPLICA_REMOVE) {
         const char *wrong = take_text(request->document, "url", &request->url);
 

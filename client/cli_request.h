@@ -44,7 +44,7 @@ struct request {
     enum request_change change; /* replica */
     uint32_t gid, shard, replica;
     bool paused;  /* moves */
-    uint64_t num; /* config; SHARDKV_CONFIG_LATEST if not given */
+    uint64_t num; /* config: SHARDKV_CONFIG_LATEST if not given; replica: configuration_index */
 };
 
 /* Parses a line without its newline. NULL: it is a request; else what is wrong with it, in `wrong`

@@ -50,6 +50,28 @@ static uint64_t next_deadline_ms(void *context)
     return handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
 }
 
+/* The first server that knows its cluster says which one this handle speaks to; from then on it
+ * states that, so that servers of another one refuse it, and refuses them. Behind an address there
+ * may be another cluster some day. */
+static enum status on_admit(void *context, const struct hello *self, const struct hello *other,
+                            const char **reason)
+{
+    static const uint8_t unknown[sizeof(self->cluster_id)];
+    struct shardkv *handle = context;
+    enum status status = hello_check(self, other, 0, reason);
+
+    if (status == ST_WRONG_CLUSTER) {
+        *reason = "it belongs to another cluster than this client spoke to before";
+    }
+    if (status == ST_OK && memcmp(self->cluster_id, unknown, sizeof(unknown)) == 0) {
+        struct hello stated = *self;
+
+        memcpy(stated.cluster_id, other->cluster_id, sizeof(stated.cluster_id));
+        net_set_hello(handle->net, &stated);
+    }
+    return status;
+}
+
 static void on_refused(void *context, const char *url, const char *reason)
 {
     struct shardkv *handle = context;
@@ -369,6 +391,7 @@ static enum status make_net(struct shardkv *handle, const struct shardkv_options
     net.sink.context = handle;
     net.sink.event = on_event;
     net.sink.next_deadline_ms = next_deadline_ms;
+    net.sink.admit = on_admit;
     net.sink.refused = on_refused;
     net.trace = &handle->trace;
     return net_create(&net, &handle->net, error);

@@ -266,8 +266,11 @@ enum shardkv_trace_level {
 };
 
 struct shardkv_options {
-    size_t size;         /* of this struct, set by shardkv_options_init */
-    const char *ctrlers; /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc:// */
+    size_t size; /* of this struct, set by shardkv_options_init */
+    /* "URL,URL,…" of the controllers; tcp://, tls+tcp:// or ipc://. The first server that answers
+     * and knows its cluster settles which cluster the handle speaks to: it refuses any other one.
+     */
+    const char *ctrlers;
     uint32_t timeout_ms; /* of operations that give none; default 5000 */
     /* PEM files for tls+tcp:// URLs: the own certificate and its key, which servers ask for, and
      * the authority's, which servers must show a certificate of, for the host of their URL. */
@@ -466,31 +469,40 @@ SHARDKV_API int shardkv_members_async(struct shardkv *handle, const char *url, u
                                       shardkv_callback callback, void *context, uint64_t *id);
 
 /* Adds a replica to a group (0: to the controllers), or removes one. It is added as a learner,
- * which votes by itself once it has caught up. To add one that is there under that URL, or to
- * remove one that is not there, is SHARDKV_OK; so both may be repeated after SHARDKV_UNKNOWN. What
- * would break the quorum is SHARDKV_CONFLICT. The configuration of the cluster follows a moment
- * later. */
-SHARDKV_API int shardkv_replica_add(struct shardkv *handle, uint32_t gid, uint32_t replica,
-                                    const char *url, uint32_t timeout_ms,
-                                    struct shardkv_result **result);
-SHARDKV_API int shardkv_replica_add_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
+ * which votes by itself once it has caught up. configuration_index says which configuration of the
+ * group is meant: that of a committed one as shardkv_members told it. If the group has another one
+ * by now, nothing is done and the code is SHARDKV_CONFLICT: look again. But if the group already is
+ * as the change would make it (the replica is there under that URL, or is not there), that is
+ * SHARDKV_OK; so both may be repeated with the same index after SHARDKV_UNKNOWN. What would break
+ * the quorum is SHARDKV_CONFLICT too. The index is that at which the replica which tells knows the
+ * configuration to be in force: after a restart or with another leader it may be another one for
+ * the same configuration, and then the refusal only costs another look. The configuration of the
+ * cluster follows a moment later. */
+SHARDKV_API int shardkv_replica_add(struct shardkv *handle, uint32_t gid,
+                                    uint64_t configuration_index, uint32_t replica, const char *url,
+                                    uint32_t timeout_ms, struct shardkv_result **result);
+SHARDKV_API int shardkv_replica_add_async(struct shardkv *handle, uint32_t gid,
+                                          uint64_t configuration_index, uint32_t replica,
                                           const char *url, uint32_t timeout_ms,
                                           shardkv_callback callback, void *context, uint64_t *id);
-SHARDKV_API int shardkv_replica_remove(struct shardkv *handle, uint32_t gid, uint32_t replica,
+SHARDKV_API int shardkv_replica_remove(struct shardkv *handle, uint32_t gid,
+                                       uint64_t configuration_index, uint32_t replica,
                                        uint32_t timeout_ms, struct shardkv_result **result);
-SHARDKV_API int shardkv_replica_remove_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
+SHARDKV_API int shardkv_replica_remove_async(struct shardkv *handle, uint32_t gid,
+                                             uint64_t configuration_index, uint32_t replica,
                                              uint32_t timeout_ms, shardkv_callback callback,
                                              void *context, uint64_t *id);
 
 /* For a group that has lost its majority for good: orders the replica at that URL to go on as the
- * only one. What only the others had acknowledged is lost, and they must never be started again. */
+ * only one, from the configuration that it told. What only the others had acknowledged is lost, and
+ * they must never be started again. */
 SHARDKV_API int shardkv_replica_recover(struct shardkv *handle, const char *url, uint32_t gid,
-                                        uint32_t replica, uint32_t timeout_ms,
-                                        struct shardkv_result **result);
+                                        uint64_t configuration_index, uint32_t replica,
+                                        uint32_t timeout_ms, struct shardkv_result **result);
 SHARDKV_API int shardkv_replica_recover_async(struct shardkv *handle, const char *url, uint32_t gid,
-                                              uint32_t replica, uint32_t timeout_ms,
-                                              shardkv_callback callback, void *context,
-                                              uint64_t *id);
+                                              uint64_t configuration_index, uint32_t replica,
+                                              uint32_t timeout_ms, shardkv_callback callback,
+                                              void *context, uint64_t *id);
 
 #ifdef __cplusplus
 }

@@ -5,7 +5,8 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-static const char *const replica_rule = "a gid is 0 to 2147483647, a replica 1 to 255, and a URL "
+static const char *const replica_rule = "a gid is 0 to 2147483647, a replica 1 to 255, the "
+                                        "configuration's index at least 1, and a URL "
                                         "tcp://host:port, tls+tcp://host:port or "
                                         "ipc:///path";
 
@@ -36,6 +37,7 @@ static void start_change(struct kv_request *request, const struct spec *replicas
     message.replica.kind = request->change;
     message.replica.gid = request->gid;
     message.replica.id = request->to;
+    message.replica.configuration_index = request->num;
     if (request->change == PROTO_REPLICA_ADD) {
         message.replica.url = slice_text(request->url);
     }
@@ -90,11 +92,11 @@ int shardkv_members_async(struct shardkv *handle, const char *url, uint32_t time
 }
 
 static int make_change(struct shardkv *handle, enum proto_replica_change change, uint32_t gid,
-                       uint32_t replica, const char *url, uint32_t timeout_ms,
-                       struct kv_request **request)
+                       uint64_t configuration_index, uint32_t replica, const char *url,
+                       uint32_t timeout_ms, struct kv_request **request)
 {
     *request = NULL;
-    if (gid > CONFIG_MAX_GID || replica < 1 || replica > SPEC_MAX_ID ||
+    if (gid > CONFIG_MAX_GID || replica < 1 || replica > SPEC_MAX_ID || configuration_index == 0 ||
         (change != PROTO_REPLICA_REMOVE && (url == NULL || spec_check_url(url) != NULL))) {
         return SHARDKV_INVALID;
     }
@@ -102,65 +104,75 @@ static int make_change(struct shardkv *handle, enum proto_replica_change change,
     (*request)->change = change;
     (*request)->gid = gid;
     (*request)->to = replica;
+    (*request)->num = configuration_index;
     if (url != NULL) {
         snprintf((*request)->url, sizeof((*request)->url), "%s", url);
     }
     return SHARDKV_OK;
 }
 
-int shardkv_replica_add(struct shardkv *handle, uint32_t gid, uint32_t replica, const char *url,
-                        uint32_t timeout_ms, struct shardkv_result **result)
+int shardkv_replica_add(struct shardkv *handle, uint32_t gid, uint64_t configuration_index,
+                        uint32_t replica, const char *url, uint32_t timeout_ms,
+                        struct shardkv_result **result)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_ADD, gid, replica, url, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_ADD, gid, configuration_index, replica, url,
+                            timeout_ms, &request);
 
     return kv_wait(handle, request, early, replica_rule, result);
 }
 
-int shardkv_replica_add_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
-                              const char *url, uint32_t timeout_ms, shardkv_callback callback,
-                              void *context, uint64_t *id)
+int shardkv_replica_add_async(struct shardkv *handle, uint32_t gid, uint64_t configuration_index,
+                              uint32_t replica, const char *url, uint32_t timeout_ms,
+                              shardkv_callback callback, void *context, uint64_t *id)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_ADD, gid, replica, url, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_ADD, gid, configuration_index, replica, url,
+                            timeout_ms, &request);
 
     return kv_submit_async(request, early, callback, context, id);
 }
 
-int shardkv_replica_remove(struct shardkv *handle, uint32_t gid, uint32_t replica,
-                           uint32_t timeout_ms, struct shardkv_result **result)
+int shardkv_replica_remove(struct shardkv *handle, uint32_t gid, uint64_t configuration_index,
+                           uint32_t replica, uint32_t timeout_ms, struct shardkv_result **result)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_REMOVE, gid, replica, NULL, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_REMOVE, gid, configuration_index, replica, NULL,
+                            timeout_ms, &request);
 
     return kv_wait(handle, request, early, replica_rule, result);
 }
 
-int shardkv_replica_remove_async(struct shardkv *handle, uint32_t gid, uint32_t replica,
-                                 uint32_t timeout_ms, shardkv_callback callback, void *context,
-                                 uint64_t *id)
+int shardkv_replica_remove_async(struct shardkv *handle, uint32_t gid, uint64_t configuration_index,
+                                 uint32_t replica, uint32_t timeout_ms, shardkv_callback callback,
+                                 void *context, uint64_t *id)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_REMOVE, gid, replica, NULL, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_REMOVE, gid, configuration_index, replica, NULL,
+                            timeout_ms, &request);
 
     return kv_submit_async(request, early, callback, context, id);
 }
 
-int shardkv_replica_recover(struct shardkv *handle, const char *url, uint32_t gid, uint32_t replica,
-                            uint32_t timeout_ms, struct shardkv_result **result)
+int shardkv_replica_recover(struct shardkv *handle, const char *url, uint32_t gid,
+                            uint64_t configuration_index, uint32_t replica, uint32_t timeout_ms,
+                            struct shardkv_result **result)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_ALONE, gid, replica, url, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_ALONE, gid, configuration_index, replica, url,
+                            timeout_ms, &request);
 
     return kv_wait(handle, request, early, replica_rule, result);
 }
 
 int shardkv_replica_recover_async(struct shardkv *handle, const char *url, uint32_t gid,
-                                  uint32_t replica, uint32_t timeout_ms, shardkv_callback callback,
-                                  void *context, uint64_t *id)
+                                  uint64_t configuration_index, uint32_t replica,
+                                  uint32_t timeout_ms, shardkv_callback callback, void *context,
+                                  uint64_t *id)
 {
     struct kv_request *request;
-    int early = make_change(handle, PROTO_REPLICA_ALONE, gid, replica, url, timeout_ms, &request);
+    int early = make_change(handle, PROTO_REPLICA_ALONE, gid, configuration_index, replica, url,
+                            timeout_ms, &request);
 
     return kv_submit_async(request, early, callback, context, id);
 }

@@ -33,7 +33,8 @@ static const char *make_message(struct shardkv_result *result, enum status statu
 
     if (reason[0] == '\0' || strstr(text, reason) != NULL) {
         snprintf(message, size, "%s", text);
-    } else if (strstr(reason, text) != NULL) {
+    } else if (strstr(reason, text) != NULL ||
+               (status == ST_UNAVAILABLE && strstr(reason, status_text(ST_READ_ONLY)) != NULL)) {
         snprintf(message, size, "%s", reason);
     } else {
         snprintf(message, size, "%s: %s", text, reason);

@@ -169,6 +169,9 @@ struct proto_request {
             enum proto_replica_change kind;
             uint32_t gid; /* whose; compared with the server's own */
             uint32_t id;
+            /* Which configuration is to be changed, as REPLICAS told it; at least 1. In another one
+             * the change is refused, unless that already is as the change would make it. */
+            uint64_t configuration_index;
             struct slice url; /* ADD: where it listens; else empty */
         } replica;
         struct {

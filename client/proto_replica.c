@@ -1,10 +1,10 @@
 /* What REPLICA asks for and what REPLICAS is answered with, as bytes:
  *
- *   REPLICA    u8 kind, u32 gid, u32 id, URL as bytes
+ *   REPLICA    u8 kind, u32 gid, u32 id, u64 configuration_index, URL as bytes
  *   REPLICAS   u32 gid, u32 id, u64 incarnation, u64 configuration_index, u8 committed, u64 term,
- * u32 leader, u64 commit_index, last_index, last_term, u8 n, n x (u8 id, u8 flags, u64 incarnation,
- * URL as bytes, u64 match_index, u64 heard_ms, u64
- * heard_incarnation)
+ *              u32 leader, u64 commit_index, last_index, last_term, u8 n, n x (u8 id, u8 flags,
+ *              u64 incarnation, URL as bytes, u64 match_index, u64 heard_ms,
+ *              u64 heard_incarnation)
  */
 #include "client/proto_private.h"
 
@@ -16,10 +16,12 @@
 void proto_replica_encode(const struct proto_request *request, struct buf *out)
 {
     ASSERT(request->replica.url.len <= SPEC_MAX_URL);
+    ASSERT(request->replica.configuration_index > 0);
     ASSERT((request->replica.kind == PROTO_REPLICA_ADD) == (request->replica.url.len > 0));
     buf_put_u8(out, (uint8_t)request->replica.kind);
     buf_put_u32(out, request->replica.gid);
     buf_put_u32(out, request->replica.id);
+    buf_put_u64(out, request->replica.configuration_index);
     buf_put_bytes(out, request->replica.url);
 }
 
@@ -30,10 +32,11 @@ bool proto_replica_decode(struct reader *reader, struct proto_request *request)
 
     request->replica.gid = reader_u32(reader);
     request->replica.id = reader_u32(reader);
+    request->replica.configuration_index = reader_u64(reader);
     request->replica.url = reader_bytes(reader, SPEC_MAX_URL);
     if (!reader_ok(reader) || kind < PROTO_REPLICA_ADD || kind > PROTO_REPLICA_ALONE ||
         request->replica.gid > CONFIG_MAX_GID || request->replica.id < 1 ||
-        request->replica.id > SPEC_MAX_ID) {
+        request->replica.id > SPEC_MAX_ID || request->replica.configuration_index == 0) {
         return false;
     }
     request->replica.kind = (enum proto_replica_change)kind;

@@ -79,7 +79,9 @@ static void on_changed(void *context, const struct caller_end *end)
     rest(rejoin, REFUSED_PAUSE_MS);
 }
 
-static void order(struct rejoin *rejoin, enum proto_replica_change change)
+/* The change means the configuration that was told. */
+static void order(struct rejoin *rejoin, const struct proto_replicas *told,
+                  enum proto_replica_change change)
 {
     struct proto_request request = {.op = PROTO_REPLICA};
     struct caller_target target = {.replicas = rejoin->others};
@@ -87,6 +89,7 @@ static void order(struct rejoin *rejoin, enum proto_replica_change change)
     request.replica.kind = change;
     request.replica.gid = rejoin->options.gid;
     request.replica.id = rejoin->options.id;
+    request.replica.configuration_index = told->configuration_index;
     if (change == PROTO_REPLICA_ADD) {
         request.replica.url =
             slice_text(spec_find(&rejoin->options.replicas, rejoin->options.id)->url);
@@ -100,11 +103,12 @@ static void order(struct rejoin *rejoin, enum proto_replica_change change)
 /* ---- Looking ---- */
 
 /* What the leader's list of the group asks for. */
-static void act_on(struct rejoin *rejoin, const struct proto_replica *self)
+static void act_on(struct rejoin *rejoin, const struct proto_replicas *told,
+                   const struct proto_replica *self)
 {
     if (self == NULL) {
         say(rejoin, TRACE_INFO, "asks the group to be added");
-        order(rejoin, PROTO_REPLICA_ADD);
+        order(rejoin, told, PROTO_REPLICA_ADD);
         return;
     }
     /* A learner without an incarnation was added and not heard from yet: that is this one. */
@@ -125,7 +129,7 @@ static void act_on(struct rejoin *rejoin, const struct proto_replica *self)
         return;
     }
     say(rejoin, TRACE_INFO, "asks the group to remove what this replica was before");
-    order(rejoin, PROTO_REPLICA_REMOVE);
+    order(rejoin, told, PROTO_REPLICA_REMOVE);
 }
 
 /* The others as the answer lists them: some may be new. */
@@ -165,7 +169,8 @@ static void on_told(void *context, const struct caller_end *end)
     rejoin->is_asking = false;
     rejoin->now_ms = end->now_ms;
     rejoin->leader[0] = '\0';
-    if (told == NULL || told->gid != rejoin->options.gid || told->n == 0) {
+    if (told == NULL || told->gid != rejoin->options.gid || told->n == 0 ||
+        told->configuration_index == 0) {
         say(rejoin, TRACE_WARN, "waits for a replica of its group to answer");
         rejoin->next++;
         rest(rejoin, LOOK_PAUSE_MS);
@@ -182,7 +187,7 @@ static void on_told(void *context, const struct caller_end *end)
             self = &told->replicas[i];
         }
     }
-    act_on(rejoin, self);
+    act_on(rejoin, told, self);
 }
 
 static void look(struct rejoin *rejoin)

@@ -84,7 +84,9 @@ void serve_send(struct serve *serve, const struct serve_ticket *ticket,
                         group_now_us(options->group));
     response->op = ticket->op;
     response->request_id = ticket->request_id;
-    response->leader_hint = raft_leader(group_raft(options->group));
+    response->leader_hint = response->status == ST_SHUTDOWN
+                                ? raft_next_leader(group_raft(options->group))
+                                : raft_leader(group_raft(options->group));
     response->config = options->config != NULL ? options->config(options->context) : 0;
     response->cluster_time = group_last_stamp(options->group);
     proto_response_encode(response, &message);

@@ -50,8 +50,8 @@ struct serve_ticket {
 /* How many requests the service has taken and not answered yet. */
 uint32_t serve_pending(const struct serve *serve);
 
-/* Each event of the server passes here first: it tells the time, for statistics, and what comes
- * from peers tells who is alive. */
+/* Each event of the server passes here first: it tells the time, for statistics; what comes from
+ * peers tells who is alive, and a client that is gone holds nothing any more. */
 void serve_observe(struct serve *serve, const struct io_event *event);
 /* Appends the metrics of all requests, also of those answered here, in Prometheus' text format. */
 void serve_put_metrics(const struct serve *serve, struct buf *text);

@@ -2,9 +2,13 @@
  *
  * REPLICAS is answered by this replica alone, from the configuration that it has: a group that has
  * lost its majority can still be looked at. REPLICA orders one change from the group (raft/rsm.h).
- * It is idempotent: to add who is there under that URL, and to remove who is not there, is OK at
- * once, so a caller whose answer got lost asks again. What already holds is judged by a committed
- * configuration only; while a change is under way the group says that it is busy.
+ *
+ * A change names the configuration that it means, so a try that comes late does nothing to a later
+ * one. And it may be repeated: to add who is there under that URL, and to remove who is not there,
+ * is OK at once, so a caller whose answer got lost asks again. What holds already is judged by a
+ * committed configuration only, and by none that is older than what the caller saw: this may be a
+ * leader of the past. While a change is under way the group says that it is busy, and so the next
+ * try finds it done.
  *
  * The ends on the wire: the group's ST_UNAVAILABLE (the quorum would break) becomes ST_CONFLICT,
  * which callers take for a definite refusal; the others stay.
@@ -93,6 +97,9 @@ void serve_observe(struct serve *serve, const struct io_event *event)
     struct serve_heard *heard;
 
     group_tell_time(serve->options.group, event);
+    if (event->type == IO_EVENT_CLIENT_CLOSED) {
+        serve_share_close(&serve->share, event->client.conn);
+    }
     if (event->type != IO_EVENT_PEER_MESSAGE || event->peer.group != serve->options.gid ||
         event->peer.id > SPEC_MAX_ID) {
         return;
@@ -171,7 +178,8 @@ static bool holds_already(const struct serve *serve, const struct group_change *
     const struct raft_server *server =
         raft_configuration_find(raft_latest_configuration(raft), change->id);
 
-    if (raft_configuration_index(raft) > raft_commit_index(raft)) {
+    if (raft_configuration_index(raft) > raft_commit_index(raft) ||
+        raft_configuration_index(raft) < change->configuration_index) {
         return false;
     }
     if (change->kind == GROUP_ADD_REPLICA) {
@@ -216,7 +224,8 @@ void serve_replica(struct serve *serve, const struct serve_ticket *ticket,
     struct proto_response response = {.status = ST_OK};
     char url[SPEC_MAX_URL + 1] = "";
     struct group_change change = {.kind = (enum group_change_kind)request->replica.kind,
-                                  .id = request->replica.id};
+                                  .id = request->replica.id,
+                                  .configuration_index = request->replica.configuration_index};
     const char *wrong;
 
     _Static_assert((int)PROTO_REPLICA_ADD == (int)GROUP_ADD_REPLICA &&

@@ -10,7 +10,8 @@
 
 struct serve_share_holder {
     uint64_t conn;
-    uint32_t requests; /* at least 1 */
+    uint32_t requests;
+    bool closed; /* to be forgotten with the last request; not before: requests come again */
     uint64_t bytes;
     UT_hash_handle hh;
 };
@@ -21,10 +22,21 @@ void serve_share_init(struct serve_share *share, uint32_t max_requests, uint64_t
     *share = (struct serve_share){.max_requests = max_requests, .max_bytes = max_bytes};
 }
 
+static void forget(struct serve_share *share, struct serve_share_holder *holder)
+{
+    ASSERT(holder->requests == 0 && holder->bytes == 0);
+    HASH_DEL(share->holders, holder);
+    mem_free(holder);
+}
+
 void serve_share_fini(struct serve_share *share)
 {
+    struct serve_share_holder *holder, *next;
+
     ASSERT(share->requests == 0 && share->bytes == 0);
-    ASSERT(share->holders == NULL);
+    HASH_ITER (hh, share->holders, holder, next) {
+        forget(share, holder);
+    }
 }
 
 static struct serve_share_holder *find(struct serve_share *share, uint64_t conn)
@@ -77,9 +89,21 @@ void serve_share_give_back(struct serve_share *share, uint64_t conn, size_t byte
     holder->bytes -= bytes;
     share->requests--;
     share->bytes -= bytes;
+    if (holder->requests == 0 && holder->closed) {
+        forget(share, holder);
+    }
+}
+
+void serve_share_close(struct serve_share *share, uint64_t conn)
+{
+    struct serve_share_holder *holder = find(share, conn);
+
+    if (holder == NULL) {
+        return;
+    }
+    ASSERT(!holder->closed); /* a connection ends once */
+    holder->closed = true;
     if (holder->requests == 0) {
-        ASSERT(holder->bytes == 0);
-        HASH_DEL(share->holders, holder);
-        mem_free(holder);
+        forget(share, holder);
     }
 }

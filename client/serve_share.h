@@ -12,14 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct serve_share_holder; /* a connection that holds something */
+struct serve_share_holder; /* a connection that held something, until it closes */
 
 struct serve_share {
     uint32_t max_requests;
     uint64_t max_bytes;
     uint32_t requests; /* held by all connections together */
     uint64_t bytes;
-    struct serve_share_holder *holders; /* uthash, by connection; never walked */
+    struct serve_share_holder *holders; /* uthash, by connection; walked only at the end */
 };
 
 void serve_share_init(struct serve_share *share, uint32_t max_requests, uint64_t max_bytes);
@@ -30,5 +30,7 @@ void serve_share_fini(struct serve_share *share);
 bool serve_share_take(struct serve_share *share, uint64_t conn, size_t bytes);
 /* Gives back what was taken; also after the connection closed. */
 void serve_share_give_back(struct serve_share *share, uint64_t conn, size_t bytes);
+/* The connection closed: it takes nothing any more, and is forgotten once it gave back all. */
+void serve_share_close(struct serve_share *share, uint64_t conn);
 
 #endif

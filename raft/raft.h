@@ -247,6 +247,9 @@ struct raft_change {
     enum raft_change_kind kind;
     raft_id id;
     const char *address; /* ADD */
+    /* The configuration that the change means, by the index of its entry: refused as ST_CONFLICT if
+     * another one is in force. 0: whichever is. */
+    raft_index configuration_index;
 };
 
 struct raft_event {
@@ -387,6 +390,8 @@ raft_id raft_self(const struct raft *raft);
 enum raft_role raft_role(const struct raft *raft);
 raft_term raft_current_term(const struct raft *raft);
 raft_id raft_leader(const struct raft *raft); /* 0: not known */
+/* Who will lead next, as far as is known: whom this leader hands over to, else who leads now. */
+raft_id raft_next_leader(const struct raft *raft);
 raft_index raft_commit_index(const struct raft *raft);
 raft_index raft_first_index(const struct raft *raft); /* of the log; last_index+1 when empty */
 raft_index raft_last_index(const struct raft *raft);

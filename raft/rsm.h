@@ -150,6 +150,8 @@ struct group_change {
     enum group_change_kind kind;
     raft_id id;      /* FORCE_ALONE: this replica's own */
     const char *url; /* ADD: where it listens; borrowed for the call. Else NULL */
+    /* Which configuration is to be changed, by the index of its entry; 0: whichever is in force. */
+    raft_index configuration_index;
 };
 
 /* The end of a change, exactly once; from group_step, or for an immediate refusal from
@@ -160,6 +162,7 @@ struct group_change {
  *   ST_BUSY         another change is under way, or the leader has not committed in its term yet
  *   ST_INVALID      id or URL in use, unknown id, the last voter, more than SPEC_MAX_REPLICAS;
  *                   FORCE_ALONE: a majority is heard from, or this replica is no voter
+ *   ST_CONFLICT     another configuration is in force than the one that the change means
  *   ST_UNAVAILABLE  a majority of the voters that would be left was not heard from within an
  *                   election timeout: the change would break the quorum
  *   ST_UNKNOWN      it was begun, and its end can't be known here any more

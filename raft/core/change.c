@@ -146,6 +146,18 @@ static void refuse(struct raft *raft, enum status status, const char *reason)
     raft->out.reason = reason;
 }
 
+/* A change is meant for the configuration that was looked at. An order may come late, after others'
+ * changes: then nobody means it any more. */
+static bool is_meant(struct raft *raft, const struct raft_change *change)
+{
+    if (change->configuration_index != 0 &&
+        change->configuration_index != membership_latest_index(&raft->membership)) {
+        refuse(raft, ST_CONFLICT, "the configuration changed meanwhile: look again");
+        return false;
+    }
+    return true;
+}
+
 /* Whether this leader may begin a change now. */
 static bool may_begin(struct raft *raft)
 {
@@ -288,12 +300,16 @@ void change_begin(struct raft *raft, const struct raft_change *change)
     raft_index last = last_index_of(raft);
 
     if (change->kind == RAFT_CHANGE_FORCE_ALONE) {
-        force_alone(raft);
-    } else if (may_begin(raft) && change->kind == RAFT_CHANGE_ADD) {
-        add(raft, change);
-    } else if (raft->out.status == ST_OK) {
-        ASSERT(change->kind == RAFT_CHANGE_REMOVE);
-        remove_member(raft, change);
+        if (is_meant(raft, change)) {
+            force_alone(raft);
+        }
+    } else if (may_begin(raft) && is_meant(raft, change)) {
+        if (change->kind == RAFT_CHANGE_ADD) {
+            add(raft, change);
+        } else {
+            ASSERT(change->kind == RAFT_CHANGE_REMOVE);
+            remove_member(raft, change);
+        }
     }
     ASSERT((raft->out.status == ST_OK) == (last_index_of(raft) == last + 1));
     if (raft->out.status == ST_OK) {

@@ -134,6 +134,11 @@ raft_id raft_leader(const struct raft *raft)
     return raft->leader;
 }
 
+raft_id raft_next_leader(const struct raft *raft)
+{
+    return raft->role == RAFT_LEADER && raft->transfer.to != 0 ? raft->transfer.to : raft->leader;
+}
+
 raft_index raft_commit_index(const struct raft *raft)
 {
     return raft->commit_index;

@@ -33,6 +33,7 @@ struct host {
     bool pins_known, pins_committed;
     uint64_t start_wall_us; /* when the process began */
     uint64_t stop_ms;       /* when the end began; 0: it did not */
+    bool led_at_stop;       /* then */
     int exit_code;
     atomic_bool finished; /* read by the signal thread: the end was reached in time */
 };

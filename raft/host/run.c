@@ -2,7 +2,8 @@
  * it every event of the loop until a signal or a failure.
  *
  * The end. SIGTERM and SIGINT wait in a thread of their own, which posts the stop to the loop: the
- * service hands leadership over, at most STOP_GRACE_MS later the loop ends, the log is drained and
+ * service hands leadership over; once the next leader is known, so that clients that ask here still
+ * are told where to go, and at most STOP_GRACE_MS later, the loop ends, the log is drained and
  * everything closed. If that takes too long (a disk that hangs), the signal thread ends the
  * process.
  */
@@ -207,10 +208,14 @@ static void follow_pins(struct host *host)
     }
 }
 
-/* Nobody could take over. */
-static bool is_alone(struct host *host)
+/* Nobody needs this replica any more: it did not lead, or another one leads now. A group of one has
+ * nobody to take over. */
+static bool may_stop(const struct host *host)
 {
-    return raft_latest_configuration(group_raft(host->service->group(host->server)))->n <= 1;
+    struct group *group = host->service->group(host->server);
+
+    return raft_latest_configuration(group_raft(group))->n <= 1 ||
+           (!group_is_leader(group) && (!host->led_at_stop || raft_leader(group_raft(group)) != 0));
 }
 
 static void on_event(void *context, const struct io_event *event)
@@ -228,9 +233,7 @@ static void on_event(void *context, const struct io_event *event)
     learn_cluster_id(host);
     follow_pins(host);
     host_space_check(host, event->now_ms);
-    if (host->stop_ms != 0 &&
-        (is_alone(host) || !group_is_leader(host->service->group(host->server)) ||
-         event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
+    if (host->stop_ms != 0 && (may_stop(host) || event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
 }
@@ -258,6 +261,7 @@ static void begin_stop(void *arg)
 
     if (host->stop_ms == 0) {
         host->stop_ms = net_now_ms();
+        host->led_at_stop = group_is_leader(host->service->group(host->server));
         trace_info(&host->trace, "stopping");
         net_deliver(host->net, &event);
     }

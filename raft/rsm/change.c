@@ -84,7 +84,9 @@ static void begin(struct group *group, const struct group_change *change)
     struct raft_event event = {.type = RAFT_EVENT_CONFIGURE};
     struct rsm_answer answer;
 
-    event.change = (struct raft_change){.id = change->id, .address = change->url};
+    event.change = (struct raft_change){.id = change->id,
+                                        .address = change->url,
+                                        .configuration_index = change->configuration_index};
     switch (change->kind) {
     case GROUP_ADD_REPLICA:
         event.change.kind = RAFT_CHANGE_ADD;

@@ -128,7 +128,7 @@ static struct buf sample(uint32_t which)
     case 14:
         request = (struct proto_request){
             .op = PROTO_REPLICA,
-            .replica = {PROTO_REPLICA_ADD, NOBODY, 200, slice_text("tcp://127.0.0.1:1")}};
+            .replica = {PROTO_REPLICA_ADD, NOBODY, 200, 1, slice_text("tcp://127.0.0.1:1")}};
         break;
     case 15:
         request = (struct proto_request){.op = PROTO_REPLICAS};

@@ -2,7 +2,7 @@
 # Replicas come and go, on real processes and under load: a group grows from 3 to 5, loses its leader
 # by removal, has a replica with a wiped disk replaced and one with a damaged log rebuild itself; the
 # controllers are replaced one by one while clients work; what would break a quorum is refused; and a
-# group that lost its majority for good is recovered. No client sees an error where none is due, and
+# group that lost its majority for good is recovered, and so are the controllers. No client sees an error where none is due, and
 # all data is there in the end.
 # Usage: tests/cluster/replica_test.sh   (after a build; less than a minute)
 set -euo pipefail
@@ -269,5 +269,35 @@ start "r$lead" "$(spec "r$survivor" "r$lead")" --join
 expect 0 cli replica add 1 "$lead=$(url "r$lead")"
 [ "$(voters 1)" = 2 ] || die "group 1 has $(voters 1) voters"
 check_data "after the recovery"
+
+step "recover the controllers that lost their majority for good, and grow back to three"
+survivor=$(leader 0)
+others=()
+for i in 4 5 6; do
+    [ "$i" = "$survivor" ] || others+=("$i")
+done
+num=$(cli --json config | grep -o '"num":[0-9]*' | sed 's/.*://')
+stop "c${others[0]}" KILL
+stop "c${others[1]}" KILL
+rm -rf "$work/c${others[0]}" "$work/c${others[1]}"
+ctrlers=$(url "c$survivor")
+expect 3 cli --timeout 1000 moves pause
+expect 0 cli replica recover 0 "$survivor" --dry-run
+[ "$(grep -c "not heard from" "$work/out")" -ge 2 ] || die "the dry run does not say who is silent"
+expect 0 cli replica recover 0 "$survivor" --yes </dev/null
+expect 0 cli moves pause
+expect 0 cli moves resume
+[ "$(cli --json config | grep -o '"num":[0-9]*' | sed 's/.*://')" -ge "$num" ] || die "configurations were lost"
+for i in "${others[@]}"; do
+    start "c$i" "$(spec "c$survivor" "c$i")" --join
+    expect 0 cli replica add 0 "$i=$(url "c$i")"
+done
+[ "$(voters 0)" = 3 ] || die "there are $(voters 0) controllers"
+stop "c$survivor" KILL # the new ones know all that it knew
+ctrlers=$(url "c${others[0]}"),$(url "c${others[1]}")
+expect 0 cli moves pause
+expect 0 cli moves resume
+expect 0 cli wait --shards
+check_data "after the controllers' recovery"
 
 step "all went well"

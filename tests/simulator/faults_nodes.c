@@ -88,8 +88,8 @@ static bool may_damage_member(const struct faults *faults, size_t node)
     const struct raft_configuration *configuration;
 
     if (faults_is_spoilt(faults, node) || faults->nodes[node].damaged ||
-        replicas_have_strays(faults->run->replicas, team) ||
-        !replicas_are_certain(faults->run->replicas, team, &configuration)) {
+        !replicas_are_certain(faults->run->replicas, team, &configuration) ||
+        replicas_have_strays(faults->run->replicas, team)) {
         return false;
     }
     for (size_t i = 0; i < configuration->n; i++) {

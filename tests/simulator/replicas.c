@@ -13,6 +13,15 @@
 #define FINISH_MS     5000
 #define STRAYS_MS     10000 /* for so long after an order a late try of it may come */
 
+/* What is known of a team. Who is in it: a bit for each id. */
+struct replicas_team {
+    raft_index seen;  /* the latest configuration that was seen, by its index, and */
+    uint64_t members; /* who was in it */
+    bool is_open;     /* whether tries of the last order may yet change the team, which was */
+    uint64_t meant;   /* in the configuration that the order means, */
+    uint64_t strays_until_ms;
+};
+
 struct replicas {
     struct run *run;
     struct rng moments, choices;
@@ -20,7 +29,7 @@ struct replicas {
     bool busy;
     enum proto_replica_change kind; /* under way */
     size_t team, node;
-    uint64_t strays_until_ms[PLAN_MAX_GROUPS + 1]; /* by team */
+    struct replicas_team teams[PLAN_MAX_GROUPS + 1];
 };
 
 /* What is drawn at one moment. */
@@ -63,7 +72,39 @@ static uint64_t incarnation_of(const struct replicas *replicas, size_t node)
     return (uint64_t)world_incarnation(replicas->run->world, node) << 32 | (node + 1);
 }
 
-bool replicas_are_certain(const struct replicas *replicas, size_t team,
+static uint64_t members_of(const struct raft_configuration *configuration)
+{
+    uint64_t members = 0;
+
+    for (size_t i = 0; i < configuration->n; i++) {
+        ASSERT(configuration->servers[i].id < 64);
+        members |= 1ull << configuration->servers[i].id;
+    }
+    return members;
+}
+
+/* Once the configuration that an order meant is no more, no try of it may do anything: without
+ * another order the members stay. The leader may be one of the past, or number an old configuration
+ * by the snapshot from which it knows it. */
+static void check_strays(struct replicas *replicas, size_t number, raft_index index,
+                         const struct raft_configuration *configuration)
+{
+    struct replicas_team *team = &replicas->teams[number];
+    uint64_t members = members_of(configuration);
+
+    if (index < team->seen) {
+        return;
+    }
+    if (team->seen != 0 && !team->is_open && team->members != members) {
+        check_fail("a late order does not change a team", "team %zu members %llx then %llx", number,
+                   (unsigned long long)team->members, (unsigned long long)members);
+    }
+    team->seen = index;
+    team->members = members;
+    team->is_open &= members == team->meant;
+}
+
+bool replicas_are_certain(struct replicas *replicas, size_t team,
                           const struct raft_configuration **configuration)
 {
     size_t leader = faults_leader_of_team(replicas->run->faults, team);
@@ -74,8 +115,12 @@ bool replicas_are_certain(const struct replicas *replicas, size_t team,
         return false;
     }
     *configuration = raft_latest_configuration(raft);
-    return raft_configuration_index(raft) <= raft_commit_index(raft) &&
-           !raft_configuration_is_joint(*configuration);
+    if (raft_configuration_index(raft) > raft_commit_index(raft) ||
+        raft_configuration_is_joint(*configuration)) {
+        return false;
+    }
+    check_strays(replicas, team, raft_configuration_index(raft), *configuration);
+    return true;
 }
 
 static size_t count_voters(const struct raft_configuration *configuration)
@@ -104,7 +149,8 @@ static bool is_current(const struct replicas *replicas, size_t node,
 
 bool replicas_have_strays(const struct replicas *replicas, size_t team)
 {
-    return world_now_ms(replicas->run->world) < replicas->strays_until_ms[team];
+    return world_now_ms(replicas->run->world) < replicas->teams[team].strays_until_ms &&
+           replicas->teams[team].is_open;
 }
 
 static void on_end(void *context, const struct caller_end *end)
@@ -116,9 +162,8 @@ static void on_end(void *context, const struct caller_end *end)
                 replicas->kind == PROTO_REPLICA_ADD ? "addition" : "removal", replicas->node,
                 status_name(end->status), end->maybe_applied ? ", perhaps" : "", end->reason);
     replicas->busy = false;
-    if (replicas->kind == PROTO_REPLICA_REMOVE) { /* an addition that comes again changes nothing */
-        replicas->strays_until_ms[replicas->team] = world_now_ms(replicas->run->world) + STRAYS_MS;
-    }
+    replicas->teams[replicas->team].strays_until_ms =
+        world_now_ms(replicas->run->world) + STRAYS_MS;
     if (end->status == ST_OK) {
         report->faults[FAULT_REPLICAS]++;
         report->replicas_ok++;
@@ -127,9 +172,19 @@ static void on_end(void *context, const struct caller_end *end)
     }
 }
 
-static void order(struct replicas *replicas, size_t team, size_t i, enum proto_replica_change kind,
-                  uint64_t ms)
+/* Of the configuration that the leader has. */
+static raft_index leader_index(const struct replicas *replicas, size_t team)
 {
+    size_t leader = faults_leader_of_team(replicas->run->faults, team);
+
+    ASSERT(leader != SIZE_MAX);
+    return raft_configuration_index(group_raft(world_group(replicas->run->world, leader)));
+}
+
+static void order(struct replicas *replicas, const struct replicas_draw *draw,
+                  const struct raft_configuration *configuration, enum proto_replica_change kind)
+{
+    size_t team = draw->team, i = draw->i;
     struct run *run = replicas->run;
     const struct spec *spec = team == run->plan.n_groups ? kv_cluster_ctrlers(run->cluster)
                                                          : kv_cluster_spec(run->cluster, team);
@@ -141,17 +196,20 @@ static void order(struct replicas *replicas, size_t team, size_t i, enum proto_r
     replicas->busy = true;
     replicas->kind = kind;
     replicas->team = team;
+    replicas->teams[team].is_open = true;
+    replicas->teams[team].meant = members_of(configuration);
     replicas->node = faults_team_node(run->faults, team, i);
     request.replica.kind = kind;
     request.replica.gid = team == run->plan.n_groups ? 0 : kv_cluster_gid(team);
     request.replica.id = spec->replicas[i].id;
+    request.replica.configuration_index = leader_index(replicas, team);
     if (kind == PROTO_REPLICA_ADD) {
         request.replica.url = slice_text(spec->replicas[i].url);
     }
     events_note(&run->events, "%s of node %zu begins",
                 kind == PROTO_REPLICA_ADD ? "addition" : "removal", replicas->node);
     caller_start(clerk_caller(kv_client_clerk(replicas->client)), &target, &request, false, now_ms,
-                 now_ms + ms, on_end, replicas);
+                 now_ms + draw->ms, on_end, replicas);
     world_reschedule(run->world, kv_client_number(replicas->client));
 }
 
@@ -168,11 +226,11 @@ static bool bring_in(struct replicas *replicas, const struct raft_configuration 
         return false;
     }
     if (member == NULL) {
-        order(replicas, draw->team, draw->i, PROTO_REPLICA_ADD, draw->ms);
+        order(replicas, draw, configuration, PROTO_REPLICA_ADD);
         return false;
     }
     if (!is_current(replicas, node, member)) {
-        order(replicas, draw->team, draw->i, PROTO_REPLICA_REMOVE, draw->ms);
+        order(replicas, draw, configuration, PROTO_REPLICA_REMOVE);
         return false;
     }
     if ((member->flags & RAFT_VOTER) == 0) {
@@ -213,9 +271,9 @@ static void act(struct replicas *replicas, const struct replicas_draw *draw)
                !faults_is_joiner(faults, node)) {
         faults_make_joiner(faults, node);
     } else if (member == NULL) {
-        order(replicas, draw->team, draw->i, PROTO_REPLICA_ADD, draw->ms);
+        order(replicas, draw, configuration, PROTO_REPLICA_ADD);
     } else if (!has_spoilt(replicas, draw->team) && count_voters(configuration) > 1) {
-        order(replicas, draw->team, draw->i, PROTO_REPLICA_REMOVE, draw->ms);
+        order(replicas, draw, configuration, PROTO_REPLICA_REMOVE);
     }
 }
 
@@ -249,11 +307,11 @@ bool replicas_complete(struct replicas *replicas)
     for (size_t team = 0; team < faults_n_teams(faults) && !replicas->busy; team++) {
         const struct raft_configuration *configuration;
 
-        complete &= !replicas_have_strays(replicas, team);
         if (!replicas_are_certain(replicas, team, &configuration)) {
             complete = false;
             continue;
         }
+        complete &= !replicas_have_strays(replicas, team);
         for (size_t i = 0; i < faults_team_size(faults, team) && !replicas->busy; i++) {
             struct replicas_draw draw = {.team = team, .i = i, .ms = FINISH_MS};
 

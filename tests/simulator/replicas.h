@@ -22,12 +22,13 @@ bool replicas_is_busy(const struct replicas *replicas);
 bool replicas_complete(struct replicas *replicas);
 
 /* Whether a late try of an order may still change the team: tries are delayed, and held up by
- * clogged links, and a removal that comes late removes again who was added meanwhile. */
+ * clogged links. It may not any more once the team has another configuration than the order meant;
+ * that this holds is checked. Ask after replicas_are_certain. */
 bool replicas_have_strays(const struct replicas *replicas, size_t team);
 /* Whether the members of the team, and who of them votes, are certain for now: it has a leader that
  * has committed in its term, no change is under way, and none of ours may yet be. Gives the
  * configuration of that leader. */
-bool replicas_are_certain(const struct replicas *replicas, size_t team,
+bool replicas_are_certain(struct replicas *replicas, size_t team,
                           const struct raft_configuration **configuration);
 
 #endif

@@ -89,7 +89,7 @@ static void hints_that_lead_in_a_circle_are_followed_with_pauses(void **state)
     assert_int_equal(story->ended.times, 1);
     assert_int_equal(story->ended.status, ST_UNAVAILABLE);
     assert_false(story->ended.maybe_applied);
-    assert_in_range(requests(story), 10, 150);
+    assert_in_range(requests(story), 10, 200);
 }
 
 static void a_hint_to_a_stranger_is_no_hint(void **state)
@@ -146,6 +146,47 @@ static void a_leader_that_shuts_down_is_left(void **state)
     assert_int_equal(story->ended.status, ST_OK);
     assert_string_equal(story->ended.url, "tcp://g0:3");
     assert_false(story->ended.maybe_applied);
+}
+
+/* It hands over meanwhile, which takes some ten milliseconds: who waits for that does not wait much
+ * longer. */
+static void a_hand_over_is_not_waited_for_longer_than_it_takes(void **state)
+{
+    for (uint64_t takes_ms = 5; takes_ms <= 45; takes_ms++) {
+        struct story *story;
+        uint64_t began;
+
+        story_end(state);
+        story_begin(state);
+        story = *state;
+        learn_leader(story);
+        refuse(story, 1, ST_SHUTDOWN, 2, 0);
+        refuse(story, 2, ST_NOT_LEADER, 1, 0);
+        refuse(story, 3, ST_NOT_LEADER, 0, 0);
+        story->world.leader[0] = 2;
+        began = story->world.now;
+        start(story, false, 1000);
+        fake_run(&story->world, began + takes_ms);
+        set_fault(story, 2, FAULT_NONE, 0);
+        fake_run(&story->world, began + 500);
+        assert_int_equal(story->ended.status, ST_OK);
+        assert_string_equal(story->ended.url, "tcp://g0:2");
+        assert_in_range(story->ended.at - began, takes_ms, takes_ms + takes_ms / 4 + 9);
+    }
+}
+
+static void who_has_no_space_is_named_whatever_the_others_say(void **state)
+{
+    struct story *story = *state;
+
+    refuse(story, 1, ST_READ_ONLY, 0, 0);
+    refuse(story, 2, ST_NOT_LEADER, 1, 0);
+    refuse(story, 3, ST_NOT_LEADER, 1, 0);
+    start(story, false, 1000);
+    fake_run(&story->world, story->world.now + 1100);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_non_null(strstr(story->ended.reason, "tcp://g0:1: read-only"));
+    assert_non_null(strstr(story->ended.reason, "free some on its disk"));
 }
 
 static void a_definite_refusal_is_the_end(void **state)
@@ -334,6 +375,8 @@ int main(void)
         STORY(a_hint_to_a_stranger_is_no_hint),
         STORY(hints_by_ids_that_the_client_does_not_know_lead_nobody_astray),
         STORY(a_busy_leader_is_asked_again_after_a_pause),
+        STORY(who_has_no_space_is_named_whatever_the_others_say),
+        STORY(a_hand_over_is_not_waited_for_longer_than_it_takes),
         STORY(a_leader_that_shuts_down_is_left),
         STORY(a_definite_refusal_is_the_end),
         STORY(cancelling_says_what_may_have_happened),

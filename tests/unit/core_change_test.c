@@ -276,6 +276,38 @@ static void one_change_at_a_time(void **state)
     cores_destroy(cores);
 }
 
+/* An order means the configuration that somebody looked at. One that comes late, after the replica
+ * was removed and another one added under its id, removes nobody. */
+static void a_change_means_one_configuration(void **state)
+{
+    struct cores *cores = cores_led(3, 21);
+    struct raft_event event = {.type = RAFT_EVENT_CONFIGURE,
+                               .change = {.kind = RAFT_CHANGE_REMOVE, .id = 3}};
+    raft_index looked_at = raft_configuration_index(core_of(cores, 1));
+
+    (void)state;
+    event.change.configuration_index = looked_at + 1; /* of a leader that nobody followed */
+    cores_step(cores, 1, &event);
+    assert_int_equal(cores->last.status, ST_CONFLICT);
+    event.change.configuration_index = looked_at;
+    cores_step(cores, 1, &event);
+    assert_int_equal(cores->last.status, ST_OK);
+    cores_step(cores, 1, &event); /* not yet known what the configuration will be */
+    assert_int_equal(cores->last.status, ST_BUSY);
+    cores_settle(cores);
+    assert_int_equal(cores_configure(cores, 1, RAFT_CHANGE_ADD, 3), ST_OK);
+    cores_settle(cores);
+    cores_step(cores, 1, &event);
+    assert_int_equal(cores->last.status, ST_CONFLICT);
+    assert_true(strlen(cores->last.reason) > 0);
+    event.change = (struct raft_change){RAFT_CHANGE_ADD, 4, "tcp://node4:7000", looked_at};
+    cores_step(cores, 1, &event);
+    assert_int_equal(cores->last.status, ST_CONFLICT);
+    cores_settle(cores);
+    assert_non_null(raft_configuration_find(raft_latest_configuration(core_of(cores, 2)), 3));
+    cores_destroy(cores);
+}
+
 static void what_makes_no_sense_is_refused(void **state)
 {
     struct cores *cores = cores_led(2, 10);
@@ -286,7 +318,7 @@ static void what_makes_no_sense_is_refused(void **state)
     assert_int_equal(cores_configure(cores, 1, RAFT_CHANGE_ADD, 0), ST_INVALID);
     assert_int_equal(cores_configure(cores, 1, RAFT_CHANGE_ADD, 256), ST_INVALID);
     assert_int_equal(cores_configure(cores, 1, RAFT_CHANGE_REMOVE, 3), ST_INVALID);
-    event.change = (struct raft_change){RAFT_CHANGE_ADD, 3, "tcp://node2:7000"};
+    event.change = (struct raft_change){RAFT_CHANGE_ADD, 3, "tcp://node2:7000", 0};
     cores_step(cores, 1, &event);
     assert_int_equal(cores->last.status, ST_INVALID);
     event.change.address = "";
@@ -556,6 +588,7 @@ int main(void)
         cmocka_unit_test(a_change_waits_for_the_leaders_term),
         cmocka_unit_test(a_new_leader_waits_though_everything_old_is_committed),
         cmocka_unit_test(one_change_at_a_time),
+        cmocka_unit_test(a_change_means_one_configuration),
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(a_change_may_not_break_the_quorum),
         cmocka_unit_test(a_voter_is_removed_by_a_joint_configuration),

@@ -48,6 +48,8 @@ static void no_proposals_while_handing_over_and_again_after_an_abort(void **stat
     assert_int_equal(cores_propose(cores, 1), ST_OK);
     cores_settle(cores);
     assert_int_equal(cores_transfer(cores, 1, 3), ST_OK);
+    assert_int_equal(raft_leader(core_of(cores, 1)), 1);
+    assert_int_equal(raft_next_leader(core_of(cores, 1)), 3);
     assert_int_equal(cores_propose(cores, 1), ST_BUSY);
     assert_int_equal(cores_transfer(cores, 1, 3), ST_OK);   /* the same again */
     assert_int_equal(cores_transfer(cores, 1, 2), ST_BUSY); /* another one */

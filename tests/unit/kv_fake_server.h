@@ -33,6 +33,7 @@ struct server {
     pthread_mutex_t mutex;
     bool silent;
     enum status refusal; /* ST_OK: serves */
+    uint8_t cluster; /* of its cluster id; 0: it does not know its cluster. For the next start */
     uint32_t writes;
 };
 
@@ -251,6 +252,7 @@ static inline void server_start(struct server *server)
     options.self.who = HELLO_PEER;
     options.self.gid = 1;
     options.self.id = 1;
+    memset(options.self.cluster_id, server->cluster, sizeof(options.self.cluster_id));
     options.sink.context = server;
     options.sink.event = on_event;
     options.sink.next_deadline_ms = no_deadline;

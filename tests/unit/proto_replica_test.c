@@ -15,6 +15,7 @@ static struct proto_request change_of(enum proto_replica_change kind)
     request.replica.kind = kind;
     request.replica.gid = 0x7ffffffe;
     request.replica.id = 254;
+    request.replica.configuration_index = 0x1122334455667788;
     if (kind == PROTO_REPLICA_ADD) {
         request.replica.url = slice_text("tcp://somewhere:7000");
     }
@@ -35,6 +36,7 @@ static void a_change_of_every_kind_comes_as_it_was_sent(void **state)
         assert_int_equal(again.replica.kind, kind);
         assert_int_equal(again.replica.gid, 0x7ffffffe);
         assert_int_equal(again.replica.id, 254);
+        assert_true(again.replica.configuration_index == 0x1122334455667788);
         assert_int_equal(again.dry_run, kind == PROTO_REPLICA_REMOVE);
         assert_true(slice_equal(again.replica.url, request.replica.url));
         proto_request_fini(&again);
@@ -42,13 +44,27 @@ static void a_change_of_every_kind_comes_as_it_was_sent(void **state)
     buf_fini(&bytes);
 }
 
-/* Offsets in the body: u8 kind, u32 gid, u32 id, URL. */
+/* A change that does not say which configuration it means. */
+static void a_change_of_any_configuration_is_malformed(void **state)
+{
+    struct proto_request request = change_of(PROTO_REPLICA_REMOVE), again;
+    struct buf bytes = {0};
+
+    (void)state;
+    proto_request_encode(&request, &bytes);
+    assert_true(proto_request_decode(buf_slice(&bytes), &again));
+    memset(bytes.data + PROTO_REQUEST_HEADER_BYTES + 9, 0, 8);
+    assert_false(proto_request_decode(buf_slice(&bytes), &again));
+    buf_fini(&bytes);
+}
+
+/* Offsets in the body: u8 kind, u32 gid, u32 id, u64 configuration_index, URL. */
 static void a_change_that_makes_no_sense_is_malformed(void **state)
 {
     static const struct {
         size_t at;
         uint8_t byte;
-    } wrong[] = {{0, 0}, {0, 4}, {0, PROTO_REPLICA_REMOVE}, {4, 0x80}, {5, 0}, {6, 1}, {13, 0}};
+    } wrong[] = {{0, 0}, {0, 4}, {0, PROTO_REPLICA_REMOVE}, {4, 0x80}, {5, 0}, {6, 1}, {21, 0}};
     struct proto_request request = change_of(PROTO_REPLICA_ADD), again;
     struct buf bytes = {0};
 
@@ -223,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_change_of_every_kind_comes_as_it_was_sent),
+        cmocka_unit_test(a_change_of_any_configuration_is_malformed),
         cmocka_unit_test(a_change_that_makes_no_sense_is_malformed),
         cmocka_unit_test(what_is_told_of_replicas_comes_as_it_was_sent),
         cmocka_unit_test(a_report_comes_as_it_was_sent),

@@ -115,6 +115,7 @@ static void tell(struct story *story, uint32_t id, const struct proto_replica *s
     }
     response.replicas = (struct proto_replicas){.gid = 5,
                                                 .id = id,
+                                                .configuration_index = 77,
                                                 .committed = true,
                                                 .leader = 2,
                                                 .n = self != NULL ? 3 : 2,
@@ -159,6 +160,7 @@ static void the_old_one_is_removed_and_the_new_one_added(void **state)
     assert_int_equal(story.request.replica.kind, PROTO_REPLICA_REMOVE);
     assert_int_equal(story.request.replica.gid, 5);
     assert_int_equal(story.request.replica.id, SELF);
+    assert_int_equal(story.request.replica.configuration_index, 77); /* what it was told of */
     done(&story);
     ask_leader(&story);
     tell(&story, 2, NULL);

@@ -152,7 +152,7 @@ static void orders_that_make_no_sense_are_refused_at_once(void **state)
 {
     struct bench *bench = started(3, 6);
     raft_id leader = bench_leader(bench), other = bench_other(bench, leader);
-    struct group_change bad = {GROUP_ADD_REPLICA, 9, "no url"};
+    struct group_change bad = {GROUP_ADD_REPLICA, 9, "no url", 0};
     struct bench_call call, second;
 
     (void)state;

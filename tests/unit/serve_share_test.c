@@ -111,9 +111,41 @@ static void nothing_is_lost_or_found_by_any_order(void **state)
     serve_share_fini(&share);
 }
 
+/* A connection that asks one thing after the other is remembered, not made and forgotten each
+ * time; when it closes it is forgotten, at once or with its last request. */
+static void a_connection_is_remembered_until_it_closes(void **state)
+{
+    struct serve_share share;
+    const struct serve_share_holder *holder;
+
+    (void)state;
+    serve_share_init(&share, 10, PLENTY);
+    assert_true(serve_share_take(&share, 7, 10));
+    holder = share.holders;
+    for (int i = 0; i < 5; i++) {
+        serve_share_give_back(&share, 7, 10);
+        assert_ptr_equal(share.holders, holder);
+        assert_true(serve_share_take(&share, 7, 10));
+    }
+    serve_share_close(&share, 7);
+    assert_ptr_equal(share.holders, holder);
+    serve_share_give_back(&share, 7, 10);
+    assert_null(share.holders);
+    assert_true(serve_share_take(&share, 8, 10));
+    serve_share_give_back(&share, 8, 10);
+    serve_share_close(&share, 8);
+    assert_null(share.holders);
+    serve_share_close(&share, 9);                  /* it never asked anything */
+    assert_true(serve_share_take(&share, 10, 10)); /* still there at the end */
+    serve_share_give_back(&share, 10, 10);
+    serve_share_fini(&share);
+    assert_null(share.holders);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_connection_is_remembered_until_it_closes),
         cmocka_unit_test(one_connection_alone_gets_half),
         cmocka_unit_test(a_flood_on_many_leaves_room_for_another),
         cmocka_unit_test(bytes_are_shared_like_requests),

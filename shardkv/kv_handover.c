@@ -74,6 +74,8 @@ static void respond_piece(struct kv_request *request, const struct kv_piece_sour
 
     response.shard_pull.piece = request->piece;
     response.shard_pull.load = server->context.load;
+    response.shard_pull.strain = strain_percent(&server->context.strain);
+    strain_note_copy(&server->context.strain);
     if (!census_find(server->census, request->shard, &response.shard_pull.keys_total,
                      &response.shard_pull.bytes_total)) {
         response.shard_pull.bytes_total =
@@ -134,8 +136,13 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
     command.copy.copy_id =
         kind == KV_COMMAND_COPY_BEGIN ? request->copy_id : shard->outgoing.copy_id;
     command.copy.from = buf_slice(&shard->outgoing.swept);
-    command.copy.max_bytes = request->limit;
+    /* A piece has more bytes for each record than the sweep counts: so it fits in one, unless
+     * records are tiny. */
+    command.copy.max_bytes = request->limit - request->limit / 8;
     propose(request, &command, pull_step_applied);
+    if (kind == KV_COMMAND_FREEZE) {
+        group_hurry(request->server->group); /* the pause begins */
+    }
 }
 
 static void read_piece(struct kv_request *request)

@@ -14,7 +14,7 @@
 
 /* So few changes go along with the END: a fraction of a millisecond. Once a few rounds have not
  * come down to that, more may. */
-#define FEW_CHANGES  16
+#define FEW_CHANGES  32
 #define SOME_CHANGES 128
 #define FEW_ROUNDS   8
 /* After so many rounds it is frozen anyway (a round is what had changed when it began): writes that

@@ -11,6 +11,7 @@ struct job {
     struct migrate *migrate;
     bool in_use;
     bool ended;        /* the END or VOID arrived: nothing more to pull */
+    bool is_frozen;    /* the source says so: nobody serves the shard, nothing waits for the pace */
     bool takes_writes; /* INSTALL is proposed: what is proposed now comes behind it */
     bool failed;       /* give the slot back as soon as nothing is outstanding */
     shard_id shard;

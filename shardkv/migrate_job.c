@@ -155,6 +155,7 @@ static void propose_chunk(struct job *job, const struct proto_response *response
     fill_arrival(job, response->shard_pull.body, &command);
     command.arrival.cursor = response->shard_pull.cursor;
     job->piece++;
+    job->is_frozen = response->shard_pull.frozen;
     job->n_proposals++;
     kv_context_propose(job->migrate->context, &command, on_applied, job);
     buf_clear(&job->cursor);
@@ -285,9 +286,11 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.piece = job->piece;
     request.shard_pull.cursor = buf_slice(&job->cursor);
     request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
-    request.shard_pull.max_bytes = copy_pace_piece_bytes(
-        &migrate->pace, migrate->options.piece_bytes, kv_piece_round(buf_slice(&job->cursor)),
-        context->load, context->now_ms);
+    request.shard_pull.max_bytes =
+        job->is_frozen ? migrate->options.piece_bytes
+                       : copy_pace_piece_bytes(&migrate->pace, migrate->options.piece_bytes,
+                                               kv_piece_round(buf_slice(&job->cursor)),
+                                               context->load, context->now_ms);
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;
     job->pulled_us = group_now_us(context->group);
@@ -302,6 +305,9 @@ uint64_t job_due_ms(const struct job *job)
 
     if (!job->in_use) {
         return UINT64_MAX;
+    }
+    if (job->is_frozen) {
+        return context->now_ms;
     }
     return kv_piece_is_in_rounds(buf_slice(&job->cursor))
                ? copy_pace_next_of_round_ms(pace, context->load, context->now_ms)
@@ -319,7 +325,7 @@ static bool job_may_pull(const struct job *job)
         return false;
     }
     if (kv_piece_is_in_rounds(buf_slice(&job->cursor))) {
-        return job->n_proposals == 0;
+        return job->n_proposals == 0 || (job->is_frozen && job->n_proposals < MAX_PROPOSALS);
     }
     if (migrate_is_paused(migrate)) {
         return false;

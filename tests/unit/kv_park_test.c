@@ -142,10 +142,12 @@ static void what_waited_needs_no_further_round(void **state)
     begin(&story, 7);
     get = fixture_get_request(story.key);
     write = fixture_write_request(&story.f, KV_APPEND, story.key, "+");
+    rounds = group_statistics(kv_server_group(target(&story)))->read_rounds;
     start(&story, &get, &got);
     start(&story, &write, &written);
     world_run_ms(story.f.world, 40);
     assert_int_equal(n_waiting(&story), 2);
+    assert_true(group_statistics(kv_server_group(target(&story)))->read_rounds > rounds);
     rounds = group_statistics(kv_server_group(target(&story)))->read_rounds;
     clog_source(&story, false);
     assert_true(world_run_until(story.f.world, 1000, none_is_parked, &story));

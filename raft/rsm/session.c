@@ -6,9 +6,11 @@
  * whole argument, and it needs no clock: issued_at is part of the operation, stamps are part of
  * entries.
  *
- * Records are in a hash table by client id for look-up (never iterated) and in a red-black tree by
- * (activity, id) for eviction, so every replica evicts the same client whatever the order in which
- * records came in. Each change is written through to the state.
+ * Records are in a hash table by client id for look-up (never iterated) and in a red-black tree for
+ * eviction: the least (activity, id) goes, so every replica evicts the same client whatever the
+ * order in which records came in. Activity only grows, so the tree may lag: a record stands there
+ * by the activity that it had once (`ranked`), and is ranked anew when it comes to the front. What
+ * is at the front and up to date is the least of all. Each change is written through to the state.
  */
 #include "raft/rsm/session_table.h"
 
@@ -24,14 +26,15 @@ struct session_table {
     uint64_t n_results;
     struct session_record *by_id; /* uthash */
     struct session_tree by_activity;
+    struct buf scratch;      /* the record or floor being written */
     session_changed changed; /* or NULL */
     void *changed_context;
 };
 
 static int record_compare(const struct session_record *a, const struct session_record *b)
 {
-    if (a->activity != b->activity) {
-        return a->activity < b->activity ? -1 : 1;
+    if (a->ranked != b->ranked) {
+        return a->ranked < b->ranked ? -1 : 1;
     }
     return memcmp(a->client.bytes, b->client.bytes, sizeof(a->client.bytes));
 }
@@ -41,23 +44,18 @@ RB_GENERATE_INTERNAL(session_tree, session_record, by_activity, record_compare,
 
 /* ---- A record and its results ---- */
 
-struct session_record *session_record_create(const void *client)
+struct session_record *session_record_create(const void *client, struct slice results, size_t n)
 {
-    struct session_record *record = mem_zalloc(sizeof(*record));
+    struct session_record *record = mem_zalloc(sizeof(*record) + results.len);
 
-    memcpy(record->client.bytes, client, sizeof(record->client.bytes));
-    return record;
-}
-
-void session_record_set_results(struct session_record **record, struct slice results, size_t n)
-{
     ASSERT(n <= SESSION_SEQ_WINDOW && n * SESSION_RESULT_HEADER <= results.len);
-    *record = mem_realloc(*record, sizeof(**record) + results.len);
-    (*record)->n_results = (uint32_t)n;
-    (*record)->results_len = (uint32_t)results.len;
+    memcpy(record->client.bytes, client, sizeof(record->client.bytes));
+    record->n_results = (uint32_t)n;
+    record->results_len = record->capacity = (uint32_t)results.len;
     if (results.len > 0) {
-        memcpy((*record)->results, results.data, results.len);
+        memcpy(record->results, results.data, results.len);
     }
+    return record;
 }
 
 void session_result_append(struct buf *results, uint64_t seq, struct slice result)
@@ -105,38 +103,40 @@ static bool record_find_result(const struct session_record *record, uint64_t seq
     return false;
 }
 
-/* Replaces the record's results by the union of its own and `other`, those above acked_seq. A seq
- * that is in both has the same result in both; should it not, the greater one stays, so that the
- * outcome does not depend on who was merged into whom. The record is in no index and may move. */
-static void record_merge_results(struct session_record **record, struct slice other)
+/* Forgets the results that the client has: those up to acked_seq. */
+static void record_forget_answered(struct session_record *record)
 {
-    struct slice own = session_record_results(*record);
-    struct buf merged = {0};
-    struct cursor a, b;
-    size_t at_a = 0, at_b = 0, n = 0;
+    struct slice results = session_record_results(record);
+    struct cursor cursor;
+    size_t at = 0;
 
-    while (true) {
-        bool has_a = cursor_read(own, at_a, &a);
-        bool has_b = cursor_read(other, at_b, &b);
-        bool from_a = has_a && (!has_b || a.seq <= b.seq);
-        bool from_b = has_b && (!has_a || b.seq <= a.seq);
-        const struct cursor *taken = from_a ? &a : &b;
-
-        if (!has_a && !has_b) {
-            break;
-        }
-        if (from_a && from_b && slice_compare(a.result, b.result) < 0) {
-            taken = &b;
-        }
-        if (taken->seq > (*record)->acked_seq) {
-            session_result_append(&merged, taken->seq, taken->result);
-            n++;
-        }
-        at_a = from_a ? a.next : at_a;
-        at_b = from_b ? b.next : at_b;
+    while (cursor_read(results, at, &cursor) && cursor.seq <= record->acked_seq) {
+        at = cursor.next;
+        record->n_results--;
     }
-    session_record_set_results(record, buf_slice(&merged), n);
-    buf_fini(&merged);
+    record->results_len -= (uint32_t)at;
+    memmove(record->results, record->results + at, record->results_len);
+}
+
+/* Keeps one more result, in its place among the others; there is room for it. */
+static void record_keep_result(struct session_record *record, uint64_t seq, struct slice result)
+{
+    struct slice results = session_record_results(record);
+    size_t at = 0, len = SESSION_RESULT_HEADER + result.len;
+    struct cursor cursor;
+
+    ASSERT(result.len <= SESSION_MAX_RESULT && record->results_len + len <= record->capacity);
+    while (cursor_read(results, at, &cursor) && cursor.seq < seq) {
+        at = cursor.next;
+    }
+    memmove(record->results + at + len, record->results + at, record->results_len - at);
+    set_u64(record->results + at, seq);
+    record->results[at + 8] = (uint8_t)result.len;
+    if (result.len > 0) {
+        memcpy(record->results + at + SESSION_RESULT_HEADER, result.data, result.len);
+    }
+    record->n_results++;
+    record->results_len += (uint32_t)len;
 }
 
 /* ---- The table ---- */
@@ -154,12 +154,13 @@ static void table_link(struct session_table *table, struct session_record *recor
     struct session_record *other;
 
     HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
+    record->ranked = record->activity;
     other = RB_INSERT(session_tree, &table->by_activity, record);
     ASSERT(other == NULL);
     table->n_results += record->n_results;
 }
 
-/* Takes the record out for a change of what the indices and counts are made of. */
+/* Takes the record out, to be freed or moved. */
 static void table_unlink(struct session_table *table, struct session_record *record)
 {
     ASSERT(table->n_results >= record->n_results);
@@ -192,11 +193,10 @@ static struct slice client_slice(const struct session_record *record)
 
 static void table_write(struct session_table *table, const struct session_record *record)
 {
-    struct buf value = {0};
-
-    session_record_encode(record, &value);
-    table->state->ops->put(table->state, table_key(table, client_slice(record)), buf_slice(&value));
-    buf_fini(&value);
+    buf_clear(&table->scratch);
+    session_record_encode(record, &table->scratch);
+    table->state->ops->put(table->state, table_key(table, client_slice(record)),
+                           buf_slice(&table->scratch));
 }
 
 static void table_tell(const struct session_table *table, struct slice client)
@@ -218,14 +218,40 @@ static bool table_over_limit(const struct session_table *table)
            table->n_results > table->max_results;
 }
 
-/* Evicts the least recently active client other than `spared`; false if there is none. */
-static bool table_evict(struct session_table *table, const struct session_record *spared)
+/* Ranks the record by the activity that it has by now. */
+static void table_rank(struct session_table *table, struct session_record *record)
+{
+    struct session_record *other;
+
+    ASSERT(record->ranked < record->activity);
+    RB_REMOVE(session_tree, &table->by_activity, record);
+    record->ranked = record->activity;
+    other = RB_INSERT(session_tree, &table->by_activity, record);
+    ASSERT(other == NULL);
+}
+
+/* The least recently active client other than `spared`, or NULL. */
+static struct session_record *table_least(struct session_table *table,
+                                          const struct session_record *spared)
 {
     struct session_record *record = RB_MIN(session_tree, &table->by_activity);
 
-    if (record == spared) {
-        record = RB_NEXT(session_tree, &table->by_activity, record);
+    while (record != NULL && (record == spared || record->ranked < record->activity)) {
+        if (record->ranked < record->activity) {
+            table_rank(table, record);
+            record = RB_MIN(session_tree, &table->by_activity);
+        } else {
+            record = RB_NEXT(session_tree, &table->by_activity, record);
+        }
     }
+    return record;
+}
+
+/* Evicts the least recently active client other than `spared`; false if there is none. */
+static bool table_evict(struct session_table *table, const struct session_record *spared)
+{
+    struct session_record *record = table_least(table, spared);
+
     if (record == NULL) {
         return false;
     }
@@ -258,6 +284,7 @@ void session_table_destroy(struct session_table **table)
         return;
     }
     table_clear(*table);
+    buf_fini(&(*table)->scratch);
     mem_free(*table);
     *table = NULL;
 }
@@ -299,10 +326,10 @@ enum status session_table_load(struct session_table *table)
 
 /* ---- The rule ---- */
 
-enum session_verdict session_check(const struct session_table *table, const struct session_key *key,
-                                   struct slice *result)
+static enum session_verdict verdict_on(const struct session_table *table,
+                                       const struct session_record *record,
+                                       const struct session_key *key, struct slice *result)
 {
-    const struct session_record *record = table_find(table, key->client.bytes);
     uint64_t acked = key->acked_seq;
 
     *result = slice_of(NULL, 0);
@@ -327,6 +354,12 @@ enum session_verdict session_check(const struct session_table *table, const stru
     return SESSION_APPLY;
 }
 
+enum session_verdict session_check(const struct session_table *table, const struct session_key *key,
+                                   struct slice *result)
+{
+    return verdict_on(table, table_find(table, key->client.bytes), key, result);
+}
+
 /* Activity never falls, and stays at or above issued_at even for an entry whose stamp is not. */
 static uint64_t commit_activity(const struct session_record *record, const struct session_key *key,
                                 uint64_t stamp)
@@ -337,31 +370,62 @@ static uint64_t commit_activity(const struct session_record *record, const struc
     return key->issued_at > activity ? key->issued_at : activity;
 }
 
+/* The client's record, with room for a result of so many bytes and without those that it has
+ * answered; a new one if there is none. It may have moved. */
+static struct session_record *table_edit(struct session_table *table, struct session_record *record,
+                                         const struct session_key *key, size_t len)
+{
+    size_t wanted = SESSION_RESULT_HEADER + len;
+
+    if (record == NULL) {
+        record = mem_realloc(session_record_create(key->client.bytes, slice_of(NULL, 0), 0),
+                             sizeof(*record) + wanted);
+        record->capacity = (uint32_t)wanted;
+        table_link(table, record);
+    }
+    if (key->acked_seq > record->acked_seq) {
+        record->acked_seq = key->acked_seq;
+    }
+    table->n_results -= record->n_results;
+    record_forget_answered(record);
+    table->n_results += record->n_results;
+    wanted += record->results_len;
+    if (wanted > record->capacity) {
+        table_unlink(table, record);
+        record = mem_realloc(record, sizeof(*record) + wanted + wanted / 2);
+        record->capacity = (uint32_t)(wanted + wanted / 2);
+        table_link(table, record);
+    }
+    return record;
+}
+
+/* So that an eviction has few records to rank first: in a table that fills up, one a commit. */
+static void table_keep_ranked(struct session_table *table)
+{
+    struct session_record *record = RB_MIN(session_tree, &table->by_activity);
+
+    if (HASH_CNT(by_id, table->by_id) > table->max_records / 2 &&
+        record->ranked < record->activity) {
+        table_rank(table, record);
+    }
+}
+
 void session_commit(struct session_table *table, const struct session_key *key, uint64_t stamp,
                     struct slice result)
 {
     struct session_record *record = table_find(table, key->client.bytes);
-    struct buf one = {0};
     struct slice kept;
 
     ASSERT(result.len <= SESSION_MAX_RESULT);
-    ASSERT(session_check(table, key, &kept) == SESSION_APPLY);
-    if (record == NULL) {
-        record = session_record_create(key->client.bytes);
-    } else {
-        table_unlink(table, record);
-    }
+    ASSERT(verdict_on(table, record, key, &kept) == SESSION_APPLY);
+    record = table_edit(table, record, key, result.len);
+    record_keep_result(record, key->seq, result);
+    table->n_results++;
     record->activity = commit_activity(record, key, stamp);
     ASSERT(record->activity >= key->issued_at && record->activity >= stamp);
-    if (key->acked_seq > record->acked_seq) {
-        record->acked_seq = key->acked_seq;
-    }
-    session_result_append(&one, key->seq, result);
-    record_merge_results(&record, buf_slice(&one));
-    buf_fini(&one);
-    table_link(table, record);
     table_write(table, record);
     table_tell(table, client_slice(record));
+    table_keep_ranked(table);
     for (int i = 0; i < SESSION_MAX_EVICTIONS && table_over_limit(table); i++) {
         if (!table_evict(table, record)) {
             break;
@@ -387,13 +451,27 @@ void session_table_watch(struct session_table *table, session_changed changed, v
     table->changed_context = context;
 }
 
+/* Brings the whole tree up to date. */
+static void table_rank_all(struct session_table *table)
+{
+    struct session_record *record, *next;
+
+    for (record = RB_MIN(session_tree, &table->by_activity); record != NULL; record = next) {
+        next = RB_NEXT(session_tree, &table->by_activity, record);
+        if (record->ranked < record->activity) {
+            table_rank(table, record);
+        }
+    }
+}
+
 void session_table_each(const struct session_table *table, session_visit visit, void *context)
 {
-    struct session_tree *tree = (struct session_tree *)&table->by_activity;
+    struct session_table *self = (struct session_table *)table; /* a lag of ranks is no content */
     struct session_record *record;
     struct buf bytes = {0};
 
-    RB_FOREACH (record, session_tree, tree) {
+    table_rank_all(self);
+    RB_FOREACH (record, session_tree, &self->by_activity) {
         buf_clear(&bytes);
         session_record_encode(record, &bytes);
         visit(context, client_slice(record), buf_slice(&bytes));
@@ -438,13 +516,12 @@ void session_remove(struct session_table *table, struct slice client)
 
 void session_raise_floor(struct session_table *table, uint64_t floor)
 {
-    struct buf value = {0};
-
     if (floor <= table->floor) {
         return;
     }
     table->floor = floor;
-    session_floor_encode(floor, &value);
-    table->state->ops->put(table->state, table_key(table, slice_of(NULL, 0)), buf_slice(&value));
-    buf_fini(&value);
+    buf_clear(&table->scratch);
+    session_floor_encode(floor, &table->scratch);
+    table->state->ops->put(table->state, table_key(table, slice_of(NULL, 0)),
+                           buf_slice(&table->scratch));
 }

@@ -78,10 +78,9 @@ enum status session_record_decode(struct slice bytes, const void *client,
     }
     status = decode_results(&reader, acked_seq, n, &results);
     if (status == ST_OK) {
-        *record = session_record_create(client);
+        *record = session_record_create(client, buf_slice(&results), n);
         (*record)->activity = activity;
         (*record)->acked_seq = acked_seq;
-        session_record_set_results(record, buf_slice(&results), n);
     }
     buf_fini(&results);
     return status;

@@ -24,11 +24,13 @@
 struct session_record {
     struct session_id client;
     uint64_t activity; /* the stamp of its newest applied operation */
+    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
     uint64_t acked_seq;
     UT_hash_handle by_id;
     RB_ENTRY(session_record) by_activity;
     uint32_t n_results;
     uint32_t results_len;
+    uint32_t capacity; /* bytes of results */
     uint8_t results[]; /* packed as they are encoded: u64 seq, u8 length, bytes */
 };
 
@@ -37,10 +39,8 @@ static inline struct slice session_record_results(const struct session_record *r
     return slice_of(record->results, record->results_len);
 }
 
-/* A record without results, in no index yet. Released by mem_free. */
-struct session_record *session_record_create(const void *client);
-/* Replaces the results. The record must be in no index: it may move. */
-void session_record_set_results(struct session_record **record, struct slice results, size_t n);
+/* A record with these results, n of them packed, in no index yet. Released by mem_free. */
+struct session_record *session_record_create(const void *client, struct slice results, size_t n);
 
 /* Appends one packed result. */
 void session_result_append(struct buf *results, uint64_t seq, struct slice result);

@@ -180,32 +180,43 @@ static void overlay_charge(struct overlay *overlay, const struct overlay_entry *
     range->bytes += in ? content : -content;
 }
 
-/* The entry of this key, counted out so that the caller can change it; a new one if there is none.
- */
-static struct overlay_entry *overlay_edit(struct overlay *overlay, struct io_key key)
+/* Gives back what was cut last. */
+static void overlay_uncut(struct overlay *overlay, size_t n)
 {
-    struct overlay_entry probe = overlay_probe(key);
-    struct overlay_entry *entry = RB_FIND(overlay_tree, &overlay->tree, &probe);
-    uint8_t *bytes;
+    n = (n + 7) & ~(size_t)7;
+    ASSERT(overlay->blocks->used >= n);
+    overlay->blocks->used -= n;
+    overlay->bytes -= n;
+}
 
-    ASSERT(!overlay->frozen);
-    if (entry != NULL) {
-        overlay_charge(overlay, entry, false);
-        return entry;
-    }
-    entry = overlay_cut(overlay, sizeof(*entry) + key.key.len);
-    *entry = (struct overlay_entry){0};
-    bytes = (uint8_t *)(entry + 1);
+static struct overlay_entry *overlay_cut_entry(struct overlay *overlay, struct io_key key)
+{
+    struct overlay_entry *entry = overlay_cut(overlay, sizeof(*entry) + key.key.len);
+    uint8_t *bytes = (uint8_t *)(entry + 1);
+
+    *entry = overlay_probe(key);
+    entry->key = bytes;
     if (key.key.len > 0) {
         memcpy(bytes, key.key.data, key.key.len);
     }
-    entry->range = key.range;
-    entry->kind = key.kind;
-    entry->key = bytes;
-    entry->key_len = (uint32_t)key.key.len;
-    RB_INSERT(overlay_tree, &overlay->tree, entry);
-    overlay->count++;
     return entry;
+}
+
+/* The entry of this key, counted out so that the caller can change it; a new one if there is none.
+ * One way down the tree, whether there is one or not: that way is most of what a write costs. */
+static struct overlay_entry *overlay_edit(struct overlay *overlay, struct io_key key)
+{
+    struct overlay_entry *cut = overlay_cut_entry(overlay, key), *entry;
+
+    ASSERT(!overlay->frozen);
+    entry = RB_INSERT(overlay_tree, &overlay->tree, cut);
+    if (entry != NULL) {
+        overlay_uncut(overlay, sizeof(*cut) + key.key.len);
+        overlay_charge(overlay, entry, false);
+        return entry;
+    }
+    overlay->count++;
+    return cut;
 }
 
 static void overlay_drop_value(struct overlay *overlay, struct overlay_entry *entry)

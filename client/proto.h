@@ -359,8 +359,10 @@ struct proto_response {
             uint64_t piece;
             uint8_t kind;
             uint64_t keys_total, bytes_total; /* of the shard: estimates; 0: not known */
-            uint32_t load;       /* client operations a second that the source serves now */
-            struct slice body;   /* opaque to everyone but shardkv */
+            uint32_t load;     /* client operations a second that the source serves now */
+            uint32_t strain;   /* how long its clients wait, percent of what is usual; 0: unknown */
+            bool frozen;       /* nobody serves the shard any more: the rest is urgent */
+            struct slice body; /* opaque to everyone but shardkv */
             struct slice cursor; /* for the next request; empty with END and VOID */
         } shard_pull;
         struct {

@@ -78,6 +78,8 @@ static void encode_body(const struct proto_response *response, struct buf *out)
         buf_put_u64(out, response->shard_pull.keys_total);
         buf_put_u64(out, response->shard_pull.bytes_total);
         buf_put_u32(out, response->shard_pull.load);
+        buf_put_u32(out, response->shard_pull.strain);
+        buf_put_u8(out, response->shard_pull.frozen);
         buf_put_bytes(out, response->shard_pull.body);
         buf_put_bytes(out, response->shard_pull.cursor);
         break;
@@ -143,6 +145,8 @@ static bool decode_pull(struct reader *reader, struct proto_response *response)
     response->shard_pull.keys_total = reader_u64(reader);
     response->shard_pull.bytes_total = reader_u64(reader);
     response->shard_pull.load = reader_u32(reader);
+    response->shard_pull.strain = reader_u32(reader);
+    response->shard_pull.frozen = proto_read_bool(reader);
     response->shard_pull.body = reader_bytes(reader, PROTO_MAX_PIECE);
     response->shard_pull.cursor = reader_bytes(reader, PROTO_MAX_CURSOR);
     return reader_ok(reader) && response->shard_pull.kind >= PROTO_PIECE_MORE &&

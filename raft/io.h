@@ -219,7 +219,7 @@ enum io_event_type {
 struct io_event {
     enum io_event_type type;
     uint64_t now_ms; /* monotonic */
-    uint64_t now_us; /* the same, finer: for statistics only, decides nothing; 0: not told */
+    uint64_t now_us; /* the same, finer: for statistics and the pace of copies; 0: not told */
     uint64_t
         wall_us; /* microseconds since 1970, may jump: for cluster time only, never for safety */
     union {

@@ -124,6 +124,9 @@ typedef void (*group_proposal_done)(void *context, enum status status, struct sl
 void group_propose(struct group *group, struct slice command, uint64_t min_stamp, uint64_t trace_id,
                    group_proposal_done done, void *context);
 
+/* What was proposed so far is appended when this turn ends: it does not wait for company. */
+void group_hurry(struct group *group);
+
 /* Calls done(ST_OK) once the state holds everything that was committed when this was called, as
  * confirmed by a majority afterwards (ReadIndex, thesis 6.4): what is then read is linearizable.
  * Else ST_NOT_LEADER, ST_BUSY, ST_SHUTDOWN. */

@@ -7,6 +7,7 @@
 #include "raft/rsm.h"
 #include "raft/util/rng.h"
 #include "shardkv/kv_sm.h"
+#include "shardkv/strain.h"
 
 struct kv_context {
     struct group *group;
@@ -16,6 +17,7 @@ struct kv_context {
     struct rng rng;
     uint64_t now_ms;      /* of the event that is being handled */
     uint32_t load;        /* client operations a second that this server serves now */
+    struct strain strain; /* what its clients feel of copies */
     uint64_t n_proposals; /* made by the parts, ever */
     const struct trace *trace;
 };

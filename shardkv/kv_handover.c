@@ -8,6 +8,8 @@
 
 /* COPY_BEGIN, SWEEP and FREEZE, and once more if a copy is begun anew meanwhile. */
 #define MAX_PULL_STEPS 6
+/* What is left once a shard is frozen goes over at once, however small pieces were before. */
+#define FROZEN_BYTES (256u << 10)
 
 static void answer_pull(struct kv_request *request);
 
@@ -74,6 +76,9 @@ static void respond_piece(struct kv_request *request, const struct kv_piece_sour
 
     response.shard_pull.piece = request->piece;
     response.shard_pull.load = server->context.load;
+    response.shard_pull.strain = strain_percent(&server->context.strain);
+    response.shard_pull.frozen = source->shard->state == SHARD_FROZEN;
+    strain_note_copy(&server->context.strain);
     if (!census_find(server->census, request->shard, &response.shard_pull.keys_total,
                      &response.shard_pull.bytes_total)) {
         response.shard_pull.bytes_total =
@@ -134,17 +139,27 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
     command.copy.copy_id =
         kind == KV_COMMAND_COPY_BEGIN ? request->copy_id : shard->outgoing.copy_id;
     command.copy.from = buf_slice(&shard->outgoing.swept);
-    command.copy.max_bytes = request->limit;
+    /* A piece has more bytes for each record than the sweep counts: so it fits in one, unless
+     * records are tiny. */
+    command.copy.max_bytes = request->limit - request->limit / 8;
     propose(request, &command, pull_step_applied);
+    if (kind == KV_COMMAND_FREEZE) {
+        group_hurry(request->server->group); /* the pause begins */
+    }
 }
 
 static void read_piece(struct kv_request *request)
 {
+    uint32_t limit = request->limit;
     struct kv_piece_source source = kv_sm_piece_source(request->server->sm, request->shard);
     struct slice cursor = buf_slice(&request->bytes);
     struct kv_piece piece;
-    enum status status = kv_piece_read(&source, cursor, request->limit, &piece);
+    enum status status;
 
+    if (source.shard->state == SHARD_FROZEN && limit < FROZEN_BYTES) {
+        limit = FROZEN_BYTES;
+    }
+    status = kv_piece_read(&source, cursor, limit, &piece);
     if (status != ST_OK) {
         halt_on(request, status);
         return;

@@ -69,6 +69,9 @@ static void put_moves(const struct migrate_stats *stats, struct buf *text)
                         "Pieces of shards that arrived.", stats->pieces);
     metrics_put_counter(text, "shardkv_move_received_bytes_total",
                         "Bytes of the pieces that arrived.", stats->bytes);
+    metrics_put_gauge(text, "shardkv_move_yielding_rate_bytes",
+                      "Bytes a second at which shards may arrive while clients are served.",
+                      stats->yielding_per_s);
     metrics_put_histogram(text, "shardkv_move_pause_seconds",
                           "How long a shard that moved here was served by nobody.",
                           &stats->pause_us);
@@ -104,8 +107,14 @@ void kv_server_metrics(struct kv_server *server, struct buf *text)
                         "Bytes of pieces of shards given out to other groups.",
                         server->piece_bytes_sent);
     metrics_put_gauge(text, "shardkv_parked_requests",
-                      "Requests that wait for a shard that is nearly here.", server->n_parked);
+                      "Requests that wait for a shard that is nearly here.",
+                      server->n_parked + server->n_parked_reads);
     metrics_put_gauge(text, "shardkv_parked_bytes", "Bytes of those requests.",
                       server->parked_bytes);
+    metrics_put_gauge(
+        text, "shardkv_copy_strain_percent",
+        "How long clients wait while shards are copied, percent of how long otherwise;"
+        " 0: not known.",
+        strain_percent(&server->context.strain));
     serve_put_metrics(server->serve, text);
 }

@@ -12,8 +12,11 @@
 #define MAX_RECORD_BYTES  (KV_RECORD_HEADER_BYTES + KV_MAX_VALUE)
 #define ENTRY_OVERHEAD    9 /* what, two lengths */
 
-/* So few changes go along with the END: a fraction of a millisecond. */
-#define FEW_CHANGES 128
+/* So few changes go along with the END: a fraction of a millisecond. Once a few rounds have not
+ * come down to that, more may. */
+#define FEW_CHANGES  32
+#define SOME_CHANGES 128
+#define FEW_ROUNDS   8
 /* After so many rounds it is frozen anyway (a round is what had changed when it began): writes that
  * come in faster than they can be copied must not keep a shard where it is for ever. */
 #define MAX_ROUNDS 32
@@ -74,6 +77,13 @@ bool kv_piece_is_in_rounds(struct slice bytes)
     return cursor_decode(bytes, &cursor) && cursor.phase == PHASE_CHANGES;
 }
 
+uint32_t kv_piece_round(struct slice bytes)
+{
+    struct cursor cursor;
+
+    return cursor_decode(bytes, &cursor) && cursor.phase == PHASE_CHANGES ? cursor.rounds : 0;
+}
+
 enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct slice bytes)
 {
     const struct shard_outgoing *outgoing = &source->shard->outgoing;
@@ -88,7 +98,9 @@ enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct s
         return KV_PIECE_SWEEP;
     }
     if (source->shard->state == SHARD_SERVING && cursor.phase == PHASE_CHANGES &&
-        (outgoing->n_noted - cursor.change <= FEW_CHANGES || cursor.rounds >= MAX_ROUNDS)) {
+        (outgoing->n_noted - cursor.change <=
+             (cursor.rounds <= FEW_ROUNDS ? FEW_CHANGES : SOME_CHANGES) ||
+         cursor.rounds >= MAX_ROUNDS)) {
         return KV_PIECE_FREEZE;
     }
     return KV_PIECE_READ;

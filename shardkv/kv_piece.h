@@ -71,6 +71,8 @@ enum status kv_piece_read(const struct kv_piece_source *source, struct slice cur
 
 /* Whether the cursor is behind the base: pieces are small, and the pause is near. */
 bool kv_piece_is_in_rounds(struct slice cursor);
+/* Which round it is in: 1, 2, …; 0: in the base. */
+uint32_t kv_piece_round(struct slice cursor);
 
 struct kv_piece_end {
     struct shard_sum records, sessions;

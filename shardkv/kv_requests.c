@@ -34,6 +34,13 @@ void kv_request_refuse(struct kv_request *request, enum status status, const cha
 
 void kv_request_respond(struct kv_request *request, struct proto_response *response)
 {
+    struct kv_server *server = request->server;
+    uint64_t now_us = group_now_us(server->group);
+
+    if (request->ticket.op == PROTO_GET || request->ticket.op == PROTO_WRITE) {
+        strain_add(&server->context.strain,
+                   now_us > request->ticket.begun_us ? now_us - request->ticket.begun_us : 0);
+    }
     serve_respond(request->server->serve, &request->ticket, response);
     kv_request_destroy(request);
 }
@@ -52,8 +59,10 @@ void kv_request_wrong_group(struct kv_request *request, uint32_t gid_hint)
     kv_request_destroy(request);
 }
 
-/* Whether a request about this shard may go on here; otherwise it is answered. */
-static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticket, shard_id shard)
+/* Whether a request about this shard may go on here; otherwise it is answered. may_precede: though
+ * the shard is not here yet. */
+static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticket, shard_id shard,
+                      bool may_precede)
 {
     const struct kv_meta *meta = kv_sm_meta(server->sm);
     uint32_t gid_hint;
@@ -67,7 +76,7 @@ static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticke
         serve_refuse(server->serve, ticket, ST_NOT_READY, "the group has not seen the controller");
     } else if (shard >= meta->n_shards) {
         serve_refuse(server->serve, ticket, ST_INVALID, "no such shard");
-    } else if (kv_sm_serves(server->sm, shard, &gid_hint)) {
+    } else if (kv_sm_serves(server->sm, shard, &gid_hint) || may_precede) {
         return true;
     } else if (group_is_ready(server->group)) {
         respond_wrong_group(server, ticket, gid_hint);
@@ -124,6 +133,8 @@ static void read_confirmed(void *context, enum status status)
 
     if (status != ST_OK) {
         kv_request_refuse(request, status, NULL);
+    } else if (kv_server_park_read(server, request)) {
+        return;
     } else if (server->turn_bytes >= TURN_BYTES || server->later.n > 0) {
         later_add(&server->later, request);
     } else {
@@ -215,7 +226,8 @@ void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
     uint32_t n_shards = kv_sm_meta(server->sm)->n_shards;
     struct kv_request *waiting;
 
-    if (!may_go_on(server, ticket, request->get.shard)) {
+    if (!may_go_on(server, ticket, request->get.shard,
+                   kv_server_read_may_precede(server, request->get.shard))) {
         return;
     }
     if (shard_of_key(request->get.key, n_shards) != request->get.shard) {
@@ -336,7 +348,8 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
 {
     struct kv_request *waiting;
 
-    if (!may_go_on(server, ticket, request->scan.shard)) {
+    if (!may_go_on(server, ticket, request->scan.shard,
+                   kv_server_read_may_precede(server, request->scan.shard))) {
         return;
     }
     waiting = kv_request_create(server, ticket, request->scan.shard);
@@ -436,7 +449,8 @@ void kv_server_give_writes_up(struct kv_server *server)
 void kv_server_write(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request)
 {
-    if (!may_go_on(server, ticket, request->write.shard)) {
+    if (!may_go_on(server, ticket, request->write.shard,
+                   kv_server_write_may_precede(server, request->write.shard))) {
         return;
     }
     if (!kv_ops_keys_fit(&request->write, kv_sm_meta(server->sm)->n_shards)) {

@@ -181,8 +181,10 @@ enum status kv_server_create(const struct kv_server_options *options,
         TAILQ_INIT(&server->later.levels[i]);
     }
     TAILQ_INIT(&server->parked);
+    TAILQ_INIT(&server->parked_reads);
     TAILQ_INIT(&server->writes);
     server->load_since_ms = now_ms;
+    strain_init(&server->context.strain, now_ms);
     create_sm(server);
     status = group_create(&server->options.group, world, &server->ops, server, log, state_meta,
                           now_ms, &server->group);
@@ -320,6 +322,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
     server->context.now_ms = event->now_ms;
     server->wall_us = event->wall_us;
     measure_load(server);
+    strain_step(&server->context.strain, event->now_ms);
     serve_observe(server->serve, event);
     switch (event->type) {
     case IO_EVENT_CLIENT_MESSAGE:

@@ -55,8 +55,9 @@ struct kv_server {
     uint64_t piece_bytes_sent;
     uint64_t turn_bytes; /* read for clients since the last turn ended */
     struct kv_later_reads later;
-    TAILQ_HEAD(, kv_parked) parked; /* for shards that are nearly here; oldest first */
-    uint32_t n_parked;
+    TAILQ_HEAD(, kv_parked) parked;        /* for shards that are nearly here; oldest first */
+    TAILQ_HEAD(, kv_request) parked_reads; /* likewise, and confirmed */
+    uint32_t n_parked, n_parked_reads;
     size_t parked_bytes;
     uint64_t load_since_ms; /* client operations since then, for context.load */
     uint32_t load_count;
@@ -80,6 +81,8 @@ struct kv_request {
     struct buf bytes;                         /* GET: key; PULL: cursor */
     void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
     TAILQ_ENTRY(kv_request) in_later_reads;
+    TAILQ_ENTRY(kv_request) in_parked_reads;
+    uint64_t parked_until_ms;
     uint32_t later_level; /* of struct kv_later_reads */
     TAILQ_ENTRY(kv_request) in_writes;
     bool answered; /* WRITE: the client was told that its end is not known */
@@ -118,6 +121,12 @@ uint32_t kv_server_frozen_ms(const struct kv_server *server, shard_id shard);
 /* kv_park.c. True: the request waits until its shard is here, and is answered then. */
 bool kv_server_park(struct kv_server *server, const struct serve_ticket *ticket,
                     const struct proto_request *request, struct slice message);
+/* Whether a read, or a write, can go on though the shard is not here yet: it is served once the
+ * shard is. */
+bool kv_server_read_may_precede(const struct kv_server *server, shard_id shard);
+bool kv_server_write_may_precede(const struct kv_server *server, shard_id shard);
+/* The read is confirmed. True: it waits until its shard is here, and goes on then. */
+bool kv_server_park_read(struct kv_server *server, struct kv_request *request);
 /* Handles those that need not wait any longer. */
 void kv_server_unpark(struct kv_server *server);
 uint64_t kv_server_park_deadline_ms(const struct kv_server *server);

@@ -253,6 +253,9 @@ static bool is_due(const struct migrate *migrate)
 void migrate_step(struct migrate *migrate)
 {
     fit_shards(migrate);
+    copy_pace_follow(&migrate->pace, migrate->context->load,
+                     strain_percent(&migrate->context->strain), migrate->context->now_ms);
+    migrate->stats.yielding_per_s = migrate->pace.yielding_per_s;
     step_jobs(migrate);
     if (migrate->n_shards > 0 && group_is_ready(migrate->context->group) && is_due(migrate)) {
         migrate->slot_was_freed = false;
@@ -264,15 +267,15 @@ void migrate_step(struct migrate *migrate)
 uint64_t migrate_next_deadline_ms(const struct migrate *migrate)
 {
     uint64_t now_ms = migrate->context->now_ms, due_ms = migrate->due_ms;
-    uint64_t pace_ms = copy_pace_next_ms(&migrate->pace, now_ms);
 
     if (migrate->n_shards == 0 || !group_is_ready(migrate->context->group)) {
         return UINT64_MAX;
     }
     for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
         uint64_t until_ms = pull_counts_until_ms(&migrate->jobs[i]);
+        uint64_t pace_ms = job_due_ms(&migrate->jobs[i]);
 
-        if (migrate->jobs[i].in_use && pace_ms > now_ms && pace_ms < due_ms) {
+        if (pace_ms > now_ms && pace_ms < due_ms) {
             due_ms = pace_ms;
         }
         if (until_ms > now_ms && until_ms < due_ms) {
@@ -300,6 +303,14 @@ bool migrate_is_nearly_here(const struct migrate *migrate, shard_id id)
 
     return job != NULL && !job->failed && job_is_current(job) &&
            (job->ended || kv_piece_is_in_rounds(buf_slice(&job->cursor)));
+}
+
+bool migrate_takes_writes(const struct migrate *migrate, shard_id id)
+{
+    const struct job *job = find_job(migrate, id);
+
+    return job != NULL && !job->failed && job->takes_writes && job->n_proposals > 0 &&
+           job_is_current(job);
 }
 
 void migrate_progress(const struct migrate *migrate, shard_id id, struct migrate_progress *progress)

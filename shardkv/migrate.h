@@ -35,6 +35,10 @@ uint64_t migrate_next_deadline_ms(const struct migrate *migrate);
 /* Whether the shard is about to be installed: a request for it may wait for that. */
 bool migrate_is_nearly_here(const struct migrate *migrate, shard_id shard);
 
+/* Whether INSTALL is proposed here: a write for the shard can be proposed behind it. Whether the
+ * shard is served is decided when the write is applied, as ever. */
+bool migrate_takes_writes(const struct migrate *migrate, shard_id shard);
+
 enum migrate_phase {
     MIGRATE_WAITING,     /* for its turn, its source, or the operator */
     MIGRATE_COPYING,     /* the base */
@@ -69,6 +73,7 @@ struct migrate_stats {
     uint64_t installed;        /* shards */
     uint64_t broken;           /* copies that were not what was sent */
     uint64_t called_off;       /* moves */
+    uint64_t yielding_per_s;   /* bytes a second that may arrive now while clients are served */
     struct histogram pause_us; /* of those installed: served by nobody for about so long */
 };
 const struct migrate_stats *migrate_statistics(const struct migrate *migrate);

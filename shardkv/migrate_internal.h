@@ -10,8 +10,10 @@
 struct job {
     struct migrate *migrate;
     bool in_use;
-    bool ended;  /* the END or VOID arrived: nothing more to pull */
-    bool failed; /* give the slot back as soon as nothing is outstanding */
+    bool ended;        /* the END or VOID arrived: nothing more to pull */
+    bool is_frozen;    /* the source says so: nobody serves the shard, nothing waits for the pace */
+    bool takes_writes; /* INSTALL is proposed: what is proposed now comes behind it */
+    bool failed;       /* give the slot back as soon as nothing is outstanding */
     shard_id shard;
     config_num num;
     uint32_t gid; /* the source */
@@ -22,7 +24,8 @@ struct job {
     uint64_t call;
     uint64_t pulled_ms; /* when the last call began */
     uint32_t n_proposals;
-    struct migrate_done done; /* what there will be to tell */
+    uint64_t pulled_us, answered_us, answer_us, piece_bytes; /* of the last piece, for traces */
+    struct migrate_done done;                                /* what there will be to tell */
     uint64_t ended_ms;
     uint64_t window_ms, window_bytes; /* of the rate, since window_ms */
     uint64_t bytes_per_s;
@@ -76,6 +79,8 @@ bool migrate_any_is_outstanding(const struct migrate *migrate);
 void job_begin(struct job *job, shard_id id, uint32_t source);
 /* Frees the slot of a job that is over, or asks for its next piece. */
 void job_step(struct job *job);
+/* When the pace lets it ask for its next piece; it may be past. */
+uint64_t job_due_ms(const struct job *job);
 /* The shard still waits for exactly this. */
 bool job_is_current(const struct job *job);
 

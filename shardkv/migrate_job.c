@@ -7,8 +7,7 @@
 
 #define PULL_TIMEOUT_MS       2000 /* without a piece for so long, the slot is given back */
 #define MAX_TIMEOUT_DOUBLINGS 5
-#define MAX_PROPOSALS         2 /* pieces proposed and not applied: one ahead */
-#define SMALL_PIECES          2 /* a piece takes its part of the time, while clients are served */
+#define MAX_PROPOSALS         2    /* pieces proposed and not applied: one ahead */
 #define RATE_WINDOW_MS        2000 /* over which the rate is measured */
 
 bool job_is_current(const struct job *job)
@@ -86,8 +85,15 @@ static void on_applied(void *context, enum status status, struct slice result)
 
     ASSERT(job->in_use && job->n_proposals > 0);
     job->n_proposals--;
-    copy_pace_applied(&migrate->pace, job->pulled_ms, migrate->context->now_ms,
-                      migrate->context->load);
+    strain_note_copy(&migrate->context->strain);
+    trace_debug(migrate->context->trace,
+                "piece of a shard applied shard=%u piece=%llu bytes=%llu answer_us=%llu "
+                "commit_us=%llu strain=%u rate=%llu",
+                job->shard, (unsigned long long)job->piece, (unsigned long long)job->piece_bytes,
+                (unsigned long long)job->answer_us,
+                (unsigned long long)(group_now_us(migrate->context->group) - job->answered_us),
+                strain_percent(&migrate->context->strain),
+                (unsigned long long)migrate->pace.yielding_per_s);
     status = kv_context_outcome(status, result);
     if (status == ST_OK) {
         migrate_attempt(job)->backoff = (struct backoff){0};
@@ -136,7 +142,10 @@ static void propose_install(struct job *job, const struct kv_piece_end *end)
     job->done.bytes = end->records.bytes;
     job->done.pause_ms = end->frozen_ms;
     job->n_proposals++;
+    /* A write behind it must have a stamp above the floor that it brings. */
+    job->takes_writes = group_last_stamp(context->group) > end->floor;
     kv_context_propose(context, &command, on_installed, job);
+    group_hurry(context->group);
 }
 
 static void propose_chunk(struct job *job, const struct proto_response *response)
@@ -146,6 +155,7 @@ static void propose_chunk(struct job *job, const struct proto_response *response
     fill_arrival(job, response->shard_pull.body, &command);
     command.arrival.cursor = response->shard_pull.cursor;
     job->piece++;
+    job->is_frozen = response->shard_pull.frozen;
     job->n_proposals++;
     kv_context_propose(job->migrate->context, &command, on_applied, job);
     buf_clear(&job->cursor);
@@ -169,9 +179,13 @@ static void count_piece(struct job *job, const struct proto_response *response)
     uint64_t now_ms = migrate->context->now_ms, bytes = response->shard_pull.body.len;
 
     migrate->stats.pieces++;
+    job->answered_us = group_now_us(migrate->context->group);
+    job->answer_us = job->answered_us - job->pulled_us;
+    job->piece_bytes = bytes;
     migrate->stats.bytes += bytes;
-    migrate->pace.source_load = response->shard_pull.load;
-    copy_pace_spend(&migrate->pace, bytes, now_ms);
+    copy_pace_hear(&migrate->pace, response->shard_pull.load, response->shard_pull.strain, now_ms);
+    copy_pace_spend(&migrate->pace, bytes, kv_piece_round(buf_slice(&job->cursor)), job->pulled_ms,
+                    now_ms);
     job->keys_total = response->shard_pull.keys_total;
     job->bytes_total = response->shard_pull.bytes_total;
     job->window_bytes += bytes;
@@ -260,7 +274,8 @@ static uint64_t pull_timeout_ms(const struct job *job)
 
 static void job_pull(struct job *job, const struct spec *replicas)
 {
-    struct kv_context *context = job->migrate->context;
+    struct migrate *migrate = job->migrate;
+    struct kv_context *context = migrate->context;
     struct caller_target target = {.replicas = *replicas};
     struct proto_request request = {.op = PROTO_SHARD_PULL};
 
@@ -271,35 +286,53 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.piece = job->piece;
     request.shard_pull.cursor = buf_slice(&job->cursor);
     request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
-    request.shard_pull.max_bytes = job->migrate->options.piece_bytes;
-    if (copy_pace_yields(&job->migrate->pace, context->load)) {
-        request.shard_pull.max_bytes /= SMALL_PIECES;
-    }
+    request.shard_pull.max_bytes =
+        job->is_frozen ? migrate->options.piece_bytes
+                       : copy_pace_piece_bytes(&migrate->pace, migrate->options.piece_bytes,
+                                               kv_piece_round(buf_slice(&job->cursor)),
+                                               context->load, context->now_ms);
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;
+    job->pulled_us = group_now_us(context->group);
     job->call = caller_start(context->caller, &target, &request, true, context->now_ms,
                              context->now_ms + pull_timeout_ms(job), on_piece, job);
 }
 
+uint64_t job_due_ms(const struct job *job)
+{
+    const struct copy_pace *pace = &job->migrate->pace;
+    const struct kv_context *context = job->migrate->context;
+
+    if (!job->in_use) {
+        return UINT64_MAX;
+    }
+    if (job->is_frozen) {
+        return context->now_ms;
+    }
+    return kv_piece_is_in_rounds(buf_slice(&job->cursor))
+               ? copy_pace_next_of_round_ms(pace, context->load, context->now_ms)
+               : copy_pace_next_ms(pace, context->load, context->now_ms);
+}
+
 /* Whether the next piece may be asked for now. In the rounds the pause is near: each round is to be
- * short, so none waits for the pace, and none begins before the last one is applied. */
+ * short, so none begins before the last one is applied. */
 static bool job_may_pull(const struct job *job)
 {
     const struct migrate *migrate = job->migrate;
-    struct kv_context *context = migrate->context;
+    const struct kv_context *context = migrate->context;
 
-    if (job->is_pulling || job->ended) {
+    if (job->is_pulling || job->ended || job_due_ms(job) > context->now_ms) {
         return false;
     }
     if (kv_piece_is_in_rounds(buf_slice(&job->cursor))) {
-        return job->n_proposals == 0;
+        return job->n_proposals == 0 || (job->is_frozen && job->n_proposals < MAX_PROPOSALS);
     }
-    if (migrate_is_paused(migrate) ||
-        copy_pace_next_ms(&migrate->pace, context->now_ms) > context->now_ms) {
+    if (migrate_is_paused(migrate)) {
         return false;
     }
-    return copy_pace_yields(&migrate->pace, context->load) ? !migrate_any_is_outstanding(migrate)
-                                                           : job->n_proposals < MAX_PROPOSALS;
+    return copy_pace_yields(&migrate->pace, context->load, context->now_ms)
+               ? !migrate_any_is_outstanding(migrate)
+               : job->n_proposals < MAX_PROPOSALS;
 }
 
 void job_step(struct job *job)

@@ -112,6 +112,7 @@ struct rsm_proposals {
     uint32_t n_gathered;
     uint32_t n_waiting;
     uint64_t gathered_bytes;
+    bool hurry;                /* the gathered ones wait for no company */
     raft_index appended_index; /* the last one appended, in appended_term */
     raft_term appended_term;
     struct rsm_company company;

@@ -123,6 +123,11 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
                      group->now_ms);
 }
 
+void group_hurry(struct group *group)
+{
+    group->proposals.hurry = group->proposals.n_gathered > 0;
+}
+
 /* ---- Appending at the turn's end ---- */
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
@@ -225,7 +230,7 @@ uint64_t rsm_proposals_deadline_ms(const struct group *group)
     if (proposals->n_gathered == 0) {
         return UINT64_MAX;
     }
-    if (raft_role(group->raft) != RAFT_LEADER ||
+    if (raft_role(group->raft) != RAFT_LEADER || proposals->hurry ||
         proposals->gathered_bytes >= RSM_APPEND_FULL_BYTES) {
         return group->now_ms;
     }
@@ -244,6 +249,7 @@ void rsm_proposals_flush(struct group *group)
     if (rsm_proposals_deadline_ms(group) > group->now_ms) {
         return;
     }
+    proposals->hurry = false;
     base = stamp_base(group);
     /* A turn appends a bounded number of bytes (or one larger command): copying and checksumming
      * more at once would hold up the heartbeats. The rest goes with the next turns. */
@@ -338,6 +344,7 @@ void rsm_proposals_refuse_gathered(struct group *group, enum status status)
 
     STAILQ_CONCAT(&list, &group->proposals.gathered);
     group->proposals.n_gathered = 0;
+    group->proposals.hurry = false;
     group->proposals.gathered_bytes = 0;
     end_list(group, &list, status);
 }

@@ -18,6 +18,11 @@ static struct kv_server *target(struct story *story)
     return fixture_server(&story->f, 1, story->leader);
 }
 
+static uint32_t n_waiting(struct story *story)
+{
+    return target(story)->n_parked + target(story)->n_parked_reads;
+}
+
 static bool is_nearly_here(void *context)
 {
     struct story *story = context;
@@ -98,7 +103,7 @@ static void requests_wait_for_the_shard_and_are_answered_then(void **state)
     start(&story, &write, &written);
     world_run_ms(story.f.world, 20);
     assert_false(got.ended || scanned.ended || written.ended);
-    assert_int_equal(target(&story)->n_parked, 3);
+    assert_int_equal(n_waiting(&story), 3);
     clog_source(&story, false);
     fixture_await(&story.f, &got);
     fixture_await(&story.f, &scanned);
@@ -110,11 +115,50 @@ static void requests_wait_for_the_shard_and_are_answered_then(void **state)
     assert_true(slice_equal(buf_slice(&got.bytes), slice_text("value")) ||
                 slice_equal(buf_slice(&got.bytes), slice_text("value+")));
     assert_int_equal(written.write.outputs[0], 6);
-    assert_int_equal(target(&story)->n_parked, 0);
+    assert_int_equal(n_waiting(&story), 0);
     assert_int_equal(target(&story)->parked_bytes, 0);
     fixture_check(&story.f, story.key, "value+");
     answer_fini(&got);
     answer_fini(&scanned);
+    answer_fini(&written);
+    fixture_fini(&story.f);
+}
+
+static bool none_is_parked(void *context)
+{
+    return target(context)->n_parked == 0;
+}
+
+/* Reads are confirmed while they wait, and writes go into the log right behind the shard: what
+ * waited is answered without a further round when the shard is here. */
+static void what_waited_needs_no_further_round(void **state)
+{
+    struct story story;
+    struct proto_request get, write;
+    struct answer got, written;
+    uint64_t rounds;
+
+    (void)state;
+    begin(&story, 7);
+    get = fixture_get_request(story.key);
+    write = fixture_write_request(&story.f, KV_APPEND, story.key, "+");
+    rounds = group_statistics(kv_server_group(target(&story)))->read_rounds;
+    start(&story, &get, &got);
+    start(&story, &write, &written);
+    world_run_ms(story.f.world, 40);
+    assert_int_equal(n_waiting(&story), 2);
+    assert_true(group_statistics(kv_server_group(target(&story)))->read_rounds > rounds);
+    rounds = group_statistics(kv_server_group(target(&story)))->read_rounds;
+    clog_source(&story, false);
+    assert_true(world_run_until(story.f.world, 1000, none_is_parked, &story));
+    assert_int_equal(kv_sm_shard(kv_server_sm(target(&story)), MOVED)->state, SHARD_ABSENT);
+    fixture_await(&story.f, &got);
+    fixture_await(&story.f, &written);
+    assert_int_equal(got.status, ST_OK);
+    assert_int_equal(written.status, ST_OK);
+    assert_int_equal(group_statistics(kv_server_group(target(&story)))->read_rounds, rounds);
+    fixture_check(&story.f, story.key, "value+");
+    answer_fini(&got);
     answer_fini(&written);
     fixture_fini(&story.f);
 }
@@ -136,7 +180,7 @@ static void nothing_waits_longer_than_a_moment(void **state)
     assert_int_equal(got.status, ST_WRONG_GROUP);
     assert_int_equal(got.gid_hint, fixture_gid(0));
     assert_true(ms >= PARK_MS && ms < PARK_MS + 60);
-    assert_int_equal(target(&story)->n_parked, 0);
+    assert_int_equal(n_waiting(&story), 0);
     clog_source(&story, false);
     answer_fini(&got);
     fixture_fini(&story.f);
@@ -194,7 +238,7 @@ static void only_so_many_wait(void **state)
         start(&story, &get, &answers[i]);
     }
     world_run_ms(story.f.world, 40);
-    assert_int_equal(target(&story)->n_parked, PARKED);
+    assert_int_equal(n_waiting(&story), PARKED);
     for (size_t i = 0; i < ASKED; i++) {
         n_refused += answers[i].ended && answers[i].status == ST_WRONG_GROUP;
     }
@@ -253,7 +297,7 @@ static void a_server_may_end_while_requests_wait(void **state)
     get = fixture_get_request(story.key);
     start(&story, &get, &got);
     world_run_ms(story.f.world, 20);
-    assert_int_equal(target(&story)->n_parked, 1);
+    assert_int_equal(n_waiting(&story), 1);
     world_stop(story.f.world, fixture_node(&story.f, 1, story.leader));
     fixture_await(&story.f, &got);
     assert_true(got.status != ST_OK);
@@ -269,6 +313,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_wait_for_the_shard_and_are_answered_then),
+        cmocka_unit_test(what_waited_needs_no_further_round),
         cmocka_unit_test(nothing_waits_longer_than_a_moment),
         cmocka_unit_test(what_is_not_about_such_a_shard_does_not_wait),
         cmocka_unit_test(only_so_many_wait),

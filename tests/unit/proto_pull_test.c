@@ -42,6 +42,8 @@ static struct proto_response piece_of_kind(unsigned kind)
     response.shard_pull.keys_total = 0x123456789a;
     response.shard_pull.bytes_total = 0xa987654321;
     response.shard_pull.load = 3000000000;
+    response.shard_pull.strain = 135;
+    response.shard_pull.frozen = true;
     if (kind != PROTO_PIECE_VOID) {
         response.shard_pull.body = slice_text("records");
     }
@@ -58,6 +60,8 @@ static void assert_same_piece(const struct proto_response *a, const struct proto
     assert_true(a->shard_pull.keys_total == b->shard_pull.keys_total);
     assert_true(a->shard_pull.bytes_total == b->shard_pull.bytes_total);
     assert_true(a->shard_pull.load == b->shard_pull.load);
+    assert_true(a->shard_pull.strain == b->shard_pull.strain);
+    assert_true(a->shard_pull.frozen == b->shard_pull.frozen);
     assert_true(slice_equal(a->shard_pull.body, b->shard_pull.body));
     assert_true(slice_equal(a->shard_pull.cursor, b->shard_pull.cursor));
 }

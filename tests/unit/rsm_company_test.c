@@ -74,6 +74,30 @@ static void nobody_waits_for_long(void **state)
     bench_destroy(&bench);
 }
 
+/* What is urgent takes along who waits; the next one waits again. */
+static void who_is_in_a_hurry_waits_for_nobody(void **state)
+{
+    struct bench *bench = started(3, 35);
+    raft_id leader = bench_leader(bench);
+    raft_index before = last_index(bench, leader);
+    struct bench_call calls[4];
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        bench_propose(bench, leader, "inc", &calls[i]);
+        if (i == 2) {
+            group_hurry(bench_replica(bench, leader)->group);
+        }
+        end_turn(bench, leader);
+        assert_int_equal(last_index(bench, leader), before + (i < 2 ? 1 : 3));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(bench_run_until_ended(bench, &calls[i], 100));
+        assert_int_equal(calls[i].status, ST_OK);
+    }
+    bench_destroy(&bench);
+}
+
 /* Losing leadership answers those who still wait to be appended: they certainly were not. */
 static void who_waits_is_refused_when_leadership_is_lost(void **state)
 {
@@ -122,6 +146,7 @@ int main(void)
         cmocka_unit_test(one_alone_is_appended_at_once),
         cmocka_unit_test(who_comes_while_a_round_is_running_goes_with_the_next),
         cmocka_unit_test(nobody_waits_for_long),
+        cmocka_unit_test(who_is_in_a_hurry_waits_for_nobody),
         cmocka_unit_test(who_waits_is_refused_when_leadership_is_lost),
         cmocka_unit_test(after_a_crowd_one_waits_for_some_of_it),
     };

@@ -96,11 +96,17 @@ static bool may_go_on(struct kv_server *server, const struct serve_ticket *ticke
 
 #define TURN_BYTES (16u << 20)
 
+static bool *later_gave_much(struct kv_later_reads *later, const struct kv_request *request)
+{
+    return &later->gave_much[shard_of_key(buf_slice(&request->bytes), KV_LATER_KEYS)];
+}
+
 static void later_add(struct kv_later_reads *later, struct kv_request *request)
 {
     uint32_t *waiting = &later->of_conn[request->ticket.conn % KV_LATER_CONNS];
+    uint32_t level = *waiting + *later_gave_much(later, request);
 
-    request->later_level = *waiting < KV_LATER_LEVELS ? *waiting : KV_LATER_LEVELS - 1;
+    request->later_level = level < KV_LATER_LEVELS ? level : KV_LATER_LEVELS - 1;
     TAILQ_INSERT_TAIL(&later->levels[request->later_level], request, in_later_reads);
     (*waiting)++;
     later->n++;
@@ -124,6 +130,15 @@ static struct kv_request *later_first(const struct kv_later_reads *later)
         }
     }
     return NULL;
+}
+
+/* So much was read for the request. */
+static void count_read(const struct kv_request *request, size_t bytes)
+{
+    struct kv_server *server = request->server;
+
+    server->turn_bytes += bytes;
+    *later_gave_much(&server->later, request) = bytes > KV_SMALL_ANSWER;
 }
 
 static void read_confirmed(void *context, enum status status)
@@ -207,11 +222,12 @@ static void read_value(struct kv_request *request)
     status = kv_ops_read(request->server->world.state, range, buf_slice(&request->bytes), &memory,
                          &record);
     if (status == ST_OK) {
-        request->server->turn_bytes += record.value.len;
+        count_read(request, record.value.len);
         response.get.value = record.value;
         response.get.version = record.version;
         kv_request_respond(request, &response);
     } else if (status == ST_NOT_FOUND) {
+        count_read(request, 0);
         response.status = ST_NOT_FOUND;
         kv_request_respond(request, &response);
     } else {
@@ -334,7 +350,7 @@ static void read_scan(struct kv_request *request)
     range = kv_sm_shard(request->server->sm, request->shard)->range;
     status = read_page(request->server->world.state, range, request, &page);
     if (status == ST_OK) {
-        request->server->turn_bytes += page.memory.len;
+        count_read(request, page.memory.len);
         respond_page(request, &page);
     } else {
         halt_on(request, status);

@@ -22,12 +22,17 @@ struct kv_freeze {
 /* Reads that are confirmed, but for another turn. The first one of a connection waits on level 0,
  * its next one on level 1, and so on; lower levels go first, each oldest first. So who asks for
  * thousands of values waits for them, and nobody else does. Connections are told apart by their
- * number modulo KV_LATER_CONNS: who shares it with another shares the levels. */
+ * number modulo KV_LATER_CONNS: who shares it with another shares the levels. What
+ * gave much when it was last asked for begins a level further back: so two hundred connections that
+ * ask for a large value each don't come before one that reads a small one. */
 #define KV_LATER_LEVELS 8
 #define KV_LATER_CONNS  4096
+#define KV_LATER_KEYS   4096
+#define KV_SMALL_ANSWER (64u << 10)
 struct kv_later_reads {
     TAILQ_HEAD(, kv_request) levels[KV_LATER_LEVELS];
     uint32_t of_conn[KV_LATER_CONNS]; /* how many wait */
+    bool gave_much[KV_LATER_KEYS];    /* by what was asked for, hashed */
     uint32_t n;
 };
 

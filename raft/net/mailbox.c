@@ -80,6 +80,13 @@ bool mailbox_bring(struct mailbox *mailbox, struct mail *mail, struct mail **mai
     return borrows;
 }
 
+void mailbox_end_lending(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->mutex);
+    mailbox->lends = false;
+    pthread_mutex_unlock(&mailbox->mutex);
+}
+
 bool mailbox_go_on(struct mailbox *mailbox, uint64_t now_ms, uint64_t deadline_ms, bool last,
                    struct mail **mails)
 {

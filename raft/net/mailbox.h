@@ -55,6 +55,8 @@ bool mailbox_bring(struct mailbox *mailbox, struct mail *mail, struct mail **mai
  * mails (or, NULL, only the deadline) are there already. With `last`, they are left to others. */
 bool mailbox_go_on(struct mailbox *mailbox, uint64_t now_ms, uint64_t deadline_ms, bool last,
                    struct mail **mails);
+/* By the holder: nobody but the owner holds it next. */
+void mailbox_end_lending(struct mailbox *mailbox);
 /* By the holder: posts a mail that only the owner will run. */
 void mailbox_keep(struct mailbox *mailbox, struct mail *mail);
 bool mailbox_is_owner(const struct mailbox *mailbox);

@@ -17,8 +17,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define NET_STALL_MS        100 /* being late by more means that this thread did not listen */
-#define NET_TURNS_ELSEWHERE 64  /* in a row, by a thread that brought mail; then it gives way */
+#define NET_STALL_MS        100  /* being late by more means that this thread did not listen */
+#define NET_LONG_TURN_US    2000 /* then the loop's own thread goes on */
+#define NET_TURNS_ELSEWHERE 64   /* in a row, by a thread that brought mail; then it gives way */
 
 struct net_posted {
     struct mail mail;
@@ -235,6 +236,7 @@ static void net_run_turn(struct net *net, struct mail *mails)
     begin_us = net->loop.now_us;
     net_turn(net, mails);
     net_read_clock(net, net->loop.now_ms);
+    net->loop.was_long = net->loop.now_us - begin_us >= NET_LONG_TURN_US;
     net_count_turn(net, begin_us);
     net->loop.deadline_ms = net_next_deadline_ms(net);
 }
@@ -249,6 +251,10 @@ void loop_bring(struct loop *loop, struct mail *mail, bool patient)
     while (more) {
         net_run_turn(net, mails);
         left--;
+        if (loop->was_long) { /* what waits for this thread has waited for long enough */
+            mailbox_end_lending(&loop->mailbox);
+            left = 0;
+        }
         more = mailbox_go_on(&loop->mailbox, loop->now_ms, loop->deadline_ms, left == 0, &mails);
     }
 }
@@ -267,7 +273,8 @@ void net_run(struct net *net)
     peers_start(net);
     loop->deadline_ms = net_next_deadline_ms(net);
     while (!mailbox_is_stopped(&loop->mailbox)) {
-        net_run_turn(net, mailbox_take(&loop->mailbox, loop->deadline_ms, loop->lends));
+        net_run_turn(
+            net, mailbox_take(&loop->mailbox, loop->deadline_ms, loop->lends && !loop->was_long));
     }
 }
 

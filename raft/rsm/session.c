@@ -44,14 +44,17 @@ RB_GENERATE_INTERNAL(session_tree, session_record, by_activity, record_compare,
 
 /* ---- A record and its results ---- */
 
-struct session_record *session_record_create(const void *client, struct slice results, size_t n)
+struct session_record *session_record_create(const void *client, struct slice results, size_t n,
+                                             size_t more_bytes)
 {
-    struct session_record *record = mem_zalloc(sizeof(*record) + results.len);
+    size_t capacity = results.len + more_bytes;
+    struct session_record *record = mem_zalloc(sizeof(*record) + capacity);
 
     ASSERT(n <= SESSION_SEQ_WINDOW && n * SESSION_RESULT_HEADER <= results.len);
     memcpy(record->client.bytes, client, sizeof(record->client.bytes));
     record->n_results = (uint32_t)n;
-    record->results_len = record->capacity = (uint32_t)results.len;
+    record->results_len = (uint32_t)results.len;
+    record->capacity = (uint32_t)capacity;
     if (results.len > 0) {
         memcpy(record->results, results.data, results.len);
     }
@@ -378,9 +381,7 @@ static struct session_record *table_edit(struct session_table *table, struct ses
     size_t wanted = SESSION_RESULT_HEADER + len;
 
     if (record == NULL) {
-        record = mem_realloc(session_record_create(key->client.bytes, slice_of(NULL, 0), 0),
-                             sizeof(*record) + wanted);
-        record->capacity = (uint32_t)wanted;
+        record = session_record_create(key->client.bytes, slice_of(NULL, 0), 0, wanted);
         table_link(table, record);
     }
     if (key->acked_seq > record->acked_seq) {

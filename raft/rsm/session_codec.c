@@ -78,7 +78,7 @@ enum status session_record_decode(struct slice bytes, const void *client,
     }
     status = decode_results(&reader, acked_seq, n, &results);
     if (status == ST_OK) {
-        *record = session_record_create(client, buf_slice(&results), n);
+        *record = session_record_create(client, buf_slice(&results), n, 0);
         (*record)->activity = activity;
         (*record)->acked_seq = acked_seq;
     }

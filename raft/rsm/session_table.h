@@ -39,8 +39,10 @@ static inline struct slice session_record_results(const struct session_record *r
     return slice_of(record->results, record->results_len);
 }
 
-/* A record with these results, n of them packed, in no index yet. Released by mem_free. */
-struct session_record *session_record_create(const void *client, struct slice results, size_t n);
+/* A record with these results, n of them packed, and room for more_bytes of others; in no index
+ * yet. Released by mem_free. */
+struct session_record *session_record_create(const void *client, struct slice results, size_t n,
+                                             size_t more_bytes);
 
 /* Appends one packed result. */
 void session_result_append(struct buf *results, uint64_t seq, struct slice result);

@@ -153,8 +153,9 @@ static struct buf sample(uint32_t which)
             (struct proto_request){.op = PROTO_MOVE, .dry_run = true, .move = {session, 3, NOBODY}};
         break;
     case 21:
-        request = (struct proto_request){
-            .op = PROTO_REPLICA, .dry_run = true, .replica = {PROTO_REPLICA_REMOVE, NOBODY, 200}};
+        request = (struct proto_request){.op = PROTO_REPLICA,
+                                         .dry_run = true,
+                                         .replica = {PROTO_REPLICA_REMOVE, NOBODY, 200, 1, {0}}};
         break;
     default:
         break;

@@ -240,8 +240,8 @@ void world_remove_client(struct world *world, size_t client)
         world_unschedule(world, gone->wake_slot);
         gone->wake_slot = WORLD_NO_SLOT;
     }
+    world_close_streams_of(world, (owner_id)(WORLD_MAX_NODES + client));
     for (size_t node = 0; node < world->n_nodes; node++) {
-        world->streams[WORLD_MAX_NODES + client][node].conn = 0;
         world->client_cut[client][node] = false;
     }
 }

@@ -304,6 +304,8 @@ void world_on_stream_down(struct world *world, struct item *item);
 void world_on_stream_closed(struct world *world, struct item *item);
 /* A node is gone: its streams break, on both sides. */
 void world_break_streams(struct world *world, struct world_node *node);
+/* The owner is gone: servers hear of it, and nobody else. */
+void world_close_streams_of(struct world *world, owner_id owner);
 
 /* ---- world_observe.c ---- */
 

@@ -4,6 +4,7 @@
 #include "tests/sim/world_internal.h"
 
 #define UNREACHABLE_MAX_US 99000 /* a caller learns by then that a server can't be reached */
+#define CLOSE_US           1000  /* until a server hears that a client is gone */
 
 static struct stream *stream_of(struct world *world, owner_id owner, size_t node)
 {
@@ -47,6 +48,20 @@ static void break_stream(struct world *world, owner_id owner, size_t node, uint6
     stream->conn = 0;
     down.life = owner < WORLD_MAX_NODES ? world->nodes[owner]->life : 0;
     world_schedule(world, delay_us, &down);
+}
+
+void world_close_streams_of(struct world *world, owner_id owner)
+{
+    for (size_t node = 0; node < world->n_nodes; node++) {
+        struct stream *stream = stream_of(world, owner, node);
+        struct item closed = {.type = ITEM_STREAM_CLOSED, .node = node, .conn = stream->conn};
+
+        if (stream->conn != 0) {
+            closed.life = world->nodes[node]->life;
+            world_schedule(world, CLOSE_US, &closed);
+        }
+        stream->conn = 0;
+    }
 }
 
 /* Delivery no earlier than what was sent before on the same stream. */

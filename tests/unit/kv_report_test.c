@@ -17,9 +17,13 @@ static const struct spec *listed(struct fixture *f, size_t group)
 static void remove_replica(struct fixture *f, size_t group, uint32_t id)
 {
     struct answer answer = {0};
-    struct proto_request remove = {.op = PROTO_REPLICA,
-                                   .replica = {PROTO_REPLICA_REMOVE, fixture_gid(group), id}};
+    struct proto_request remove = {.op = PROTO_REPLICA};
 
+    remove.replica.kind = PROTO_REPLICA_REMOVE;
+    remove.replica.gid = fixture_gid(group);
+    remove.replica.id = id;
+    remove.replica.configuration_index =
+        raft_configuration_index(group_raft(kv_server_group(fixture_server(f, group, 0))));
     assert_int_equal(fixture_ask(f, group, &remove, 10000, &answer), ST_OK);
     answer_fini(&answer);
 }

@@ -18,7 +18,7 @@
 #include "raft/util/mem.h"
 
 #define NET_STALL_MS        100  /* being late by more means that this thread did not listen */
-#define NET_LONG_TURN_US    2000 /* then the loop's own thread goes on */
+#define NET_LONG_TURN_US    8000 /* then the loop's own thread goes on */
 #define NET_TURNS_ELSEWHERE 64   /* in a row, by a thread that brought mail; then it gives way */
 
 struct net_posted {

@@ -15,7 +15,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
         .drop_checkpoint_ms = 2000,
         .log_keep_bytes = 16u << 20,
         .max_log_bytes = 128u << 20,
-        .company_ms = 1,
+        .company_ms = 3,
         .max_proposals = 65536,
         .max_reads = 65536,
         .snapshot_chunk_bytes = 512u << 10,

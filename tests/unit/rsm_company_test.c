@@ -52,7 +52,7 @@ static void who_comes_while_a_round_is_running_goes_with_the_next(void **state)
     bench_destroy(&bench);
 }
 
-/* A majority that is far away (here: gone) holds nobody up for longer than a millisecond. */
+/* A majority that is far away (here: gone) holds nobody up for longer than company_ms. */
 static void nobody_waits_for_long(void **state)
 {
     struct bench *bench = started(3, 33);
@@ -69,7 +69,7 @@ static void nobody_waits_for_long(void **state)
     bench_propose(bench, leader, "inc", &calls[1]);
     end_turn(bench, leader);
     assert_int_equal(last_index(bench, leader), before + 1);
-    bench_run(bench, 2);
+    bench_run(bench, bench_options(bench)->company_ms + 1);
     assert_int_equal(last_index(bench, leader), before + 2);
     bench_destroy(&bench);
 }

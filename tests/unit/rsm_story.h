@@ -24,6 +24,7 @@ static inline struct bench *checkpointing(size_t n, uint64_t seed, uint64_t log_
 
     bench_options(bench)->checkpoint_log_bytes = log_bytes;
     bench_options(bench)->log_keep_bytes = 0;
+    bench_options(bench)->company_ms = 1; /* a proposal each turn */
     bench_start_all(bench);
     bench_leader(bench);
     return bench;

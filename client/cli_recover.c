@@ -156,7 +156,13 @@ static int check(const struct recovery *recovery)
     const struct shardkv_members *self;
     unsigned voters, answer;
     char why[256];
+    int known = recovery->view.config_result->code;
 
+    if (recovery->chosen == NULL && known != SHARDKV_OK) {
+        snprintf(why, sizeof(why), "the controllers, which know where its replicas are: %s",
+                 shardkv_strerror(known));
+        return refuse(recovery, why);
+    }
     if (recovery->chosen == NULL) {
         return refuse(recovery, "it does not answer, or is not known; is it running?");
     }

@@ -122,10 +122,11 @@ uint32_t kv_server_frozen_ms(const struct kv_server *server, shard_id shard)
 /* A step of the log that the copy needs first. Only a ready leader proposes it. */
 static void propose_step(struct kv_request *request, enum kv_command_kind kind)
 {
-    const struct shard *shard = kv_sm_shard(request->server->sm, request->shard);
+    struct kv_server *server = request->server;
+    const struct shard *shard = kv_sm_shard(server->sm, request->shard);
     struct kv_command command = {.kind = kind};
 
-    if (!group_is_ready(request->server->group)) {
+    if (!group_is_ready(server->group)) {
         refuse_for_now(request);
         return;
     }
@@ -134,7 +135,7 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
         return;
     }
     if (kind == KV_COMMAND_FREEZE) {
-        note_freeze(request->server, request->shard, request->num);
+        note_freeze(server, request->shard, request->num);
     }
     command.copy.copy_id =
         kind == KV_COMMAND_COPY_BEGIN ? request->copy_id : shard->outgoing.copy_id;
@@ -142,9 +143,9 @@ static void propose_step(struct kv_request *request, enum kv_command_kind kind)
     /* A piece has more bytes for each record than the sweep counts: so it fits in one, unless
      * records are tiny. */
     command.copy.max_bytes = request->limit - request->limit / 8;
-    propose(request, &command, pull_step_applied);
+    propose(request, &command, pull_step_applied); /* the request may have ended by now */
     if (kind == KV_COMMAND_FREEZE) {
-        group_hurry(request->server->group); /* the pause begins */
+        group_hurry(server->group); /* the pause begins */
     }
 }
 

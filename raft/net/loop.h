@@ -13,7 +13,9 @@ struct loop {
     struct mailbox mailbox;
     struct timers timers;
     bool lends;           /* turns may run on the threads that bring mail */
-    bool was_long;        /* the last turn: the next one runs on the owner's thread */
+    bool owner_is_next;   /* the next turn runs on the owner's thread */
+    uint64_t busy_ms;     /* the millisecond in which */
+    uint32_t busy_turns;  /* so many turns ended */
     uint64_t now_ms;      /* monotonic, read at the start and the end of each turn */
     uint64_t now_us;      /* the same, finer: for statistics */
     uint64_t to_wall_us;  /* what to add for the time since 1970; read once a turn */

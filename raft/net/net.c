@@ -18,7 +18,8 @@
 #include "raft/util/mem.h"
 
 #define NET_STALL_MS        100  /* being late by more means that this thread did not listen */
-#define NET_LONG_TURN_US    8000 /* then the loop's own thread goes on */
+#define NET_LONG_TURN_US    8000 /* after it the loop's own thread goes on, */
+#define NET_BUSY_TURNS      12   /* and after so many in a millisecond */
 #define NET_TURNS_ELSEWHERE 64   /* in a row, by a thread that brought mail; then it gives way */
 
 struct net_posted {
@@ -227,6 +228,20 @@ static void net_read_clock(struct net *net, uint64_t expected_ms)
     }
 }
 
+/* Which thread runs the next turn. A turn for each mail, where the mail came from, saves a
+ * hand-over of threads; but when turns follow each other closely, the owner runs fewer with many
+ * mails in each; and what waits for a thread of nng's must not wait for a long turn there. */
+static void net_choose_thread(struct loop *loop, uint64_t began_us)
+{
+    if (loop->now_ms != loop->busy_ms) {
+        loop->busy_ms = loop->now_ms;
+        loop->busy_turns = 0;
+    }
+    loop->busy_turns++;
+    loop->owner_is_next =
+        loop->busy_turns > NET_BUSY_TURNS || loop->now_us - began_us >= NET_LONG_TURN_US;
+}
+
 /* A turn, with the clock read before and after it. */
 static void net_run_turn(struct net *net, struct mail *mails)
 {
@@ -236,7 +251,7 @@ static void net_run_turn(struct net *net, struct mail *mails)
     begin_us = net->loop.now_us;
     net_turn(net, mails);
     net_read_clock(net, net->loop.now_ms);
-    net->loop.was_long = net->loop.now_us - begin_us >= NET_LONG_TURN_US;
+    net_choose_thread(&net->loop, begin_us);
     net_count_turn(net, begin_us);
     net->loop.deadline_ms = net_next_deadline_ms(net);
 }
@@ -251,7 +266,7 @@ void loop_bring(struct loop *loop, struct mail *mail, bool patient)
     while (more) {
         net_run_turn(net, mails);
         left--;
-        if (loop->was_long) { /* what waits for this thread has waited for long enough */
+        if (loop->owner_is_next) {
             mailbox_end_lending(&loop->mailbox);
             left = 0;
         }
@@ -273,8 +288,8 @@ void net_run(struct net *net)
     peers_start(net);
     loop->deadline_ms = net_next_deadline_ms(net);
     while (!mailbox_is_stopped(&loop->mailbox)) {
-        net_run_turn(
-            net, mailbox_take(&loop->mailbox, loop->deadline_ms, loop->lends && !loop->was_long));
+        net_run_turn(net, mailbox_take(&loop->mailbox, loop->deadline_ms,
+                                       loop->lends && !loop->owner_is_next));
     }
 }
 

@@ -58,6 +58,7 @@ struct io_iter *state_iter_open(struct io_state *io, struct io_key from)
     iter->state = state;
     iter->db = state->db;
     state_db_ref(iter->db);
+    atomic_fetch_add(&state->worker->open_iters, 1); /* before it holds any table */
     iter->range = from.range;
     iter->kind = from.kind;
     iter->overlays[0] = overlay_ref(state->active);
@@ -76,7 +77,6 @@ struct io_iter *state_iter_open(struct io_state *io, struct io_key from)
         leveldb_iter_seek(iter->disk, (const char *)state->key.data, state->key.len);
         state_iter_look(iter);
     }
-    atomic_fetch_add(&state->worker->open_iters, 1);
     return iter;
 }
 
@@ -153,11 +153,11 @@ enum status state_iter_close(struct io_iter *iter)
     struct state *state = iter->state;
     enum status status = iter->status;
 
-    ASSERT(atomic_load(&state->worker->open_iters) > 0);
-    atomic_fetch_sub(&state->worker->open_iters, 1);
     if (iter->disk != NULL) {
         leveldb_iter_destroy(iter->disk);
     }
+    ASSERT(atomic_load(&state->worker->open_iters) > 0);
+    atomic_fetch_sub(&state->worker->open_iters, 1); /* it holds no table any more */
     for (int i = 0; i < STATE_ITER_OVERLAYS; i++) {
         if (iter->overlays[i] != NULL) {
             state_unref_overlay(state, &iter->overlays[i]);

@@ -152,14 +152,20 @@ static struct session_record *table_find(const struct session_table *table, cons
     return record;
 }
 
-static void table_link(struct session_table *table, struct session_record *record)
+/* Puts the record into the tree by the activity that it has by now. */
+static void table_insert_ranked(struct session_table *table, struct session_record *record)
 {
     struct session_record *other;
 
-    HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
     record->ranked = record->activity;
     other = RB_INSERT(session_tree, &table->by_activity, record);
     ASSERT(other == NULL);
+}
+
+static void table_link(struct session_table *table, struct session_record *record)
+{
+    HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
+    table_insert_ranked(table, record);
     table->n_results += record->n_results;
 }
 
@@ -224,13 +230,9 @@ static bool table_over_limit(const struct session_table *table)
 /* Ranks the record by the activity that it has by now. */
 static void table_rank(struct session_table *table, struct session_record *record)
 {
-    struct session_record *other;
-
     ASSERT(record->ranked < record->activity);
     RB_REMOVE(session_tree, &table->by_activity, record);
-    record->ranked = record->activity;
-    other = RB_INSERT(session_tree, &table->by_activity, record);
-    ASSERT(other == NULL);
+    table_insert_ranked(table, record);
 }
 
 /* The least recently active client other than `spared`, or NULL. */

@@ -198,32 +198,30 @@ static nng_stream *dial(int port, nng_aio *aio)
     return nng_aio_get_output(aio, 0);
 }
 
-static void send_all(nng_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
+/* All of the bytes, by nng_stream_send or nng_stream_recv. */
+static void transfer(void (*start)(nng_stream *, nng_aio *), const char *what, nng_stream *stream,
+                     nng_aio *aio, uint8_t *bytes, size_t len)
 {
     while (len > 0) {
         nng_iov iov = {bytes, len};
 
         nng_aio_set_iov(aio, 1, &iov);
-        nng_stream_send(stream, aio);
+        start(stream, aio);
         nng_aio_wait(aio);
-        check(nng_aio_result(aio), "send");
+        check(nng_aio_result(aio), what);
         bytes += nng_aio_count(aio);
         len -= nng_aio_count(aio);
     }
 }
 
+static void send_all(nng_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
+{
+    transfer(nng_stream_send, "send", stream, aio, bytes, len);
+}
+
 static void receive_all(nng_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
 {
-    while (len > 0) {
-        nng_iov iov = {bytes, len};
-
-        nng_aio_set_iov(aio, 1, &iov);
-        nng_stream_recv(stream, aio);
-        nng_aio_wait(aio);
-        check(nng_aio_result(aio), "receive");
-        bytes += nng_aio_count(aio);
-        len -= nng_aio_count(aio);
-    }
+    transfer(nng_stream_recv, "receive", stream, aio, bytes, len);
 }
 
 static double measure_round_trip(int port, uint64_t run_ns, struct samples *samples)

@@ -89,8 +89,8 @@ static void state_checkpoint_run(struct state_worker *worker, struct state_job *
 {
     struct state_checkpoint_job *job = (struct state_checkpoint_job *)base;
 
-    if (worker->failed != ST_OK) {
-        job->status = worker->failed;
+    job->status = state_worker_failed(worker, base);
+    if (job->status != ST_OK) {
         job->broken = true;
         return;
     }

@@ -376,7 +376,7 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     bool same =
         incoming->db != NULL && incoming->index == job->index && incoming->term == job->term;
 
-    job->status = worker->failed;
+    job->status = state_worker_failed(worker, base);
     if (job->status != ST_OK) {
         job->broken = job->status == ST_NO_SPACE;
         return;

@@ -252,6 +252,7 @@ struct state_worker {
     struct state_meta meta; /* its last checkpoint */
     enum status failed; /* LevelDB may not know what is on disk after a failed write: sticky, but
                            for NO_SPACE (state_room.c) */
+    char failure[STORE_ERROR_BYTES]; /* of a failure between the jobs: the next one tells it */
     struct state_incoming incoming;
     struct state_sweep sweep;
     uint64_t next_db;    /* number for the next new database */
@@ -265,6 +266,8 @@ void state_worker_start(struct state_worker *worker);
 /* Lets the job that runs end, drops the others, and joins the thread. */
 void state_worker_stop(struct state_worker *worker);
 void state_worker_unref(struct state_worker *worker);
+/* ST_OK, or how LevelDB failed before this job; what failed between the jobs becomes its note. */
+enum status state_worker_failed(struct state_worker *worker, struct state_job *job);
 /* Queues a job, which begins with a struct state_job and was mem_zalloc'ed. Takes it over. */
 void state_worker_queue(struct state_worker *worker, struct state_job *job);
 

@@ -102,12 +102,11 @@ static struct slice state_sweep_note(uint64_t range, uint8_t key[STATE_SWEEP_NOT
 
 static void state_sweep_write(struct state_worker *worker, leveldb_writebatch_t *batch)
 {
-    char error[STORE_ERROR_BYTES];
     char *reason = NULL;
 
     leveldb_write(worker->db->db, worker->db->loose, batch, &reason);
     if (reason != NULL) {
-        worker->failed = state_db_fail(worker->db, "delete a range", reason, error);
+        worker->failed = state_db_fail(worker->db, "delete a range", reason, worker->failure);
     }
 }
 

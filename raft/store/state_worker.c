@@ -71,6 +71,15 @@ void state_worker_queue(struct state_worker *worker, struct state_job *job)
     pthread_mutex_unlock(&worker->lock);
 }
 
+enum status state_worker_failed(struct state_worker *worker, struct state_job *job)
+{
+    if (worker->failed != ST_OK && worker->failure[0] != '\0') {
+        memcpy(job->note, worker->failure, sizeof(job->note));
+        worker->failure[0] = '\0';
+    }
+    return worker->failed;
+}
+
 /* On the loop thread: a job came back. */
 static void state_worker_finish(void *arg)
 {

@@ -53,6 +53,8 @@ struct wal {
     struct wal_stats stats;
     uint64_t bytes;
     uint64_t begun_us; /* when the disk thread last went to work; 0: it waits */
+
+    bool failure_told; /* the disk's side: what ended the log was said */
 };
 
 /* ---- Completions ---- */
@@ -63,7 +65,7 @@ struct completion {
     struct store_mail mail;
     const struct trace *trace;
     enum status status;
-    char *failure; /* the first one after a failure, or on a full disk: the line that says why */
+    char *failure; /* or NULL: a line that says what failed, or that the disk is full */
     size_t n;
     struct wal_token tokens[];
 };
@@ -86,24 +88,17 @@ static void completion_run(void *arg)
     mem_free(completion);
 }
 
-static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum status status,
-                           bool first_failure)
+static void batch_complete(struct wal *wal, const struct wal_batch *batch, enum status status)
 {
     struct completion *completion;
 
-    ASSERT(!first_failure || status != ST_OK);
-    if (batch->n_tokens == 0 && !first_failure) {
+    if (batch->n_tokens == 0) {
         return;
     }
     completion = mem_alloc(sizeof(*completion) + batch->n_tokens * sizeof(batch->tokens[0]));
     *completion = (struct completion){
         .mail = wal->mail, .trace = wal->trace, .status = status, .n = batch->n_tokens};
-    if (first_failure) {
-        completion->failure = mem_copy_string(wal->disk.error);
-    }
-    if (batch->n_tokens > 0) {
-        memcpy(completion->tokens, batch->tokens, batch->n_tokens * sizeof(batch->tokens[0]));
-    }
+    memcpy(completion->tokens, batch->tokens, batch->n_tokens * sizeof(batch->tokens[0]));
     wal->mail.post(wal->mail.context, completion_run, completion);
 }
 
@@ -119,6 +114,16 @@ static void tell_loop(struct wal *wal, const char *line)
 }
 
 /* ---- The disk's side ---- */
+
+/* Says once, and before anybody is told that his write failed, what ended the log: that may have
+ * happened between the batches. */
+static void tell_failure(struct wal *wal)
+{
+    if (wal->disk.poison != ST_OK && !wal->failure_told) {
+        wal->failure_told = true;
+        tell_loop(wal, wal->disk.error);
+    }
+}
 
 /* waits: the first batch still waits for room, if it did. */
 static void share_statistics(struct wal *wal, bool waits)
@@ -178,7 +183,6 @@ static void batch_give_back(struct wal *wal, struct wal_batch *batch)
 static bool batch_run(struct wal *wal, struct wal_batch *batch)
 {
     struct wal_disk *disk = &wal->disk;
-    bool was_good = disk->poison == ST_OK;
     enum status status =
         batch->records.len > 0 ? wal_disk_write(disk, &batch->records) : disk->poison;
 
@@ -188,11 +192,13 @@ static bool batch_run(struct wal *wal, struct wal_batch *batch)
     }
     ASSERT(status == disk->poison);
     share_statistics(wal, false); /* whoever gets the answer can see how long it took */
-    batch_complete(wal, batch, status, was_good && status != ST_OK);
+    tell_failure(wal);
+    batch_complete(wal, batch, status);
     batch_give_back(wal, batch);
     wal_disk_release(disk);
     wal_disk_prepare(disk, false);
     wal_disk_zero_ahead(disk);
+    tell_failure(wal);
     if (disk->stats.writes % WAL_REFILL == 0) {
         store_reserve_refill(disk->reserve);
     }
@@ -208,6 +214,7 @@ static bool disk_idle(struct wal *wal)
     wal_disk_sync_point(&wal->disk);
     wal_disk_prepare(&wal->disk, true);
     more = wal_disk_zero_ahead(&wal->disk);
+    tell_failure(wal);
     store_reserve_refill(wal->disk.reserve);
     share_statistics(wal, true);
     return more;

@@ -74,6 +74,53 @@ static void a_failed_write_is_told_and_not_tried_again(void **state)
     kit_fini(&kit);
 }
 
+static void find_line(void *context, enum trace_level level, const char *line)
+{
+    bool *found = context;
+
+    (void)level;
+    *found = *found || strstr(line, "delete a range: ") != NULL;
+}
+
+/* A dropped range whose deletion fails between two checkpoints: the later one ends with the reason,
+ * though its own write was never tried. */
+static void the_reason_of_a_failed_sweep_is_traced(void **state)
+{
+    enum status status = ST_OK;
+    struct rlimit before, tight;
+    char value[2000];
+    bool found = false;
+    struct kit kit;
+
+    (void)state;
+    kit_init(&kit);
+    kit.trace = (struct trace){TRACE_WARN, &found, find_line};
+    kit.options.sweep_pause_ms = 1;
+    kit_open(&kit);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    tight = before;
+    tight.rlim_cur = 1000;
+    for (raft_index index = 1; status == ST_OK && index < 200; index++) {
+        struct kit_event *event;
+
+        fill(&kit, index, 100, value, sizeof(value));
+        kit_checkpoint(&kit, 2 * index, &index, 1);
+        kit.io->ops->drop_range(kit.io, index);
+        kit_checkpoint(&kit, 2 * index + 1, NULL, 0);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+        usleep(2000); /* in which the sweep may try to write; if not, in the next turn */
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        kit_begin_checkpoint(&kit, 2 * index + 1, 3, "x", NULL, 0);
+        event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+        status = event->event.checkpoint.status;
+        kit_free_event(&event);
+    }
+    assert_int_equal(status, ST_IO);
+    assert_true(found);
+    kit_fini(&kit);
+}
+
 static void a_full_disk_is_told_as_such(void **state)
 {
     struct kit kit;
@@ -183,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_write_is_told_and_not_tried_again),
+        cmocka_unit_test(the_reason_of_a_failed_sweep_is_traced),
         cmocka_unit_test(a_full_disk_is_told_as_such),
         cmocka_unit_test(a_full_disk_ends_a_transfer_and_not_the_store),
         cmocka_unit_test(a_failed_switch_leaves_the_old_state),

@@ -223,6 +223,25 @@ static void the_reason_is_traced_once(void **state)
                                            : "write on data/wal/00000001.wal failed"));
 }
 
+/* Between two writes the log may fail too: whoever writes next is not left without the reason. */
+static void the_reason_of_an_idle_failure_is_traced_once(void **state)
+{
+    struct lines lines = {0};
+    struct trace trace = {.level = TRACE_INFO, .context = &lines, .emit = lines_emit};
+
+    (void)state;
+    wal_close(&fx.wal);
+    fx.options.trace = &trace;
+    fixture_must_open(&fx);
+    fixture_write_now(&fx, 1, 1, 1, 1, 10);
+    fail_next(syncing(), EIO);
+    wal_flush(fx.wal); /* with nothing to write: a sync point */
+    assert_int_equal(lines.n, 1);
+    assert_non_null(strstr(lines.last, "00000001.wal failed: Input/output error"));
+    expect_poison(ST_IO);
+    assert_int_equal(lines.n, 1);
+}
+
 /* ---- Segments ---- */
 
 static void compaction_recycles_segments(void **state)
@@ -369,6 +388,7 @@ int main(void)
         STORY(a_failed_sync_poisons_the_log),
         STORY(a_failed_sync_of_a_sync_point_poisons_the_log),
         STORY(the_reason_is_traced_once),
+        STORY(the_reason_of_an_idle_failure_is_traced_once),
         STORY(compaction_recycles_segments),
         STORY(a_group_that_rests_keeps_its_entries_and_its_vote),
         STORY(overwritten_entries_pin_nothing),

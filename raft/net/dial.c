@@ -26,6 +26,20 @@ static void dial_completed(void *arg)
     mailbox_post(&dial->loop->mailbox, &dial->mail);
 }
 
+static void dial_free(struct mail *mail)
+{
+    struct dial *dial = (struct dial *)mail;
+
+    nng_aio_free(dial->aio);
+    if (dial->dialer != NULL) {
+        nng_stream_dialer_close(dial->dialer);
+        nng_stream_dialer_free(dial->dialer);
+    }
+    ASSERT(dial->loop->n_open > 0);
+    dial->loop->n_open--;
+    mem_free(dial);
+}
+
 static void dial_on_completed(struct mail *mail)
 {
     struct dial *dial = (struct dial *)mail;
@@ -38,14 +52,8 @@ static void dial_on_completed(struct mail *mail)
         nng_stream_close(dial->stream);
         nng_stream_free(dial->stream);
     }
-    nng_aio_free(dial->aio);
-    if (dial->dialer != NULL) {
-        nng_stream_dialer_close(dial->dialer);
-        nng_stream_dialer_free(dial->dialer);
-    }
-    ASSERT(dial->loop->n_open > 0);
-    dial->loop->n_open--;
-    mem_free(dial);
+    dial->mail.run = dial_free;
+    loop_leave_to_owner(dial->loop, &dial->mail);
 }
 
 static void dial_on_timeout(void *owner)

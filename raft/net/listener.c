@@ -31,13 +31,21 @@ static void listener_completed(void *arg)
     mailbox_post(&listener->loop->mailbox, &listener->mail);
 }
 
-static void listener_free(struct listener *listener)
+static void listener_free(struct mail *mail)
 {
+    struct listener *listener = (struct listener *)mail;
+
     nng_aio_free(listener->aio);
     nng_stream_listener_free(listener->nng);
     ASSERT(listener->loop->n_open > 0);
     listener->loop->n_open--;
     mem_free(listener);
+}
+
+static void listener_end(struct listener *listener)
+{
+    listener->mail.run = listener_free;
+    loop_leave_to_owner(listener->loop, &listener->mail);
 }
 
 static void listener_accept(void *owner)
@@ -59,7 +67,7 @@ static void listener_on_accepted(struct mail *mail)
             nng_stream_close(listener->stream);
             nng_stream_free(listener->stream);
         }
-        listener_free(listener);
+        listener_end(listener);
         return;
     }
     if (listener->error != 0) {
@@ -148,6 +156,6 @@ void listener_close(struct listener **listener_pointer)
     timers_cancel(&listener->loop->timers, &listener->pause);
     nng_stream_listener_close(listener->nng);
     if (!listener->pending) {
-        listener_free(listener);
+        listener_end(listener);
     }
 }

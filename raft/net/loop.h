@@ -29,6 +29,18 @@ struct loop {
  * here if the loop is idle. `patient`: this thread has nothing else to do for a while. */
 void loop_bring(struct loop *loop, struct mail *mail, bool patient);
 
+/* By the holder: the owner runs the mail, now if it is the holder, else after this turn. For
+ * everything that waits for a callback of nng's to return or to be run (freeing an aio, a dialer, a
+ * listener): nng's own thread must not wait for that, as it may be the only one that runs them. */
+static inline void loop_leave_to_owner(struct loop *loop, struct mail *mail)
+{
+    if (mailbox_is_owner(&loop->mailbox)) {
+        mail->run(mail);
+    } else {
+        mailbox_keep(&loop->mailbox, mail);
+    }
+}
+
 /* Time by which the silence of others is measured: it stands still while this thread was busy or
  * stopped, so that nobody is taken for dead because nobody listened. */
 static inline uint64_t loop_awake_ms(const struct loop *loop)

@@ -70,18 +70,13 @@ static void stream_free(struct mail *mail)
     mem_free(stream);
 }
 
-/* An aio can't be freed by its own callback, and that may be where this turn runs. */
 static void stream_free_if_done(struct stream *stream)
 {
     if (!stream->closing || stream->receive.pending) {
         return;
     }
-    if (mailbox_is_owner(&stream->loop->mailbox)) {
-        stream_free(&stream->receive.mail);
-    } else {
-        stream->receive.mail.run = stream_free;
-        mailbox_keep(&stream->loop->mailbox, &stream->receive.mail);
-    }
+    stream->receive.mail.run = stream_free;
+    loop_leave_to_owner(stream->loop, &stream->receive.mail);
 }
 
 void stream_close(struct stream **stream_pointer)

@@ -603,7 +603,7 @@ source "$dir/cluster.env"
 export SHARDKV_CTRLERS=$ctrler_urls
 puts "$n_keys" | cli pipe >"$work/replies"
 head -c $((16 << 20)) /dev/urandom >"$work/big"
-for ((i = 1; i <= n_big; i++)); do cli --timeout 20000 put "big-$i" - <"$work/big"; done
+for ((i = 1; i <= n_big; i++)); do cli --timeout 60000 put "big-$i" - <"$work/big"; done
 check_nothing_lost "at once"
 step "verbs"
 test_cli_usage

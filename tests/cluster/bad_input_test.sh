@@ -575,7 +575,7 @@ test_hostile_bytes() {
         if [ "$name" = ctrl-1 ]; then url=$spec_ctrl; else url=$spec_g1; fi
         before=$(rss_kib "$pid")
         for what in garbage frames hellos messages requests slow silent flood; do
-            timeout 60 "$build/tests/hostile_client" "${url##*:}" "$what" "${spec_g1#1=}" >"$work/out" 2>"$work/err" || fail "$name: hostile_client $what"
+            timeout 240 "$build/tests/hostile_client" "${url##*:}" "$what" "${spec_g1#1=}" >"$work/out" 2>"$work/err" || fail "$name: hostile_client $what"
             n_checks=$((n_checks + 1))
             cli put "during-$what" "$name" || fail "$name does not serve others after $what"
             [ "$(cli get "during-$what")" = "$name" ] || fail "$name serves wrong values after $what"

@@ -317,6 +317,7 @@ static void stop_hands_leadership_over(void **state)
     struct trio trio;
     struct io_event stop = {.type = IO_EVENT_STOP};
     struct proto_request read = trio_config_request(0);
+    uint32_t heir;
     size_t old;
 
     (void)state;
@@ -326,10 +327,14 @@ static void stop_hands_leadership_over(void **state)
     stop.wall_us = 1;
     ctrler_server_step(trio_server(&trio, old), &stop);
     world_kick(trio.world, old);
+    /* Before the other one leads, clients are told where to go. */
+    assert_int_equal(trio_ask(&trio, old, &read)->status, ST_SHUTDOWN);
+    heir = trio_ask(&trio, old, &read)->leader_hint;
     world_run_ms(trio.world, 150); /* well below an election timeout */
     assert_int_not_equal(trio_leader_now(&trio), TRIO_N);
     assert_int_not_equal(trio_leader_now(&trio), old);
-    assert_int_equal(trio_ask(&trio, old, &read)->status, ST_SHUTDOWN);
+    assert_int_equal(heir, trio_leader_now(&trio) + 1);
+    assert_int_equal(trio_ask(&trio, old, &read)->leader_hint, heir);
     trio_end(&trio);
 }
 

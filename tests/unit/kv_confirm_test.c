@@ -117,6 +117,10 @@ static void a_group_that_left_is_told_what_it_may_drop(void **state)
     fixture_settle(&f, fixture_join(&f, 2), 4);
     assert_null(listed(&f, 0));
     assert_int_equal(last_shard(&f, 1)->n_releases, 1);
+    /* What asks it knows where it is; after a restart only the state does. */
+    fixture_crash_group(&f, 1);
+    fixture_start_group(&f, 1);
+    world_run_ms(f.world, 5000);
     fixture_start_group(&f, 0);
     world_run_ms(f.world, 10000);
     assert_int_equal(last_shard(&f, 1)->n_releases, 0);

@@ -26,7 +26,8 @@ its own, and all of it is gone when it ends, however it ends.
   --rounds N              rounds of each fault (default 1)
   --hold S                how long a fault is held (default 6 seconds)
   --quick                 the selection of the default tests, about two and a half minutes
-  --trials N              --recovery: of each kind (default 20; of the long ones at most 3)
+  --trials N              --recovery: of each kind but heal (default 20)
+  --long-trials N         --recovery: of heal, each of which takes over --cut-seconds (default 3)
   --only NAME[,NAME...]   --recovery: only these (kill-leader, cut-leader, cut-one-way, heal, restart,
                           disk-stall, stop-leader)
   --cut-seconds S         --recovery: length of the partition before "heal" (default 60)
@@ -54,7 +55,7 @@ refuse() {
     say "failure-test.sh: $*" >&2
     exit 2
 }
-mode=rounds selected=() seed= minutes= rounds=1 hold_s=6 quick=0 trials=20 only= cut_seconds=60 n_keys=1000000
+mode=rounds selected=() seed= minutes= rounds=1 hold_s=6 quick=0 trials=20 long_trials=3 only= cut_seconds=60 n_keys=1000000
 keep= json= plot=failure-soak.png log_level=info n_shards=16 inside= n_groups=2 disk_mib=1024 bound_ms=30000
 is_number() {
     [[ $2 =~ ^[0-9]{1,9}$ ]] || refuse "$1 wants a number, not '$2'"
@@ -86,6 +87,7 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=$2 ;;
     --hold) hold_s=$2 ;;
     --trials) trials=$2 ;;
+    --long-trials) long_trials=$2 ;;
     --cut-seconds) cut_seconds=$2 ;;
     --keys) n_keys=$2 ;;
     --shards) n_shards=$2 ;;

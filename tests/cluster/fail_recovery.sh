@@ -167,7 +167,7 @@ run_recovery() {
     n_groups=1
     disk_mib=3072 # a log that is begun anew at each start takes a segment more each time
     prepare
-    say "seed $seed; $(nproc) cores; $trials trials of each kind"
+    say "seed $seed; $(nproc) cores; $trials trials of each kind, $long_trials of heal"
     start_cluster
     ask probe on
     for name in kill-leader cut-leader cut-one-way disk-stall stop-leader; do
@@ -175,7 +175,7 @@ run_recovery() {
     done
     if wanted heal; then
         ask probe off
-        measure heal $((trials > 3 ? 3 : trials))
+        measure heal "$long_trials"
         ask probe on
     fi
     if wanted restart; then

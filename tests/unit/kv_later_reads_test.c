@@ -1,5 +1,5 @@
 /* Who asks for gigabytes in one packet: what is read for clients in one turn is bounded, and what
- * is beyond waits for later turns. */
+ * is beyond waits for later turns; who asks for little does not wait behind it. */
 #include <stdlib.h>
 
 #include "tests/sim/kv_fixture.h"
@@ -8,9 +8,17 @@
 #define BIG_BYTES (9u << 20) /* two of them are more than what is read in one turn */
 #define N_READS   40
 
+/* Between a server and its network: the order in which it answers. */
+struct tap {
+    struct io_net net; /* first */
+    struct io_net *below;
+};
+
 struct story {
     struct fixture f;
-    struct world_node_ops ops; /* of its servers */
+    struct tap taps[3];              /* by replica */
+    uint64_t n_sent, place[N_READS]; /* by request id: how many were answered up to it */
+    struct world_node_ops ops;       /* of its servers */
     size_t client;
     bool watches;
     uint64_t n_answered, most_in_a_step;
@@ -34,6 +42,67 @@ static uint64_t n_pending(const struct kv_server *server)
     n = strtoull(at + sizeof(name) - 1, NULL, 10);
     buf_fini(&text);
     return n;
+}
+
+static void tap_peer_send(struct io_net *net, group_id group, raft_id to, enum io_class class,
+                          struct buf *message)
+{
+    struct io_net *below = ((struct tap *)net)->below;
+
+    below->ops->peer_send(below, group, to, class, message);
+}
+
+static void tap_set_peers(struct io_net *net, group_id group, const struct io_peer *peers, size_t n,
+                          bool open)
+{
+    struct io_net *below = ((struct tap *)net)->below;
+
+    below->ops->set_peers(below, group, peers, n, open);
+}
+
+static void tap_reply(struct io_net *net, io_conn conn, struct buf *message)
+{
+    struct io_net *below = ((struct tap *)net)->below;
+    struct proto_response response;
+
+    if (only->watches) {
+        assert_true(proto_response_decode(buf_slice(message), &response));
+        if (response.op == PROTO_GET) {
+            only->place[response.request_id] = ++only->n_sent;
+        }
+        proto_response_fini(&response);
+    }
+    below->ops->reply(below, conn, message);
+}
+
+static io_endpoint tap_endpoint(struct io_net *net, const char *url)
+{
+    struct io_net *below = ((struct tap *)net)->below;
+
+    return below->ops->endpoint(below, url);
+}
+
+static void tap_endpoint_send(struct io_net *net, io_endpoint endpoint, struct buf *message)
+{
+    struct io_net *below = ((struct tap *)net)->below;
+
+    below->ops->endpoint_send(below, endpoint, message);
+}
+
+static const struct io_net_ops tap_ops = {.peer_send = tap_peer_send,
+                                          .set_peers = tap_set_peers,
+                                          .reply = tap_reply,
+                                          .endpoint = tap_endpoint,
+                                          .endpoint_send = tap_endpoint_send};
+
+static void *create_tapped(void *context, const struct world_parts *parts)
+{
+    struct tap *tap = &only->taps[parts->id - 1];
+    struct world_parts tapped = *parts;
+
+    *tap = (struct tap){.net.ops = &tap_ops, .below = parts->io.net};
+    tapped.io.net = &tap->net;
+    return fixture_kv_ops.create(context, &tapped);
 }
 
 /* As every node's; and how many requests one event had answered. */
@@ -75,6 +144,7 @@ static void begin(struct story *story, uint64_t seed)
 
     *story = (struct story){.ops = fixture_kv_ops};
     story->ops.step = watched_step;
+    story->ops.create = create_tapped;
     only = story;
     fixture_init(f, 0, 3, seed);
     fixture_start(f);
@@ -95,19 +165,22 @@ static void end(struct story *story)
     fixture_fini(&story->f);
 }
 
-static void ask_for_all(struct story *story)
+static void ask(struct story *story, size_t client, uint64_t id, const char *key)
 {
     struct fixture *f = &story->f;
+    struct proto_request request = fixture_get_request(key);
+    struct buf message = {0};
 
+    request.request_id = id;
+    proto_request_encode(&request, &message);
+    world_client_send(f->world, client, f->groups[0].replicas[fixture_leader(f, 0)].url, &message);
+}
+
+static void ask_for_all(struct story *story)
+{
     story->watches = true;
     for (uint64_t id = 0; id < N_READS; id++) {
-        struct proto_request request = fixture_get_request("big");
-        struct buf message = {0};
-
-        request.request_id = id;
-        proto_request_encode(&request, &message);
-        world_client_send(f->world, story->client, f->groups[0].replicas[fixture_leader(f, 0)].url,
-                          &message);
+        ask(story, story->client, id, "big");
     }
 }
 
@@ -124,6 +197,83 @@ static void what_one_turn_reads_is_bounded(void **state)
         assert_int_equal(story.ends[i], ST_OK);
     }
     assert_in_range(story.most_in_a_step, 1, 4);
+    end(&story);
+}
+
+/* ---- Who goes first ---- */
+
+#define LAST (N_READS - 1) /* the request that comes last */
+
+static void cut_followers(struct story *story, bool cut)
+{
+    struct fixture *f = &story->f;
+    size_t leader = fixture_leader(f, 0);
+
+    for (size_t i = 0; i < 3; i++) {
+        if (i != leader) {
+            world_cut_pair(f->world, fixture_node(f, 0, leader), fixture_node(f, 0, i), cut);
+        }
+    }
+}
+
+/* Client i asks for "big" as number i, clients[LAST] for the key when all the others have; nothing
+ * is confirmed before. Gives the place at which the last one was answered. */
+static uint64_t place_of_last(struct story *story, const size_t clients[N_READS], const char *key)
+{
+    struct world *world = story->f.world;
+
+    cut_followers(story, true);
+    story->watches = true;
+    for (uint64_t id = 0; id < LAST; id++) {
+        ask(story, clients[id], id, "big");
+    }
+    world_run_ms(world, 2);
+    ask(story, clients[LAST], LAST, key);
+    world_run_ms(world, 2);
+    assert_int_equal(story->n_sent, 0);
+    cut_followers(story, false);
+    world_run_ms(world, 5000);
+    for (size_t i = 0; i < N_READS; i++) {
+        assert_int_equal(story->ends[i], ST_OK);
+    }
+    assert_int_equal(story->n_sent, N_READS);
+    return story->place[LAST];
+}
+
+/* One turn reads two of them; another two may be read before the last one is confirmed. */
+#define SOON 6
+
+static void who_asks_for_much_waits_for_it_and_others_do_not(void **state)
+{
+    struct story story;
+    size_t clients[N_READS];
+
+    (void)state;
+    begin(&story, 53);
+    for (size_t i = 0; i < LAST; i++) {
+        clients[i] = story.client; /* all of it by one */
+    }
+    clients[LAST] = world_add_client(story.f.world, &client_ops, &story);
+    assert_in_range(place_of_last(&story, clients, "big"), 1, SOON);
+    world_remove_client(story.f.world, clients[LAST]);
+    end(&story);
+}
+
+static void what_gave_much_when_last_read_waits_behind_what_did_not(void **state)
+{
+    struct story story;
+    size_t clients[N_READS];
+
+    (void)state;
+    begin(&story, 54);
+    fixture_put(&story.f, "small", "s");
+    for (size_t i = 0; i < N_READS; i++) {
+        clients[i] = world_add_client(story.f.world, &client_ops, &story);
+    }
+    assert_in_range(place_of_last(&story, clients, "small"), 1, SOON);
+    for (size_t i = 0; i < N_READS; i++) {
+        world_remove_client(story.f.world, clients[i]);
+    }
     end(&story);
 }
 
@@ -155,6 +305,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_one_turn_reads_is_bounded),
+        cmocka_unit_test(who_asks_for_much_waits_for_it_and_others_do_not),
+        cmocka_unit_test(what_gave_much_when_last_read_waits_behind_what_did_not),
         cmocka_unit_test(a_server_may_end_while_reads_wait),
     };
 

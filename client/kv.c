@@ -11,6 +11,55 @@
 
 /* ---- On the loop thread ---- */
 
+static void cancel_by_id(struct shardkv *handle, uint64_t id)
+{
+    struct kv_request *request;
+
+    TAILQ_FOREACH (request, &handle->started, link) {
+        if (request->id == id) {
+            kv_request_cancel(request, net_now_ms());
+            return;
+        }
+    }
+}
+
+static void take_request(struct kv_request *request)
+{
+    struct shardkv *handle = request->handle;
+
+    if (request->kind == KV_REQUEST_CANCEL) {
+        cancel_by_id(handle, request->target);
+        kv_request_destroy(request);
+    } else if (handle->ending) {
+        kv_request_answer(request, kv_result_create(ST_CANCELLED, ""));
+        kv_request_destroy(request);
+    } else {
+        kv_request_start(request, net_now_ms());
+    }
+}
+
+/* Takes all there are: when told to, or when it is time to look. */
+static void take_pending(void *arg)
+{
+    struct shardkv *handle = arg;
+    struct kv_request_list taken = TAILQ_HEAD_INITIALIZER(taken);
+    struct kv_request *request;
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&handle->mutex);
+    TAILQ_CONCAT(&taken, &handle->pending, link);
+    TAILQ_FOREACH (request, &taken, link) {
+        n++;
+    }
+    handle->posted = false;
+    kv_gather_looked(&handle->gather, n, net_now_ms());
+    pthread_mutex_unlock(&handle->mutex);
+    while ((request = TAILQ_FIRST(&taken)) != NULL) {
+        TAILQ_REMOVE(&taken, request, link);
+        take_request(request);
+    }
+}
+
 static void on_down(struct shardkv *handle, io_endpoint endpoint, uint64_t now_ms)
 {
     const char *url = kv_link_url(handle, endpoint);
@@ -33,6 +82,9 @@ static void on_event(void *context, const struct io_event *event)
         handle->refusal[0] = '\0';
     }
     if (event->type == IO_EVENT_TICK) {
+        if (handle->gather.look_ms <= event->now_ms) {
+            take_pending(handle);
+        }
         clerk_tick(handle->clerk, event->now_ms);
     } else if (event->type == IO_EVENT_ENDPOINT_MESSAGE) {
         if (!kv_link_message(handle, event->endpoint.endpoint, event->endpoint.message)) {
@@ -46,8 +98,9 @@ static void on_event(void *context, const struct io_event *event)
 static uint64_t next_deadline_ms(void *context)
 {
     struct shardkv *handle = context;
+    uint64_t clerk_ms = handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
 
-    return handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
+    return clerk_ms < handle->gather.look_ms ? clerk_ms : handle->gather.look_ms;
 }
 
 /* The first server that knows its cluster says which one this handle speaks to; from then on it
@@ -84,50 +137,6 @@ static void emit_trace(void *context, enum trace_level level, const char *line)
     struct shardkv *handle = context;
 
     handle->trace_line(handle->trace_context, (int)level, line);
-}
-
-static void cancel_by_id(struct shardkv *handle, uint64_t id)
-{
-    struct kv_request *request;
-
-    TAILQ_FOREACH (request, &handle->started, link) {
-        if (request->id == id) {
-            kv_request_cancel(request, net_now_ms());
-            return;
-        }
-    }
-}
-
-static void take_request(struct kv_request *request)
-{
-    struct shardkv *handle = request->handle;
-
-    if (request->kind == KV_REQUEST_CANCEL) {
-        cancel_by_id(handle, request->target);
-        kv_request_destroy(request);
-    } else if (handle->ending) {
-        kv_request_answer(request, kv_result_create(ST_CANCELLED, ""));
-        kv_request_destroy(request);
-    } else {
-        kv_request_start(request, net_now_ms());
-    }
-}
-
-/* Posted when the first request was put into `pending`: takes all there are. */
-static void take_pending(void *arg)
-{
-    struct shardkv *handle = arg;
-    struct kv_request_list taken = TAILQ_HEAD_INITIALIZER(taken);
-    struct kv_request *request;
-
-    pthread_mutex_lock(&handle->mutex);
-    TAILQ_CONCAT(&taken, &handle->pending, link);
-    handle->posted = false;
-    pthread_mutex_unlock(&handle->mutex);
-    while ((request = TAILQ_FIRST(&taken)) != NULL) {
-        TAILQ_REMOVE(&taken, request, link);
-        take_request(request);
-    }
 }
 
 static void end_all(void *arg)
@@ -199,8 +208,9 @@ int kv_submit(struct kv_request *request, uint64_t *id)
             handle->n_bytes += request->size;
         }
         TAILQ_INSERT_TAIL(&handle->pending, request, link);
-        post = !handle->posted;
-        handle->posted = true;
+        post = !handle->posted &&
+               (request->kind == KV_REQUEST_CANCEL || kv_gather_is_urgent(&handle->gather));
+        handle->posted = handle->posted || post;
         /* Under the lock: once it is released, the handle may be closed and gone. */
         if (post) {
             net_post(handle->net, take_pending, handle);
@@ -417,6 +427,7 @@ static struct shardkv *handle_create(const struct shardkv_options *options,
 
     ASSERT(pthread_mutex_init(&handle->mutex, NULL) == 0);
     TAILQ_INIT(&handle->pending);
+    kv_gather_init(&handle->gather);
     TAILQ_INIT(&handle->started);
     handle->ctrlers = *ctrlers;
     handle->timeout_ms = options->timeout_ms;

@@ -61,7 +61,6 @@ static enum status write_new(struct kv_sm *sm, const struct rsm_command *command
     }
     if (result.status == ST_OK) {
         shard->version++;
-        kv_sm_write_version(sm, shard);
     }
     kv_write_result_encode(&result, kept);
     ASSERT(kept->len <= SESSION_MAX_RESULT);
@@ -129,7 +128,7 @@ static enum status apply_drop(struct kv_sm *sm, const struct kv_command *command
 
     shard_drop(&shard->life, command->num, &effect);
     if (effect.changed) {
-        shard->version = 0;
+        kv_sm_forget_version(shard);
         trace_info(sm->options.trace, "shard dropped shard=%u num=%llu", command->shard,
                    (unsigned long long)command->num);
     }

@@ -44,6 +44,7 @@ static void forget(struct kv_sm *sm)
     mem_free(sm->shards);
     mem_free(sm->groups);
     shard_config_fini(&sm->config);
+    buf_fini(&sm->kept);
     *sm = (struct kv_sm){.options = sm->options, .changes = sm->changes + 1};
     sm->meta.next_range = 1;
 }

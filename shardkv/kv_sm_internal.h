@@ -35,6 +35,7 @@ struct kv_sm {
     size_t n_groups, groups_capacity;
     uint64_t floor; /* the highest floor of any shard that was held since the last restore */
     uint64_t changes;
+    struct buf kept;     /* memory for the result of a write */
     enum status failure; /* the state could not be read where nobody could be told: not OK */
 };
 

@@ -12,6 +12,10 @@
 #define uthash_malloc(size)       mem_alloc(size)
 #define uthash_free(pointer, len) mem_free(pointer)
 #define uthash_fatal(text)        UNREACHABLE(text)
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+/* Of 16 bytes that are random already. */
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits(key, len))
 #include <uthash.h>
 
 #define SESSION_RECORD_VERSION   1

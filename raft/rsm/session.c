@@ -30,7 +30,7 @@ struct session_table {
     uint64_t max_results; /* kept in all records together */
     uint64_t floor;
     uint64_t n_results;
-    struct session_record *by_id; /* uthash */
+    struct session_index by_id;
     struct session_tree by_activity;
     bool deferred;
     struct session_list unsaved; /* the longest unsaved first */
@@ -155,10 +155,7 @@ static void record_keep_result(struct session_record *record, uint64_t seq, stru
 
 static struct session_record *table_find(const struct session_table *table, const void *client)
 {
-    struct session_record *record;
-
-    HASH_FIND(by_id, table->by_id, client, sizeof(record->client.bytes), record);
-    return record;
+    return session_index_find(&table->by_id, client);
 }
 
 /* Puts the record into the tree by the activity that it has by now. */
@@ -173,7 +170,7 @@ static void table_insert_ranked(struct session_table *table, struct session_reco
 
 static void table_link(struct session_table *table, struct session_record *record)
 {
-    HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
+    session_index_add(&table->by_id, record);
     table_insert_ranked(table, record);
     table->n_results += record->n_results;
 }
@@ -194,7 +191,7 @@ static void table_unlink(struct session_table *table, struct session_record *rec
     ASSERT(table->n_results >= record->n_results);
     table->n_results -= record->n_results;
     RB_REMOVE(session_tree, &table->by_activity, record);
-    HASH_DELETE(by_id, table->by_id, record);
+    session_index_remove(&table->by_id, record);
     table_forget_unsaved(table, record);
 }
 
@@ -206,7 +203,7 @@ static void table_clear(struct session_table *table)
         table_unlink(table, record);
         mem_free(record);
     }
-    ASSERT(table->n_results == 0 && table->by_id == NULL && table->n_unsaved == 0);
+    ASSERT(table->n_results == 0 && table->by_id.n == 0 && table->n_unsaved == 0);
     table->floor = 0;
 }
 
@@ -261,8 +258,7 @@ static void table_remove(struct session_table *table, struct session_record *rec
 
 static bool table_over_limit(const struct session_table *table)
 {
-    return HASH_CNT(by_id, table->by_id) > table->max_records ||
-           table->n_results > table->max_results;
+    return table->by_id.n > table->max_records || table->n_results > table->max_results;
 }
 
 /* Ranks the record by the activity that it has by now. */
@@ -343,6 +339,7 @@ void session_table_destroy(struct session_table **table)
         return;
     }
     table_clear(*table);
+    session_index_fini(&(*table)->by_id);
     buf_fini(&(*table)->scratch);
     mem_free(*table);
     *table = NULL;
@@ -461,8 +458,7 @@ static void table_keep_ranked(struct session_table *table)
 {
     struct session_record *record = RB_MIN(session_tree, &table->by_activity);
 
-    if (HASH_CNT(by_id, table->by_id) > table->max_records / 2 &&
-        record->ranked < record->activity) {
+    if (table->by_id.n > table->max_records / 2 && record->ranked < record->activity) {
         table_rank(table, record);
     }
 }
@@ -497,7 +493,7 @@ uint64_t session_floor(const struct session_table *table)
 
 uint32_t session_count(const struct session_table *table)
 {
-    return HASH_CNT(by_id, table->by_id);
+    return table->by_id.n;
 }
 
 /* ---- Moving a shard ---- */

@@ -6,17 +6,9 @@
 #include <sys/queue.h>
 
 #include "raft/rsm.h"
+#include "raft/rsm/session_index.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
-
-#define uthash_malloc(size)       mem_alloc(size)
-#define uthash_free(pointer, len) mem_free(pointer)
-#define uthash_fatal(text)        UNREACHABLE(text)
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-/* Of 16 bytes that are random already. */
-#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits(key, len))
-#include <uthash.h>
 
 #define SESSION_RECORD_VERSION   1
 #define SESSION_RESULT_HEADER    9   /* u64 seq, u8 length */
@@ -30,15 +22,14 @@
 struct session_record {
     struct session_id client;
     uint64_t activity; /* the stamp of its newest applied operation */
-    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
     uint64_t acked_seq;
-    UT_hash_handle by_id;
-    RB_ENTRY(session_record) by_activity;
-    TAILQ_ENTRY(session_record) unsaved;
-    bool is_unsaved; /* the state has an older record of the client, or none */
     uint32_t n_results;
     uint32_t results_len;
     uint32_t capacity; /* bytes of results */
+    bool is_unsaved;   /* the state has an older record of the client, or none */
+    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
+    TAILQ_ENTRY(session_record) unsaved;
+    RB_ENTRY(session_record) by_activity;
     uint8_t results[]; /* packed as they are encoded: u64 seq, u8 length, bytes */
 };
 

@@ -15,6 +15,7 @@
  */
 #include "raft/store/overlay.h"
 
+#include <stdlib.h>
 #include <sys/random.h>
 
 #define XXH_INLINE_ALL
@@ -393,6 +394,62 @@ const struct overlay_entry *overlay_next(const struct overlay_entry *entry)
 const struct overlay_entry *overlay_oldest(const struct overlay *overlay)
 {
     return overlay->oldest;
+}
+
+/* What most comparisons need of an entry, so that they need not look at it. */
+struct overlay_rank {
+    uint64_t range;
+    uint64_t head[2]; /* of the key, as numbers in its order; zeros behind its end */
+    const struct overlay_entry *entry;
+    uint8_t kind;
+};
+
+static struct overlay_rank overlay_rank_of(const struct overlay_entry *entry)
+{
+    struct overlay_rank rank = {.range = entry->range->number, .entry = entry, .kind = entry->kind};
+    uint8_t head[sizeof(rank.head)] = {0};
+
+    memcpy(head, entry + 1, entry->key_len < sizeof(head) ? entry->key_len : sizeof(head));
+    rank.head[0] = get_u64_be(head);
+    rank.head[1] = get_u64_be(head + 8);
+    return rank;
+}
+
+static int overlay_compare_ranks(const void *one, const void *other)
+{
+    const struct overlay_rank *a = one, *b = other;
+
+    if (a->range != b->range) {
+        return a->range < b->range ? -1 : 1;
+    }
+    if (a->kind != b->kind) {
+        return a->kind < b->kind ? -1 : 1;
+    }
+    for (size_t i = 0; i < sizeof(a->head) / sizeof(a->head[0]); i++) {
+        if (a->head[i] != b->head[i]) {
+            return a->head[i] < b->head[i] ? -1 : 1;
+        }
+    }
+    return slice_compare(overlay_entry_key(a->entry), overlay_entry_key(b->entry));
+}
+
+const struct overlay_entry **overlay_sort(const struct overlay *overlay)
+{
+    struct overlay_rank *ranks = mem_alloc((overlay->count + 1) * sizeof(*ranks));
+    const struct overlay_entry **sorted = mem_alloc((overlay->count + 1) * sizeof(*sorted));
+    const struct overlay_entry *entry = overlay->oldest;
+    size_t n = 0;
+
+    for (; entry != NULL; entry = entry->newer) {
+        ranks[n++] = overlay_rank_of(entry);
+    }
+    ASSERT(n == overlay->count);
+    qsort(ranks, n, sizeof(*ranks), overlay_compare_ranks);
+    for (size_t i = 0; i < n; i++) {
+        sorted[i] = ranks[i].entry;
+    }
+    mem_free(ranks);
+    return sorted;
 }
 
 size_t overlay_count(const struct overlay *overlay)

@@ -8,8 +8,8 @@
  * key, and turned into a checkpoint, which needs none.
  *
  * Not thread-safe: an overlay belongs to the loop thread, which also counts the references. Of a
- * frozen one another thread may read the entries in the order in which they were written
- * (overlay_oldest), and nothing else.
+ * frozen one another thread may read the entries by overlay_oldest or overlay_sort, and nothing
+ * else.
  */
 #ifndef RAFT_STORE_OVERLAY_H
 #define RAFT_STORE_OVERLAY_H
@@ -62,6 +62,8 @@ const struct overlay_entry *overlay_next(const struct overlay_entry *entry);
 /* All entries, in the order in which their keys were first written: from the oldest one by `newer`.
  * Whether others have asked for order makes no difference to whoever walks so. */
 const struct overlay_entry *overlay_oldest(const struct overlay *overlay);
+/* All entries by their keys, overlay_count of them; the caller frees the array. */
+const struct overlay_entry **overlay_sort(const struct overlay *overlay);
 
 static inline struct slice overlay_entry_key(const struct overlay_entry *entry)
 {

@@ -35,17 +35,19 @@ static bool state_checkpoint_drops(const struct state_checkpoint_job *job, uint6
     return state_meta_has_range(&drops, range);
 }
 
-/* All entries of the frozen overlay, but those of ranges that are to be deleted anyway. LevelDB
- * puts them in order. */
+/* All entries of the frozen overlay, but those of ranges that are to be deleted anyway. In order:
+ * LevelDB takes any, but then it looks for the place of each in memory that is in no cache. */
 static void state_checkpoint_fill(const struct state_checkpoint_job *job,
                                   leveldb_writebatch_t *batch)
 {
-    const struct overlay_entry *entry = overlay_oldest(job->overlay);
+    const struct overlay_entry **sorted = overlay_sort(job->overlay);
     uint64_t last_range = 0;
     bool skip = false;
     struct buf key = {0};
 
-    for (; entry != NULL; entry = entry->newer) {
+    for (size_t i = 0; i < overlay_count(job->overlay); i++) {
+        const struct overlay_entry *entry = sorted[i];
+
         if (entry->range->number != last_range) {
             last_range = entry->range->number;
             skip = state_checkpoint_drops(job, last_range);
@@ -62,6 +64,7 @@ static void state_checkpoint_fill(const struct state_checkpoint_job *job,
                                    (const char *)entry->value, entry->value_len);
         }
     }
+    mem_free(sorted);
     buf_fini(&key);
 }
 

@@ -15,6 +15,7 @@ static void overlay_key(struct rng *rng, struct io_key *key, uint8_t bytes[MODEL
 /* Tombstones are entries: the model holds them as a value of one byte that no put writes. */
 static void overlay_equals(struct overlay *overlay, const struct model *model)
 {
+    const struct overlay_entry **sorted = overlay_sort(overlay);
     const struct overlay_entry *entry = overlay_seek(overlay, (struct io_key){0});
     uint64_t bytes[3] = {0};
 
@@ -23,6 +24,7 @@ static void overlay_equals(struct overlay *overlay, const struct model *model)
         const struct model_item *item = &model->items[i];
 
         assert_non_null(entry);
+        assert_ptr_equal(sorted[i], entry);
         assert_int_equal(entry->range->number, item->range);
         assert_int_equal(entry->kind, item->kind);
         assert_true(slice_equal(overlay_entry_key(entry), slice_of(item->key, item->key_len)));
@@ -34,6 +36,7 @@ static void overlay_equals(struct overlay *overlay, const struct model *model)
         }
     }
     assert_null(entry);
+    mem_free(sorted);
     for (uint64_t range = 0; range < 3; range++) {
         assert_int_equal(overlay_range_bytes(overlay, range), bytes[range]);
     }
@@ -87,8 +90,8 @@ static void an_overlay_is_an_ordered_map_with_tombstones(void **state)
 static void entries_are_walked_as_they_were_first_written(void **state)
 {
     struct overlay *overlay = overlay_create();
-    const struct overlay_entry *entry;
-    char key[16];
+    const struct overlay_entry *entry, **sorted;
+    char key[32];
     struct rng rng;
 
     (void)state;
@@ -112,6 +115,19 @@ static void entries_are_walked_as_they_were_first_written(void **state)
         assert_null(overlay_find(overlay, kit_key(1 + (uint64_t)i % 100, 2, key)));
     }
     assert_null(entry);
+    /* Keys that differ in the first bytes, further behind, in length only, or in range only. */
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof(key), "%.*s%llu", (int)rng_below(&rng, 20), "long common beginning",
+                 (unsigned long long)rng_below(&rng, 2000));
+        overlay_put(overlay, kit_key(1 + rng_below(&rng, 3), 1, key), slice_text(key));
+    }
+    sorted = overlay_sort(overlay);
+    entry = overlay_seek(overlay, (struct io_key){0});
+    for (size_t i = 0; i < overlay_count(overlay); i++, entry = overlay_next(entry)) {
+        assert_ptr_equal(sorted[i], entry);
+    }
+    assert_null(entry);
+    mem_free(sorted);
     overlay_destroy(&overlay);
 }
 

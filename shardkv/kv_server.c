@@ -230,6 +230,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     config_watch_destroy(&server->watch);
     kv_sm_destroy(&server->sm);
     mem_free(server->urls);
+    buf_fini(&server->command);
     mem_free(server->freezes);
     mem_free(server);
     *server_pointer = NULL;

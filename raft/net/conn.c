@@ -68,6 +68,8 @@ static bool conn_is_paused(const struct conn *conn)
     return conn->pause_bytes > 0 && conn->send_queue.bytes >= conn->pause_bytes;
 }
 
+/* One that is set for an earlier moment stays: it looks again then. So a connection whose every
+ * answer makes it idle, and every request busy, does not set its timer each time. */
 static void conn_arm_timer(struct conn *conn)
 {
     struct loop *loop = conn_loop(conn);
@@ -79,7 +81,10 @@ static void conn_arm_timer(struct conn *conn)
             at_ms = conn->sent_ms + conn->ping_ms;
         }
     }
-    timers_set(&loop->timers, &conn->timer, at_ms > loop->now_ms ? at_ms : loop->now_ms + 1);
+    at_ms = at_ms > loop->now_ms ? at_ms : loop->now_ms + 1;
+    if (conn->timer.place == 0 || conn->timer.at_ms > at_ms) {
+        timers_set(&loop->timers, &conn->timer, at_ms);
+    }
 }
 
 static void conn_on_timer(void *owner)
@@ -498,6 +503,7 @@ void conn_flush(struct conn *conn)
     conn_put_stamps(conn);
     filled = send_queue_fill(&conn->send_queue, conn_window_is_full(conn), &bytes);
     if (bytes.len == 0) {
+        buf_fini(&bytes);
         return;
     }
     stats->frames_out += filled.frames;

@@ -68,8 +68,6 @@ static bool conn_is_paused(const struct conn *conn)
     return conn->pause_bytes > 0 && conn->send_queue.bytes >= conn->pause_bytes;
 }
 
-/* One that is set for an earlier moment stays: it looks again then. So a connection whose every
- * answer makes it idle, and every request busy, does not set its timer each time. */
 static void conn_arm_timer(struct conn *conn)
 {
     struct loop *loop = conn_loop(conn);
@@ -81,9 +79,8 @@ static void conn_arm_timer(struct conn *conn)
             at_ms = conn->sent_ms + conn->ping_ms;
         }
     }
-    at_ms = at_ms > loop->now_ms ? at_ms : loop->now_ms + 1;
-    if (conn->timer.place == 0 || conn->timer.at_ms > at_ms) {
-        timers_set(&loop->timers, &conn->timer, at_ms);
+    if (conn->timer.place == 0 || conn->timer.at_ms > at_ms) { /* else it looks again earlier */
+        timers_set(&loop->timers, &conn->timer, at_ms > loop->now_ms ? at_ms : loop->now_ms + 1);
     }
 }
 
@@ -474,8 +471,7 @@ static void conn_put_stamps(struct conn *conn)
     if (conn->pong_due) {
         conn_put_stamp(conn, FRAME_PONG, conn->pong_stamp);
     }
-    conn->ping_due = false;
-    conn->pong_due = false;
+    conn->ping_due = conn->pong_due = false;
 }
 
 static void conn_on_sent(void *owner)
@@ -503,7 +499,6 @@ void conn_flush(struct conn *conn)
     conn_put_stamps(conn);
     filled = send_queue_fill(&conn->send_queue, conn_window_is_full(conn), &bytes);
     if (bytes.len == 0) {
-        buf_fini(&bytes);
         return;
     }
     stats->frames_out += filled.frames;

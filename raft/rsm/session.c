@@ -456,9 +456,13 @@ static struct session_record *table_edit(struct session_table *table, struct ses
 /* So that an eviction has few records to rank first: in a table that fills up, one a commit. */
 static void table_keep_ranked(struct session_table *table)
 {
-    struct session_record *record = RB_MIN(session_tree, &table->by_activity);
+    struct session_record *record;
 
-    if (table->by_id.n > table->max_records / 2 && record->ranked < record->activity) {
+    if (table->by_id.n <= table->max_records / 2) {
+        return;
+    }
+    record = RB_MIN(session_tree, &table->by_activity);
+    if (record->ranked < record->activity) {
         table_rank(table, record);
     }
 }

@@ -16,10 +16,14 @@
 #define SESSION_MAX_EVICTIONS    8   /* in one commit: bounds its time */
 #define SESSION_MAX_UNSAVED      256 /* in a deferred table: bounds the time of saving */
 
-/* What is known of one client, in one allocation: there may be 65,536 of them a shard. Invariants:
- * the results' seqs ascend, are all above acked_seq and at most SESSION_SEQ_WINDOW above it;
- * activity is at least the issued_at of everything applied for the client. */
+/* What is known of one client, in one allocation: there may be 65,536 of them a shard. What an
+ * operation needs of it is at the end, next to the results. Invariants: the results' seqs ascend,
+ * are all above acked_seq and at most SESSION_SEQ_WINDOW above it; activity is at least the
+ * issued_at of everything applied for the client. */
 struct session_record {
+    RB_ENTRY(session_record) by_activity;
+    uint64_t ranked; /* the activity under which it stands in the tree: never more than it has */
+    TAILQ_ENTRY(session_record) unsaved;
     struct session_id client;
     uint64_t activity; /* the stamp of its newest applied operation */
     uint64_t acked_seq;
@@ -27,9 +31,6 @@ struct session_record {
     uint32_t results_len;
     uint32_t capacity; /* bytes of results */
     bool is_unsaved;   /* the state has an older record of the client, or none */
-    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
-    TAILQ_ENTRY(session_record) unsaved;
-    RB_ENTRY(session_record) by_activity;
     uint8_t results[]; /* packed as they are encoded: u64 seq, u8 length, bytes */
 };
 

@@ -399,14 +399,13 @@ static void conn_decode(struct conn *conn)
     }
 }
 
-/* Asks for more bytes, unless too much waits to be sent: who sends requests and does not read the
- * answers is not listened to. */
-static void conn_receive_more(struct conn *conn)
+/* Who sends requests and does not read the answers is not listened to. */
+void conn_receive_more(struct conn *conn)
 {
     if (conn->state == CONN_REFUSING) {
         stream_consume(conn->stream, stream_input(conn->stream).len);
     }
-    if (conn->state != CONN_FAILED && !conn_is_paused(conn)) {
+    if (conn->state != CONN_FAILED && !conn_is_paused(conn) && !conn->is_resting) {
         stream_receive(conn->stream);
     }
 }
@@ -414,7 +413,7 @@ static void conn_receive_more(struct conn *conn)
 static void conn_on_received(void *owner, size_t n)
 {
     struct conn *conn = owner;
-    uint64_t now_ms = conn_loop(conn)->now_ms;
+    uint64_t now_ms = conn_loop(conn)->now_ms, before = conn->net->stats.messages_in;
 
     conn->net->stats.bytes_in += n;
     conn->heard_ms = loop_awake_ms(conn_loop(conn));
@@ -423,7 +422,9 @@ static void conn_on_received(void *owner, size_t n)
         now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_pong(conn);
     }
-    conn_receive_more(conn);
+    if (!gather_rests(conn, conn->net->stats.messages_in - before)) {
+        conn_receive_more(conn);
+    }
 }
 
 /* ---- Sending ---- */
@@ -505,6 +506,7 @@ void conn_flush(struct conn *conn)
     stats->bytes_out += bytes.len;
     conn->sent_bytes += bytes.len;
     conn->sent_ms = conn_loop(conn)->now_ms;
+    conn->n_receives = 0;
     if (stream_send(conn->stream, &bytes)) {
         conn_on_sent(conn);
     }
@@ -590,6 +592,7 @@ void conn_destroy(struct conn **conn_pointer)
         TAILQ_REMOVE(&conn->net->failed, conn, failed);
     }
     conn_unmark_dirty(conn);
+    gather_forget(conn);
     timers_cancel(&conn->net->loop.timers, &conn->timer);
     stream_close(&conn->stream);
     handshake_fini(&conn->handshake);

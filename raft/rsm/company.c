@@ -10,6 +10,9 @@
  */
 #include "raft/rsm/group.h"
 
+#define COMPANY_ALONE  2 /* so few wait for nobody */
+#define COMPANY_ENOUGH 8 /* for so many a round is worth its price on a busy machine, too */
+
 static uint32_t faded(const struct rsm_company *company, uint64_t now_ms)
 {
     uint32_t most = company->most;
@@ -31,10 +34,15 @@ void rsm_company_note(struct rsm_company *company, uint32_t n, uint64_t now_ms)
 uint64_t rsm_company_deadline_ms(const struct rsm_company *company, uint32_t n, bool one_is_running,
                                  uint32_t patience_ms, uint64_t now_ms)
 {
-    if (!one_is_running && n >= (faded(company, now_ms) + 1) / 2) {
+    uint32_t most = faded(company, now_ms);
+
+    if (one_is_running || n < (most + 1) / 2) {
+        return company->round_ms + patience_ms;
+    }
+    if (company->pace_ms == 0 || most <= COMPANY_ALONE || n >= COMPANY_ENOUGH) {
         return now_ms;
     }
-    return company->round_ms + patience_ms;
+    return (company->round_ms / company->pace_ms + 1) * company->pace_ms;
 }
 
 /* ---- Of the group ---- */
@@ -57,6 +65,11 @@ void rsm_round_gathered(struct group *group)
 void rsm_round_began(struct group *group)
 {
     group->company.round_ms = group->now_ms;
+}
+
+void group_set_pace(struct group *group, uint32_t ms)
+{
+    group->company.pace_ms = ms;
 }
 
 uint64_t rsm_round_deadline_ms(const struct group *group)

@@ -53,6 +53,7 @@ struct rsm_held {
 struct rsm_persist {
     uint64_t queued;  /* number of the newest write handed out */
     uint64_t durable; /* number of the newest durable one */
+    uint64_t flushed; /* number of the newest that the disk was given before its turn's end */
     struct raft_hard_state hard_state;
     raft_index durable_index; /* last index of the durable log */
     STAILQ_HEAD(, rsm_write) writes;
@@ -80,6 +81,7 @@ struct rsm_company {
     uint32_t most;     /* it fades, by an eighth a millisecond */
     uint64_t faded_ms; /* until then */
     uint64_t round_ms; /* the last round began */
+    uint32_t pace_ms;  /* on a busy machine: one round in so many milliseconds; 0: no pace */
 };
 
 /* `n` are under way now. */

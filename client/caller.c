@@ -133,12 +133,13 @@ static size_t index_of_url(const struct spec *replicas, const char *url)
 static struct caller_group *group_of_target(struct caller *caller,
                                             const struct caller_target *target)
 {
-    struct spec alone = {.n = 1};
+    struct spec alone;
 
     if (!target->only_prefer) {
         return caller_group_get(caller, &target->replicas);
     }
     ASSERT(target->prefer[0] != '\0');
+    alone.n = 1;
     alone.replicas[0].id = 1;
     memcpy(alone.replicas[0].url, target->prefer, sizeof(alone.replicas[0].url));
     return caller_group_get(caller, &alone);

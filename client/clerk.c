@@ -116,7 +116,9 @@ static void forget_operation(struct operation *operation)
 static void free_operation(struct operation *operation)
 {
     ASSERT(operation->timer.place == 0);
-    mem_free(operation->write);
+    if (!operation->write_is_lent) {
+        mem_free(operation->write);
+    }
     mem_free(operation->bytes);
     mem_free(operation->reason);
     mem_free(operation);
@@ -331,7 +333,6 @@ static void copy_write(struct operation *operation, const struct kv_write *write
     uint8_t *at = operation->bytes = mem_alloc(write_bytes(write));
     struct kv_write *copy = operation->write = mem_copy(write, sizeof(*write));
 
-    copy->session = (struct proto_session){0};
     for (uint8_t i = 0; i < copy->n_conditions; i++) {
         copy->conditions[i].key = copy_slice(&at, write->conditions[i].key);
         copy->conditions[i].value = copy_slice(&at, write->conditions[i].value);
@@ -363,6 +364,27 @@ static void admit_queued(struct clerk *clerk, uint64_t now_ms)
     }
 }
 
+/* Of the write that the operation has, unless `wrong` says what is wrong with it. */
+static uint64_t start_write(struct operation *operation, uint64_t now_ms, enum status status,
+                            const char *wrong)
+{
+    struct clerk *clerk = operation->clerk;
+
+    clerk->now_ms = now_ms;
+    if (wrong != NULL) {
+        return refuse(operation, now_ms, status, wrong);
+    }
+    operation->write->session = (struct proto_session){0};
+    if (clerk->n_writes < clerk->options.max_outstanding) {
+        begin_write(operation, now_ms);
+        return operation->id;
+    }
+    operation->state = OPERATION_QUEUED;
+    TAILQ_INSERT_TAIL(&clerk->queue, operation, in_queue);
+    timers_set(&clerk->timers, &operation->timer, operation->deadline_ms);
+    return operation->id;
+}
+
 uint64_t clerk_write(struct clerk *clerk, const struct kv_write *write, uint64_t now_ms,
                      uint64_t deadline_ms, clerk_done done, void *context)
 {
@@ -371,19 +393,23 @@ uint64_t clerk_write(struct clerk *clerk, const struct kv_write *write, uint64_t
     enum status status;
     const char *wrong = check_write(write, &status);
 
-    clerk->now_ms = now_ms;
-    if (wrong != NULL) {
-        return refuse(operation, now_ms, status, wrong);
+    if (wrong == NULL) {
+        copy_write(operation, write);
     }
-    copy_write(operation, write);
-    if (clerk->n_writes < clerk->options.max_outstanding) {
-        begin_write(operation, now_ms);
-        return operation->id;
-    }
-    operation->state = OPERATION_QUEUED;
-    TAILQ_INSERT_TAIL(&clerk->queue, operation, in_queue);
-    timers_set(&clerk->timers, &operation->timer, deadline_ms);
-    return operation->id;
+    return start_write(operation, now_ms, status, wrong);
+}
+
+uint64_t clerk_write_lent(struct clerk *clerk, struct kv_write *write, uint64_t now_ms,
+                          uint64_t deadline_ms, clerk_done done, void *context)
+{
+    struct operation *operation =
+        clerk_operation_create(clerk, OPERATION_WRITE, deadline_ms, done, context);
+    enum status status;
+    const char *wrong = check_write(write, &status);
+
+    operation->write = write;
+    operation->write_is_lent = true;
+    return start_write(operation, now_ms, status, wrong);
 }
 
 uint64_t clerk_scan(struct clerk *clerk, struct slice prefix, struct slice after, uint32_t limit,

@@ -50,6 +50,9 @@ uint64_t clerk_get(struct clerk *clerk, struct slice key, uint64_t now_ms, uint6
 /* All keys must lie in one shard (else ST_INVALID). shard and session of `write` are filled in. */
 uint64_t clerk_write(struct clerk *clerk, const struct kv_write *write, uint64_t now_ms,
                      uint64_t deadline_ms, clerk_done done, void *context);
+/* The same without a copy: `write` and its bytes stay as they are until done. */
+uint64_t clerk_write_lent(struct clerk *clerk, struct kv_write *write, uint64_t now_ms,
+                          uint64_t deadline_ms, clerk_done done, void *context);
 /* Up to `limit` records whose key has the prefix and is above `after` (empty: from the beginning),
  * in bytewise order over all shards. Each record linearizable, the whole not one snapshot. */
 #define CLERK_SCAN_BYTES (32u << 20) /* a result that would be larger is cut, with `more` set */

@@ -58,6 +58,7 @@ static void wait_for_config(struct operation *operation, uint64_t now_ms)
 
 /* ---- Starting a call ---- */
 
+/* But for the first operation's, by which the shard was found. */
 static bool keys_lie_in_shard(const struct kv_write *write, uint32_t n_shards)
 {
     for (uint8_t i = 0; i < write->n_conditions; i++) {
@@ -65,7 +66,7 @@ static bool keys_lie_in_shard(const struct kv_write *write, uint32_t n_shards)
             return false;
         }
     }
-    for (uint8_t i = 0; i < write->n_operations; i++) {
+    for (uint8_t i = 1; i < write->n_operations; i++) {
         if (shard_of_key(write->operations[i].key, n_shards) != write->shard) {
             return false;
         }
@@ -113,7 +114,7 @@ static void make_request(struct operation *operation, struct proto_request *requ
     } else if (operation->type == OPERATION_WRITE) {
         clerk_session_number(operation);
         request->op = PROTO_WRITE;
-        request->write = *operation->write;
+        kv_write_copy(&request->write, operation->write);
     } else {
         request->op = PROTO_SCAN;
         request->scan.shard = operation->shard;
@@ -132,8 +133,8 @@ static void start_call(struct operation *operation, const struct config_group *g
     struct caller_target target;
     struct proto_request request;
 
-    target.replicas = group->replicas;
-    memcpy(target.prefer, clerk->options.prefer, sizeof(target.prefer));
+    spec_copy(&target.replicas, &group->replicas);
+    memcpy(target.prefer, clerk->options.prefer, strlen(clerk->options.prefer) + 1);
     target.only_prefer = false;
     make_request(operation, &request);
     operation->state = OPERATION_CALLING;

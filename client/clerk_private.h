@@ -67,6 +67,7 @@ struct operation {
     struct slice after, prefix; /* PAGE, SCAN */
     uint32_t limit;             /* PAGE, SCAN */
     struct kv_write *write;     /* WRITE */
+    bool write_is_lent;         /* it is the caller's */
 
     uint64_t call;
     uint32_t gid;      /* that was called last */

@@ -111,6 +111,7 @@ static int make_write(struct shardkv *handle, const struct shardkv_condition *co
                       size_t n_conditions, const struct shardkv_operation *operations,
                       size_t n_operations, uint32_t timeout_ms, struct kv_request **request)
 {
+    const struct slice no_value = slice_of(NULL, 0);
     struct kv_write *write;
     uint8_t *at;
     size_t total;
@@ -122,25 +123,22 @@ static int make_write(struct shardkv *handle, const struct shardkv_condition *co
     }
     *request = kv_request_create(handle, KV_REQUEST_WRITE, timeout_ms, NULL, NULL);
     (*request)->size = total;
-    write = (*request)->write = mem_zalloc(sizeof(*write));
+    write = (*request)->write = mem_alloc(sizeof(*write));
+    write->n_conditions = write->n_operations = 0;
     at = (*request)->bytes = mem_alloc(total);
     for (size_t i = 0; i < n_conditions; i++) {
         struct kv_condition *to = &write->conditions[write->n_conditions++];
 
         to->type = (enum kv_condition_type)conditions[i].type;
         to->key = copy_in(&at, conditions[i].key);
-        if (to->type == KV_IF_VALUE) {
-            to->value = copy_in(&at, conditions[i].value);
-        }
+        to->value = to->type == KV_IF_VALUE ? copy_in(&at, conditions[i].value) : no_value;
     }
     for (size_t i = 0; i < n_operations; i++) {
         struct kv_operation *to = &write->operations[write->n_operations++];
 
         to->type = (enum kv_operation_type)operations[i].type;
         to->key = copy_in(&at, operations[i].key);
-        if (to->type != KV_DELETE) {
-            to->value = copy_in(&at, operations[i].value);
-        }
+        to->value = to->type != KV_DELETE ? copy_in(&at, operations[i].value) : no_value;
     }
     return SHARDKV_OK;
 }

@@ -14,6 +14,7 @@
 #include "client/clerk.h"
 #include "client/ctrler_clerk.h"
 #include "client/kv.h"
+#include "client/kv_gather.h"
 #include "raft/net.h"
 
 /* Keys and values in outstanding requests; beyond, SHARDKV_BUSY, unless nothing else is. */
@@ -84,6 +85,9 @@ struct shardkv {
     pthread_mutex_t mutex;
     struct kv_request_list pending; /* not yet seen by the loop thread */
     bool posted;                    /* the loop thread has been told to look */
+    struct kv_gather gather;        /* changed by the loop thread alone */
+    bool answering;                 /* this thread runs callbacks, and looks at the turn's end */
+    pthread_t answerer;
     bool closing;
     uint64_t next_id;
     uint32_t n_outstanding;
@@ -94,9 +98,12 @@ struct shardkv {
     struct ctrler_clerk *admin;
     struct kv_request_list started; /* and not released */
     struct kv_link **links;         /* by endpoint number */
+    struct kv_link *last_link;      /* that was sent to */
     size_t n_links, links_capacity;
     config_num
-        followed; /* admin goes to the controllers of this configuration, or of a later one */
+        followed;      /* admin goes to the controllers of this configuration, or of a later one */
+    bool answered;     /* in this turn */
+    bool turn_is_over; /* but for what waits in `pending` */
     bool ending;
     /* The last server that refuses us, or we it, and why; empty once any server has answered. */
     char refusal[SPEC_MAX_URL + 200];

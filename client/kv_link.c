@@ -39,9 +39,13 @@ struct kv_link {
 static struct kv_link *link_of_url(struct shardkv *handle, const char *url)
 {
     struct io_net *io = net_io(handle->net);
-    io_endpoint endpoint = io->ops->endpoint(io, url);
+    io_endpoint endpoint;
     struct kv_link *link;
 
+    if (handle->last_link != NULL && strcmp(handle->last_link->url, url) == 0) {
+        return handle->last_link;
+    }
+    endpoint = io->ops->endpoint(io, url);
     while (handle->n_links <= endpoint) {
         MEM_GROW(handle->links, handle->links_capacity, handle->n_links + 1);
         handle->links[handle->n_links++] = NULL;
@@ -52,6 +56,7 @@ static struct kv_link *link_of_url(struct shardkv *handle, const char *url)
         link->endpoint = endpoint;
         snprintf(link->url, sizeof(link->url), "%s", url);
     }
+    handle->last_link = link;
     return link;
 }
 

@@ -244,8 +244,8 @@ void kv_request_start(struct kv_request *request, uint64_t now_ms)
                                        on_clerk_end, request);
         break;
     case KV_REQUEST_WRITE:
-        request->operation = clerk_write(handle->clerk, request->write, now_ms,
-                                         request->deadline_ms, on_clerk_end, request);
+        request->operation = clerk_write_lent(handle->clerk, request->write, now_ms,
+                                              request->deadline_ms, on_clerk_end, request);
         break;
     case KV_REQUEST_SCAN:
         request->operation = clerk_scan(handle->clerk, request->key, request->after, request->limit,

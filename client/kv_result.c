@@ -9,6 +9,7 @@
 
 struct box {
     struct shardkv_result result; /* first: what the user sees */
+    uint32_t outputs[KV_MAX_OUTPUTS];
     void *blocks[MAX_BLOCKS];
     size_t n_blocks;
 };
@@ -29,12 +30,14 @@ static const char *make_message(struct shardkv_result *result, enum status statu
 {
     const char *text = status_text(status);
     size_t size = strlen(text) + strlen(reason) + 3;
-    char *message = box_alloc(result, size);
+    char *message;
 
     if (reason[0] == '\0' || strstr(text, reason) != NULL) {
-        snprintf(message, size, "%s", text);
-    } else if (strstr(reason, text) != NULL ||
-               (status == ST_UNAVAILABLE && strstr(reason, status_text(ST_READ_ONLY)) != NULL)) {
+        return text;
+    }
+    message = box_alloc(result, size);
+    if (strstr(reason, text) != NULL ||
+        (status == ST_UNAVAILABLE && strstr(reason, status_text(ST_READ_ONLY)) != NULL)) {
         snprintf(message, size, "%s", reason);
     } else {
         snprintf(message, size, "%s: %s", text, reason);
@@ -114,10 +117,11 @@ struct shardkv_result *kv_result_of_clerk(const struct clerk_end *end)
     }
     result->version = end->version;
     if (end->result != NULL && end->result->n_outputs > 0) {
-        uint32_t *outputs = box_alloc(result, end->result->n_outputs * sizeof(outputs[0]));
+        struct box *box = (struct box *)result;
 
-        memcpy(outputs, end->result->outputs, end->result->n_outputs * sizeof(outputs[0]));
-        result->outputs = outputs;
+        memcpy(box->outputs, end->result->outputs,
+               end->result->n_outputs * sizeof(box->outputs[0]));
+        result->outputs = box->outputs;
         result->n_outputs = end->result->n_outputs;
     }
     if (end->n_records > 0) {

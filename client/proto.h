@@ -103,6 +103,8 @@ struct kv_write_result {
     uint32_t outputs[KV_MAX_OUTPUTS];
 };
 
+/* Copies what is used of it: it has room for many more operations than most writes have. */
+void kv_write_copy(struct kv_write *to, const struct kv_write *from);
 void kv_write_encode(const struct kv_write *write, struct buf *out);
 /* Checks counts, lengths of keys and values, types; not that keys lie in the shard. */
 bool kv_write_decode(struct reader *reader, struct kv_write *write);

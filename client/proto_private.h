@@ -13,6 +13,9 @@
 void proto_session_encode(const struct proto_session *session, struct buf *out);
 bool proto_session_decode(struct reader *reader, struct proto_session *session);
 
+/* How long it is, encoded. */
+size_t proto_write_bytes(const struct kv_write *write);
+
 /* A key of 1 to KV_MAX_KEY bytes; anything else marks the reader bad. */
 struct slice proto_read_key(struct reader *reader);
 /* A u16 below SHARD_MAX_COUNT; anything else marks the reader bad. */

@@ -193,6 +193,9 @@ void proto_request_encode(const struct proto_request *request, struct buf *out)
 {
     ASSERT(proto_op_is_valid((uint8_t)request->op));
     ASSERT(!request->dry_run || may_be_dry(request->op));
+    if (request->op == PROTO_WRITE) {
+        buf_reserve(out, PROTO_REQUEST_HEADER_BYTES + proto_write_bytes(&request->write));
+    }
     buf_put_u8(out, PROTO_VERSION);
     buf_put_u8(out, (uint8_t)request->op);
     buf_put_u16(out, request->dry_run ? FLAG_DRY_RUN : 0);

@@ -4,6 +4,9 @@
 
 #include "raft/util/assert.h"
 
+#define WRITE_HEADER_BYTES (2 + 16 + 3 * 8 + 2) /* shard, session, counts */
+#define PART_HEADER_BYTES  (1 + 4 + 4)          /* type, the lengths of key and value */
+
 void proto_session_encode(const struct proto_session *session, struct buf *out)
 {
     buf_put(out, session->client, sizeof(session->client));
@@ -46,11 +49,32 @@ shard_id proto_read_shard(struct reader *reader)
     return shard;
 }
 
+void kv_write_copy(struct kv_write *to, const struct kv_write *from)
+{
+    memcpy(to, from, offsetof(struct kv_write, conditions));
+    memcpy(to->conditions, from->conditions, from->n_conditions * sizeof(from->conditions[0]));
+    memcpy(to->operations, from->operations, from->n_operations * sizeof(from->operations[0]));
+}
+
+size_t proto_write_bytes(const struct kv_write *write)
+{
+    size_t total = WRITE_HEADER_BYTES;
+
+    for (uint8_t i = 0; i < write->n_conditions; i++) {
+        total += PART_HEADER_BYTES + write->conditions[i].key.len + write->conditions[i].value.len;
+    }
+    for (uint8_t i = 0; i < write->n_operations; i++) {
+        total += PART_HEADER_BYTES + write->operations[i].key.len + write->operations[i].value.len;
+    }
+    return total;
+}
+
 void kv_write_encode(const struct kv_write *write, struct buf *out)
 {
     ASSERT(write->shard < SHARD_MAX_COUNT);
     ASSERT(write->n_conditions <= KV_MAX_CONDITIONS);
     ASSERT(write->n_operations >= 1 && write->n_operations <= KV_MAX_OPERATIONS);
+    buf_reserve(out, proto_write_bytes(write));
     buf_put_u16(out, (uint16_t)write->shard);
     proto_session_encode(&write->session, out);
     buf_put_u8(out, write->n_conditions);

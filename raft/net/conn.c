@@ -79,7 +79,9 @@ static void conn_arm_timer(struct conn *conn)
             at_ms = conn->sent_ms + conn->ping_ms;
         }
     }
-    timers_set(&loop->timers, &conn->timer, at_ms > loop->now_ms ? at_ms : loop->now_ms + 1);
+    if (conn->timer.place == 0 || conn->timer.at_ms > at_ms) { /* else it looks again earlier */
+        timers_set(&loop->timers, &conn->timer, at_ms > loop->now_ms ? at_ms : loop->now_ms + 1);
+    }
 }
 
 static void conn_on_timer(void *owner)
@@ -470,8 +472,7 @@ static void conn_put_stamps(struct conn *conn)
     if (conn->pong_due) {
         conn_put_stamp(conn, FRAME_PONG, conn->pong_stamp);
     }
-    conn->ping_due = false;
-    conn->pong_due = false;
+    conn->ping_due = conn->pong_due = false;
 }
 
 static void conn_on_sent(void *owner)

@@ -177,7 +177,12 @@ struct send_queue_filled send_queue_fill(struct send_queue *queue, bool urgent_o
                                          struct buf *out)
 {
     struct send_queue_send send = {.out = out, .start = out->len, .batch = SIZE_MAX};
+    size_t expected = urgent_only ? 0 : queue->control.len + queue->bytes;
 
+    if (expected > 0) {
+        expected += FRAME_HEADER_BYTES;
+        buf_reserve(out, expected < SEND_QUEUE_SEND_BYTES ? expected : SEND_QUEUE_SEND_BYTES);
+    }
     buf_put_slice(out, buf_slice(&queue->control));
     buf_fini(&queue->control);
     for (int i = IO_URGENT; i <= (urgent_only ? IO_URGENT : IO_BULK); i++) {

@@ -6,6 +6,8 @@
 
 #include "raft/util/assert.h"
 
+#define MEM_SMALL 1024 /* bytes; what is larger may come from the kernel, which has cleared it */
+
 void *mem_alloc(size_t size)
 {
     void *pointer = malloc(size > 0 ? size : 1);
@@ -13,9 +15,15 @@ void *mem_alloc(size_t size)
     return pointer;
 }
 
+/* glibc's calloc passes by the thread's own cache of small blocks, which malloc and free use. */
 void *mem_zalloc(size_t size)
 {
-    void *pointer = calloc(1, size > 0 ? size : 1);
+    void *pointer;
+
+    if (size <= MEM_SMALL) {
+        return memset(mem_alloc(size), 0, size);
+    }
+    pointer = calloc(1, size);
     ASSERT(pointer != NULL);
     return pointer;
 }

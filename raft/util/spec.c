@@ -166,6 +166,12 @@ const struct spec_replica *spec_find(const struct spec *spec, uint32_t id)
     return NULL;
 }
 
+void spec_copy(struct spec *to, const struct spec *from)
+{
+    to->n = from->n;
+    memcpy(to->replicas, from->replicas, from->n * sizeof(from->replicas[0]));
+}
+
 bool spec_equal(const struct spec *a, const struct spec *b)
 {
     if (a->n != b->n) {

@@ -35,6 +35,9 @@ const char *spec_check_url(const char *url);
 /* The replica with that id, or NULL. */
 const struct spec_replica *spec_find(const struct spec *spec, uint32_t id);
 
+/* Copies the replicas that there are, and not the room for more. */
+void spec_copy(struct spec *to, const struct spec *from);
+
 /* The same ids under the same URLs, letter by letter. */
 bool spec_equal(const struct spec *a, const struct spec *b);
 

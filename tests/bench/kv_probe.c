@@ -185,6 +185,7 @@ int main(int argc, char **argv)
     int c, code;
 
     shardkv_options_init(&options, sizeof(options));
+    options.sole_nng_user = 1;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (c == 'c') {
             options.ctrlers = optarg;

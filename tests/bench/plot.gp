@@ -8,8 +8,9 @@ set style histogram clustered gap 1
 set style fill solid 0.8 border -1
 set xtics rotate by -25 noenhanced
 set grid ytics
-set key top right
+set key above right
 set logscale y
+set format y "%.0f"
 set multiplot layout 3,1
 set ylabel "operations per second"
 plot data using 2:xtic(1) every ::1 title "ours", "" using 3 every ::1 title "etcd"

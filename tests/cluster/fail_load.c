@@ -57,6 +57,7 @@ struct shardkv *fail_open(const struct fail *fail, const char *prefer)
     shardkv_options_init(&options, sizeof(options));
     options.ctrlers = fail->cli.ctrlers;
     options.timeout_ms = fail->options.timeout_ms;
+    options.sole_nng_user = 1;
     options.prefer = prefer;
     if (shardkv_open(&options, &kv, error, sizeof(error)) != SHARDKV_OK) {
         fail_die("%s", error);

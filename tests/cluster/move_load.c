@@ -295,6 +295,7 @@ static struct shardkv *open_handle(const struct options *options)
     shardkv_options_init(&handle, sizeof(handle));
     handle.ctrlers = options->ctrlers;
     handle.timeout_ms = (uint32_t)options->timeout_ms;
+    handle.sole_nng_user = 1;
     if (shardkv_open(&handle, &kv, error, sizeof(error)) != SHARDKV_OK) {
         load_die("%s", error);
     }

@@ -2,8 +2,10 @@
  * everything back at the end.
  *
  * The open loop has two streams, one for the big shard and one for the others, each with arrivals
- * at a steady interval. An operation that is due starts at once, however many are outstanding, and
- * its latency counts from when it was due; a thread that starts them late makes them late. */
+ * at a steady interval, rounded up to a tick of half a millisecond: what is due together is handed
+ * over together, and a wake-up of threads for each operation would take more of the machine than
+ * the operation. One that is due starts at once, however many are outstanding, and its latency
+ * counts from when it was due; a thread that starts them late makes them late. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -294,17 +296,27 @@ double traffic_peak(struct load *load, double seconds)
 
 /* ---- The open loop ---- */
 
+#define PACE_TICK_NS UINT64_C(500000)
+
+/* When the lane's operation of that number is due. */
+static uint64_t due_ns(const struct lane *lane, uint64_t number)
+{
+    uint64_t after_ns = (uint64_t)((double)number * lane->interval_ns);
+
+    return lane->load->load_start_ns + (after_ns + PACE_TICK_NS - 1) / PACE_TICK_NS * PACE_TICK_NS;
+}
+
 static void *pace(void *context)
 {
     struct load *load = context;
-    uint64_t next[2] = {0, 0}, start_ns = load->load_start_ns, reads[2] = {0, 0};
+    uint64_t next[2] = {0, 0}, reads[2] = {0, 0};
 
     while (!atomic_load(&load->stopping)) {
         uint64_t due[2], now_ns;
         size_t which;
 
         for (size_t i = 0; i < 2; i++) {
-            due[i] = start_ns + (uint64_t)((double)next[i] * load->lanes[i].interval_ns);
+            due[i] = due_ns(&load->lanes[i], next[i]);
         }
         which = due[0] <= due[1] ? 0 : 1;
         now_ns = cli_now_ns();

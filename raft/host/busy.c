@@ -7,7 +7,6 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "raft/host/host_internal.h"
@@ -85,13 +84,12 @@ void host_busy_check(struct host *host, uint64_t now_ms)
     host->busy.up = up;
     host->busy.idle = idle;
     span_ms = span_of(host);
-    if (getenv("X_SPAN")) span_ms = (uint32_t)(atoi(getenv("X_SPAN")) % 10);
     ASSERT(span_ms <= 2);
     if (span_ms != host->busy.span_ms) {
         host->busy.span_ms = span_ms;
         trace_debug(&host->trace, "machine busy percent=%.0f span_ms=%u", host->busy.percent,
                     (unsigned)span_ms);
         net_set_gather(host->net, span_ms);
-        group_set_pace(host->service->group(host->server), getenv("X_SPAN") ? (uint32_t)(atoi(getenv("X_SPAN")) / 10) : span_ms);
+        group_set_pace(host->service->group(host->server), span_ms);
     }
 }

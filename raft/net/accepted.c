@@ -365,6 +365,7 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
         return;
     }
     visitor->conn->unanswered -= visitor->conn->unanswered > 0;
+    visitor->conn->n_receives = 0;
     conn_send(visitor->conn, class, 0, FRAME_MESSAGE_RESPONSE, message);
 }
 

@@ -424,9 +424,7 @@ static void conn_on_received(void *owner, size_t n)
         now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_pong(conn);
     }
-    if (!gather_rests(conn, conn->net->stats.messages_in - before)) {
-        conn_receive_more(conn);
-    }
+    gather_or_receive(conn, conn->net->stats.messages_in - before);
 }
 
 /* ---- Sending ---- */
@@ -507,7 +505,6 @@ void conn_flush(struct conn *conn)
     stats->bytes_out += bytes.len;
     conn->sent_bytes += bytes.len;
     conn->sent_ms = conn_loop(conn)->now_ms;
-    conn->n_receives = 0;
     if (stream_send(conn->stream, &bytes)) {
         conn_on_sent(conn);
     }

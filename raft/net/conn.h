@@ -77,7 +77,7 @@ struct conn {
     bool was_up;
     bool is_dirty;       /* on net's list of those to flush */
     bool is_resting;     /* not read until the next boundary (gather.h) */
-    uint32_t n_receives; /* since something was sent */
+    uint32_t n_receives; /* since an answer left */
     uint32_t unanswered; /* requests of a client that were not answered yet */
     TAILQ_ENTRY(conn) dirty, failed, resting;
 };

@@ -3,8 +3,10 @@
 #include "raft/net/net_internal.h"
 #include "raft/util/assert.h"
 
-#define GATHER_ALONE  2 /* a client with so few requests under way waits for nothing */
-#define GATHER_REPLIED 2 /* so many receives may answer the last answers: a closed loop of clients */
+#define GATHER_ALONE 2 /* a client with so few requests under way waits for nothing */
+#define GATHER_REPLIED                                                                             \
+    2                   /* so many receives may follow from the last answers: clients that wait    \
+                         */
 #define GATHER_ENOUGH 8 /* for so many messages a receive is worth its price */
 
 static void gather_arm(struct net *net)
@@ -45,22 +47,27 @@ void gather_fini(struct net *net)
     timers_cancel(&net->loop.timers, &net->gather.timer);
 }
 
-bool gather_rests(struct conn *conn, uint64_t n)
+static bool gather_may_rest(const struct conn *conn, uint64_t n)
 {
-    struct net *net = conn->net;
+    return conn->net->gather.span_ms > 0 && conn->state == CONN_UP && n < GATHER_ENOUGH &&
+           conn->unanswered > GATHER_ALONE && conn->n_receives > GATHER_REPLIED;
+}
+
+void gather_or_receive(struct conn *conn, uint64_t n)
+{
+    struct gather *gather = &conn->net->gather;
 
     conn->n_receives++;
-    if (net->gather.span_ms == 0 || conn->unanswered <= GATHER_ALONE || n >= GATHER_ENOUGH ||
-        conn->n_receives <= GATHER_REPLIED || conn->state != CONN_UP) {
-        return false;
+    if (!gather_may_rest(conn, n)) {
+        conn_receive_more(conn);
+        return;
     }
     ASSERT(conn->accepted && !conn->is_resting);
     conn->is_resting = true;
-    if (TAILQ_EMPTY(&net->gather.resting)) {
-        gather_arm(net);
+    if (TAILQ_EMPTY(&gather->resting)) {
+        gather_arm(conn->net);
     }
-    TAILQ_INSERT_TAIL(&net->gather.resting, conn, resting);
-    return true;
+    TAILQ_INSERT_TAIL(&gather->resting, conn, resting);
 }
 
 void gather_forget(struct conn *conn)

@@ -7,7 +7,9 @@
  * then one receive, and one round. All connections rest until the same boundaries, which are also
  * those of the rounds (group_set_pace).
  *
- * A connection with one or two requests under way never rests, nor one that brings many at once.
+ * A connection with one or two requests under way never rests, nor one that brings many at once,
+ * nor one whose requests are those of clients which just got their answers: nothing else would
+ * come.
  */
 #ifndef RAFT_NET_GATHER_H
 #define RAFT_NET_GATHER_H
@@ -22,8 +24,8 @@ struct gather {
 
 void gather_init(struct net *net);
 void gather_fini(struct net *net);
-/* After a receive that brought n messages: whether the connection rests now. */
-bool gather_rests(struct conn *conn, uint64_t n);
+/* After a receive that brought n messages: the connection rests, or receives on. */
+void gather_or_receive(struct conn *conn, uint64_t n);
 /* The connection ends. */
 void gather_forget(struct conn *conn);
 

@@ -432,10 +432,8 @@ void wal_flush(struct wal *wal)
 /* Without a thread there is nothing to be gained: the write would be carried out here. */
 static void wal_flush_early(struct io_log *log)
 {
-    struct wal *wal = (struct wal *)log;
-
-    if (wal->threaded) {
-        wal_flush(wal);
+    if (wal_of(log)->threaded) {
+        wal_flush(wal_of(log));
     }
 }
 

@@ -98,6 +98,9 @@ struct io_log_ops {
     void (*checkpoint)(struct io_log *log, group_id group, uint64_t number, raft_index index);
     /* Bytes on disk, for status. */
     uint64_t (*bytes)(struct io_log *log);
+    /* What was queued goes to the disk now and not only when the turn ends: the caller goes on to
+     * something that takes longer. NULL: the log has no use for it. */
+    void (*flush)(struct io_log *log);
 };
 struct io_log {
     const struct io_log_ops *ops;

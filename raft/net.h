@@ -105,6 +105,10 @@ bool net_is_in_turn(struct net *net);
 /* On the loop thread: delivers an event to the sink with the present time filled in. */
 void net_deliver(struct net *net, struct io_event *event);
 
+/* On the loop thread: the machine is busy, and connections of clients with several requests under
+ * way are read once in each span of so many milliseconds, counted from 0; 0: it is not. */
+void net_set_gather(struct net *net, uint32_t ms);
+
 /* The clock, for those who drive net. */
 uint64_t net_now_ms(void);
 uint64_t net_now_us(void);

@@ -191,6 +191,7 @@ struct raft_options {
     uint64_t seed;
     uint32_t election_timeout_ms;   /* E: followers wait E..2E, drawn anew each time */
     uint32_t heartbeat_ms;          /* well below E */
+    uint32_t commit_delay_ms;       /* a follower hears of a small commit so late, if only of it */
     uint32_t max_message_bytes;     /* of entries in one Append; one entry may exceed it alone */
     uint32_t max_inflight_messages; /* Appends not yet answered, per follower */
     uint64_t max_inflight_bytes;    /* of them, per follower */

@@ -109,6 +109,10 @@ void group_destroy(struct group **group);
  * TICK, TURN_END, DISK_SPACE and STOP. Others are ignored. */
 void group_step(struct group *group, const struct io_event *event);
 
+/* The machine is busy: unless many are gathered, one round begins in each span of so many
+ * milliseconds, counted from 0. 0: it is not. */
+void group_set_pace(struct group *group, uint32_t ms);
+
 /* When the next TICK is due. */
 uint64_t group_next_deadline_ms(const struct group *group);
 

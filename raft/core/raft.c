@@ -9,6 +9,7 @@ void raft_options_default(struct raft_options *options, raft_id id, uint64_t see
         .seed = seed,
         .election_timeout_ms = 300,
         .heartbeat_ms = 50,
+        .commit_delay_ms = 10,
         .max_message_bytes = 256u << 10,
         .max_inflight_messages = 64,
         .max_inflight_bytes = 16u << 20,
@@ -105,13 +106,16 @@ void raft_destroy(struct raft **raft_p)
 
 uint64_t raft_next_deadline_ms(const struct raft *raft)
 {
+    uint64_t deadline_ms;
+
     if (raft->role != RAFT_LEADER) {
         return raft->election_deadline_ms;
     }
-    if (raft->transfer.to != 0 && raft->transfer.deadline_ms < raft->heartbeat_deadline_ms) {
+    deadline_ms = replicate_next_deadline_ms(raft);
+    if (raft->transfer.to != 0 && raft->transfer.deadline_ms < deadline_ms) {
         return raft->transfer.deadline_ms;
     }
-    return raft->heartbeat_deadline_ms;
+    return deadline_ms;
 }
 
 raft_id raft_self(const struct raft *raft)

@@ -182,6 +182,8 @@ void replicate_end(struct raft *raft);   /* no longer leads */
 void replicate_append_own(struct raft *raft, enum raft_entry_type type, struct blob *data);
 void replicate_propose(struct raft *raft, const struct raft_event *event);
 void replicate_tick(struct raft *raft);
+/* When this leader wants a tick. */
+uint64_t replicate_next_deadline_ms(const struct raft *raft);
 void replicate_advance_commit(struct raft *raft);
 /* Sends every follower what it may get now; the last thing a leader's step does. */
 void replicate_flush(struct raft *raft);

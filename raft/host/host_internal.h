@@ -27,6 +27,13 @@ struct host {
         bool low;            /* as the service was told */
         uint64_t free_bytes; /* when it was last looked at; UINT64_MAX: not known */
     } space;
+    struct {
+        int fd;          /* of /proc/uptime; below 0: there is none */
+        double up, idle; /* seconds, as of the last look; 0: there was none */
+        double percent;
+        uint64_t next_check_ms;
+        uint32_t span_ms; /* as net and the group were told */
+    } busy;
     bool joins;            /* an empty directory is begun as that of a replica that joins */
     bool cluster_known;    /* the identity on disk holds the cluster id */
     raft_index pins_index; /* the configuration that META's pins were last held against */
@@ -76,6 +83,11 @@ enum status host_space_open(struct host *host, char *error);
 void host_space_close(struct host *host);
 /* Looks at the disk, if it is time to. */
 void host_space_check(struct host *host, uint64_t now_ms);
+/* busy.c: how busy the machine is. */
+void host_busy_open(struct host *host);
+void host_busy_close(struct host *host);
+/* Looks, if it is time to, and tells net and the group. */
+void host_busy_check(struct host *host, uint64_t now_ms);
 /* Refuses a data directory that others may change, and warns of one that they may look into. */
 enum status host_check_access(struct host *host, char *error);
 

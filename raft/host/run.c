@@ -233,6 +233,7 @@ static void on_event(void *context, const struct io_event *event)
     learn_cluster_id(host);
     follow_pins(host);
     host_space_check(host, event->now_ms);
+    host_busy_check(host, event->now_ms);
     if (host->stop_ms != 0 && (may_stop(host) || event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
@@ -487,6 +488,7 @@ static void close_all(struct host *host)
         net_drain(host->net);
         net_destroy(&host->net);
     }
+    host_busy_close(host);
     host_space_close(host);
     if (host->dir != NULL) {
         store_dir_close(&host->dir);
@@ -497,6 +499,7 @@ static enum status open_all(struct host *host, char *error)
 {
     enum status status = open_dir(host, error);
 
+    host_busy_open(host);
     if (status == ST_OK) {
         status = host_check_access(host, error);
     }

@@ -106,6 +106,7 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
                                   .client = {.conn = visitor->number,
                                              .message = message,
                                              .is_stranger = visitor_is_stranger(visitor)}};
+        conn->unanswered++;
     }
     net_deliver(net, &event);
 }
@@ -363,6 +364,8 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
         conn_fail(visitor->conn, ST_BUSY, "the client does not read its answers");
         return;
     }
+    visitor->conn->unanswered -= visitor->conn->unanswered > 0;
+    visitor->conn->n_receives = 0;
     conn_send(visitor->conn, class, 0, FRAME_MESSAGE_RESPONSE, message);
 }
 

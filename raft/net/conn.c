@@ -401,14 +401,13 @@ static void conn_decode(struct conn *conn)
     }
 }
 
-/* Asks for more bytes, unless too much waits to be sent: who sends requests and does not read the
- * answers is not listened to. */
-static void conn_receive_more(struct conn *conn)
+/* Who sends requests and does not read the answers is not listened to. */
+void conn_receive_more(struct conn *conn)
 {
     if (conn->state == CONN_REFUSING) {
         stream_consume(conn->stream, stream_input(conn->stream).len);
     }
-    if (conn->state != CONN_FAILED && !conn_is_paused(conn)) {
+    if (conn->state != CONN_FAILED && !conn_is_paused(conn) && !conn->is_resting) {
         stream_receive(conn->stream);
     }
 }
@@ -416,7 +415,7 @@ static void conn_receive_more(struct conn *conn)
 static void conn_on_received(void *owner, size_t n)
 {
     struct conn *conn = owner;
-    uint64_t now_ms = conn_loop(conn)->now_ms;
+    uint64_t now_ms = conn_loop(conn)->now_ms, before = conn->net->stats.messages_in;
 
     conn->net->stats.bytes_in += n;
     conn->heard_ms = loop_awake_ms(conn_loop(conn));
@@ -425,7 +424,7 @@ static void conn_on_received(void *owner, size_t n)
         now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_pong(conn);
     }
-    conn_receive_more(conn);
+    gather_or_receive(conn, conn->net->stats.messages_in - before);
 }
 
 /* ---- Sending ---- */
@@ -591,6 +590,7 @@ void conn_destroy(struct conn **conn_pointer)
         TAILQ_REMOVE(&conn->net->failed, conn, failed);
     }
     conn_unmark_dirty(conn);
+    gather_forget(conn);
     timers_cancel(&conn->net->loop.timers, &conn->timer);
     stream_close(&conn->stream);
     handshake_fini(&conn->handshake);

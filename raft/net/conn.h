@@ -75,8 +75,11 @@ struct conn {
     char reason[CONN_REASON_BYTES];
     bool refused; /* FAILED: by the other side, in words */
     bool was_up;
-    bool is_dirty; /* on net's list of those to flush */
-    TAILQ_ENTRY(conn) dirty, failed;
+    bool is_dirty;       /* on net's list of those to flush */
+    bool is_resting;     /* not read until the next boundary (gather.h) */
+    uint32_t n_receives; /* since an answer left */
+    uint32_t unanswered; /* requests of a client that were not answered yet */
+    TAILQ_ENTRY(conn) dirty, failed, resting;
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -106,6 +109,9 @@ void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_m
 /* Whether this reason is another one than was told last, which it then is: so that attempts that
  * fail again and again for one reason are told once. */
 bool conn_is_news(char told[CONN_REASON_BYTES], const char *reason);
+
+/* Asks for more bytes, unless too much waits to be sent, or the connection rests. */
+void conn_receive_more(struct conn *conn);
 
 /* Gives to nng what waits, if nothing is on its way. */
 void conn_flush(struct conn *conn);

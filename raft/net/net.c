@@ -406,6 +406,7 @@ enum status net_create(const struct net_options *options, struct net **out, char
     rng_init(&net->rng, seed);
     TAILQ_INIT(&net->dirty);
     TAILQ_INIT(&net->failed);
+    gather_init(net);
     mailbox_init(&net->loop.mailbox);
     net->loop.trace = options->trace;
     net->loop.lends = options->turns_anywhere;
@@ -489,6 +490,7 @@ void net_destroy(struct net **net_pointer)
     accepted_fini(net);
     net_wait_released(net);
     ASSERT(TAILQ_EMPTY(&net->dirty) && TAILQ_EMPTY(&net->failed));
+    gather_fini(net);
     tls_destroy(&net->tls);
     peer_key_destroy(&net->peer_key);
     timers_fini(&net->loop.timers);

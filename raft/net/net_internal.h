@@ -6,6 +6,7 @@
 #include "raft/net/accepted.h"
 #include "raft/net/conn.h"
 #include "raft/net/endpoints.h"
+#include "raft/net/gather.h"
 #include "raft/net/http.h"
 #include "raft/net/listener.h"
 #include "raft/net/loop.h"
@@ -24,6 +25,7 @@ struct net {
 
     struct conn_list dirty;  /* have something to send */
     struct conn_list failed; /* are over and not reaped yet */
+    struct gather gather;    /* are not read for a moment */
 
     struct tls *tls;           /* NULL: no certificates */
     struct peer_key *peer_key; /* NULL: servers need not prove that they are */

@@ -86,10 +86,25 @@ static void apply_entry(struct group *group, const struct raft_entry *entry)
     group->stats.entries_applied++;
 }
 
+/* The disk need not wait for the entries to be applied. */
+static void flush_log(struct group *group)
+{
+    struct rsm_persist *persist = &group->persist;
+    struct io_log *log = group->world.log;
+
+    if (log->ops->flush != NULL && persist->flushed < persist->queued) {
+        persist->flushed = persist->queued;
+        log->ops->flush(log);
+    }
+}
+
 void rsm_apply_committed(struct group *group)
 {
     struct rsm_apply *apply = &group->apply;
 
+    if (rsm_apply_has_work(group)) {
+        flush_log(group);
+    }
     while (apply->turn_entries < RSM_APPLY_MAX_ENTRIES && apply->turn_bytes < RSM_APPLY_MAX_BYTES &&
            rsm_apply_has_work(group)) {
         const struct raft_entry *found = raft_entry_at(group->raft, apply->index + 1);

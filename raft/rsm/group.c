@@ -209,9 +209,11 @@ static void on_tick(struct group *group)
 
 static void on_turn_end(struct group *group)
 {
-    rsm_reads_flush(group);
-    if (!group->halted) {
-        rsm_proposals_flush(group);
+    if (rsm_round_deadline_ms(group) <= group->now_ms) {
+        rsm_reads_flush(group); /* first: so the Appends carry the round's number, too */
+        if (!group->halted) {
+            rsm_proposals_flush(group);
+        }
     }
     group->apply.turn_over = true;
 }
@@ -371,11 +373,8 @@ uint64_t group_next_deadline_ms(const struct group *group)
         return group->now_ms;
     }
     deadline = raft_next_deadline_ms(group->raft);
-    if (rsm_proposals_deadline_ms(group) < deadline) {
-        deadline = rsm_proposals_deadline_ms(group);
-    }
-    if (rsm_reads_deadline_ms(group) < deadline) {
-        deadline = rsm_reads_deadline_ms(group);
+    if (rsm_round_deadline_ms(group) < deadline) {
+        deadline = rsm_round_deadline_ms(group);
     }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);

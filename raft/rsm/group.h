@@ -53,6 +53,7 @@ struct rsm_held {
 struct rsm_persist {
     uint64_t queued;  /* number of the newest write handed out */
     uint64_t durable; /* number of the newest durable one */
+    uint64_t flushed; /* number of the newest that the disk was given before its turn's end */
     struct raft_hard_state hard_state;
     raft_index durable_index; /* last index of the durable log */
     STAILQ_HEAD(, rsm_write) writes;
@@ -74,12 +75,13 @@ raft_index rsm_persist_durable_index(const struct group *group);
 
 /* ---- Company (company.c) ---- */
 
-/* How many proposals, or reads, were under way at once lately: what decides how long one waits for
+/* How many proposals and reads were under way at once lately: what decides how long one waits for
  * others to share a round with. */
 struct rsm_company {
     uint32_t most;     /* it fades, by an eighth a millisecond */
     uint64_t faded_ms; /* until then */
     uint64_t round_ms; /* the last round began */
+    uint32_t pace_ms;  /* on a busy machine: one round in so many milliseconds; 0: no pace */
 };
 
 /* `n` are under way now. */
@@ -87,6 +89,12 @@ void rsm_company_note(struct rsm_company *company, uint32_t n, uint64_t now_ms);
 /* When a round with the n that were gathered is to begin: now, or a little later. */
 uint64_t rsm_company_deadline_ms(const struct rsm_company *company, uint32_t n, bool one_is_running,
                                  uint32_t patience_ms, uint64_t now_ms);
+
+/* The same for the group: one more was gathered; a round began; when what is gathered, proposals
+ * and reads together, is to be flushed (UINT64_MAX: there is nothing). */
+void rsm_round_gathered(struct group *group);
+void rsm_round_began(struct group *group);
+uint64_t rsm_round_deadline_ms(const struct group *group);
 
 /* ---- Proposals (proposal.c) ---- */
 
@@ -115,15 +123,16 @@ struct rsm_proposals {
     bool hurry;                /* the gathered ones wait for no company */
     raft_index appended_index; /* the last one appended, in appended_term */
     raft_term appended_term;
-    struct rsm_company company;
     uint64_t last_stamp;    /* the newest given to an entry here */
     raft_term applied_term; /* the highest applied: nothing of a lower one waits */
 };
 
 void rsm_proposals_init(struct group *group);
 void rsm_proposals_flush(struct group *group);
-/* When the gathered ones are to be flushed; UINT64_MAX: there are none. */
-uint64_t rsm_proposals_deadline_ms(const struct group *group);
+/* Some were appended and are not committed yet. */
+bool rsm_proposals_are_running(const struct group *group);
+/* The gathered ones wait for no company. */
+bool rsm_proposals_hurry(const struct group *group);
 /* The entry (index, term) was applied; ends what waited for it and what can't happen any more. */
 void rsm_proposals_applied(struct group *group, raft_index index, raft_term term,
                            struct slice result);
@@ -157,7 +166,6 @@ struct rsm_round {
 
 struct rsm_reads {
     struct rsm_round *gathering; /* NULL: none */
-    struct rsm_company company;
     TAILQ_HEAD(rsm_rounds, rsm_round) rounds;
     uint64_t last_id;
     uint32_t n; /* reads in all rounds */
@@ -165,8 +173,8 @@ struct rsm_reads {
 
 void rsm_reads_init(struct group *group);
 void rsm_reads_flush(struct group *group);
-/* When the gathered ones are to be flushed; UINT64_MAX: there are none. */
-uint64_t rsm_reads_deadline_ms(const struct group *group);
+/* A round is asked for and not confirmed yet. */
+bool rsm_reads_are_running(const struct group *group);
 void rsm_reads_update(struct group *group, const struct raft_update *update);
 /* Ends the rounds that failed or whose index is applied. */
 void rsm_reads_settle(struct group *group);
@@ -331,6 +339,7 @@ struct group {
     uint64_t away[SPEC_MAX_ID / 64 + 1]; /* bit by peer: its link is down */
 
     struct rsm_persist persist;
+    struct rsm_company company;
     struct rsm_proposals proposals;
     struct rsm_reads reads;
     struct rsm_apply apply;

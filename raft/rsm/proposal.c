@@ -119,8 +119,7 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
     proposals->n_gathered++;
     proposals->gathered_bytes += proposal->entry->len;
-    rsm_company_note(&proposals->company, proposals->n_gathered + proposals->n_waiting,
-                     group->now_ms);
+    rsm_round_gathered(group);
 }
 
 void group_hurry(struct group *group)
@@ -201,7 +200,7 @@ static void move_to_waiting(struct group *group, struct rsm_proposal_list *list,
     }
     group->proposals.appended_index = answer->first_index + n - 1;
     group->proposals.appended_term = answer->term;
-    group->proposals.company.round_ms = group->now_ms;
+    rsm_round_began(group);
 }
 
 /* Appends as much of the list as the core takes; what it does not take is refused. When the whole
@@ -221,21 +220,17 @@ static void append_list(struct group *group, struct rsm_proposal_list *list, siz
     end_list(group, list, answer.status == ST_OK ? ST_BUSY : answer.status);
 }
 
-uint64_t rsm_proposals_deadline_ms(const struct group *group)
+bool rsm_proposals_are_running(const struct group *group)
 {
     const struct rsm_proposals *proposals = &group->proposals;
-    bool one_is_running = proposals->appended_index > raft_commit_index(group->raft) &&
-                          proposals->appended_term == raft_current_term(group->raft);
 
-    if (proposals->n_gathered == 0) {
-        return UINT64_MAX;
-    }
-    if (raft_role(group->raft) != RAFT_LEADER || proposals->hurry ||
-        proposals->gathered_bytes >= RSM_APPEND_FULL_BYTES) {
-        return group->now_ms;
-    }
-    return rsm_company_deadline_ms(&proposals->company, proposals->n_gathered, one_is_running,
-                                   group->options.company_ms, group->now_ms);
+    return proposals->appended_index > raft_commit_index(group->raft) &&
+           proposals->appended_term == raft_current_term(group->raft);
+}
+
+bool rsm_proposals_hurry(const struct group *group)
+{
+    return group->proposals.hurry || group->proposals.gathered_bytes >= RSM_APPEND_FULL_BYTES;
 }
 
 void rsm_proposals_flush(struct group *group)
@@ -246,7 +241,7 @@ void rsm_proposals_flush(struct group *group)
     size_t n = 0, bytes = 0;
     uint64_t base;
 
-    if (rsm_proposals_deadline_ms(group) > group->now_ms) {
+    if (proposals->n_gathered == 0) {
         return;
     }
     proposals->hurry = false;

@@ -66,23 +66,14 @@ void group_read(struct group *group, group_read_done done, void *context)
     MEM_GROW(round->reads, round->capacity, round->n + 1);
     round->reads[round->n++] = (struct rsm_read){done, context, group->now_us};
     reads->n++;
-    rsm_company_note(&reads->company, reads->n, group->now_ms);
+    rsm_round_gathered(group);
 }
 
-uint64_t rsm_reads_deadline_ms(const struct group *group)
+bool rsm_reads_are_running(const struct group *group)
 {
-    const struct rsm_reads *reads = &group->reads;
-    const struct rsm_round *last = TAILQ_LAST(&reads->rounds, rsm_rounds);
+    const struct rsm_round *last = TAILQ_LAST(&group->reads.rounds, rsm_rounds);
 
-    if (reads->gathering == NULL) {
-        return UINT64_MAX;
-    }
-    if (raft_role(group->raft) != RAFT_LEADER) {
-        return group->now_ms;
-    }
-    return rsm_company_deadline_ms(&reads->company, (uint32_t)reads->gathering->n,
-                                   last != NULL && last->state == RSM_ROUND_ASKED,
-                                   group->options.company_ms, group->now_ms);
+    return last != NULL && last->state == RSM_ROUND_ASKED;
 }
 
 void rsm_reads_flush(struct group *group)
@@ -91,10 +82,10 @@ void rsm_reads_flush(struct group *group)
     struct rsm_round *round = group->reads.gathering;
     struct rsm_answer answer;
 
-    if (rsm_reads_deadline_ms(group) > group->now_ms) {
+    if (round == NULL) {
         return;
     }
-    group->reads.company.round_ms = group->now_ms;
+    rsm_round_began(group);
     ASSERT(round->n > 0 && round->state == RSM_ROUND_ASKED);
     group->reads.gathering = NULL;
     TAILQ_INSERT_TAIL(&group->reads.rounds, round, next);

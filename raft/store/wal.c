@@ -429,12 +429,21 @@ void wal_flush(struct wal *wal)
     }
 }
 
+/* Without a thread there is nothing to be gained: the write would be carried out here. */
+static void wal_flush_early(struct io_log *log)
+{
+    if (wal_of(log)->threaded) {
+        wal_flush(wal_of(log));
+    }
+}
+
 static const struct io_log_ops wal_ops = {
     .write = wal_write,
     .compact = wal_compact,
     .reset = wal_reset,
     .checkpoint = wal_checkpoint,
     .bytes = wal_bytes,
+    .flush = wal_flush_early,
 };
 
 struct io_log *wal_io(struct wal *wal)

@@ -94,6 +94,7 @@ struct cores *cores_create_empty(size_t n, uint64_t seed)
     cores->seen_capacity = 1u << 17;
     cores->seen = mem_zalloc(cores->seen_capacity * sizeof(*cores->seen));
     raft_options_default(&cores->options, 1, 0);
+    cores->options.commit_delay_ms = 0; /* stories are told without waiting */
     for (raft_id id = 1; id <= n; id++) {
         struct raft_server *server = &cores->bootstrap.servers[cores->bootstrap.n++];
 

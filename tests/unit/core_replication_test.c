@@ -79,6 +79,57 @@ static void the_commit_index_does_not_overtake_the_entries(void **state)
     cores_destroy(cores);
 }
 
+/* A commit alone is worth no message: the next Append tells it, or a ReadIndex round's heartbeat,
+ * and only when neither leaves for a while an empty Append. */
+static void a_commit_alone_is_told_after_a_while(void **state)
+{
+    struct cores *cores = cores_create_empty(3, 12);
+    uint64_t sent;
+
+    (void)state;
+    cores->options.commit_delay_ms = 10;
+    cores_start_all(cores);
+    cores_elect(cores, 1);
+    cores_run(cores, 20);
+    cores_propose(cores, 1);
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 1)), 3);
+    assert_int_equal(raft_commit_index(core_of(cores, 2)), 2);
+    assert_int_equal(raft_next_deadline_ms(core_of(cores, 1)), cores->now_ms + 10);
+    cores_propose(cores, 1);
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 2)), 3);
+    sent = cores->n_sent[RAFT_MESSAGE_APPEND];
+    cores_run(cores, 9);
+    assert_int_equal(cores->n_sent[RAFT_MESSAGE_APPEND], sent);
+    cores_run(cores, 1);
+    assert_int_equal(cores->n_sent[RAFT_MESSAGE_APPEND], sent + 2);
+    assert_int_equal(raft_commit_index(core_of(cores, 2)), 4);
+    assert_int_equal(raft_commit_index(core_of(cores, 3)), 4);
+    cores_destroy(cores);
+}
+
+static void a_reads_heartbeat_tells_the_commit_too(void **state)
+{
+    struct cores *cores = cores_create_empty(3, 13);
+    uint64_t sent;
+
+    (void)state;
+    cores->options.commit_delay_ms = 10;
+    cores_start_all(cores);
+    cores_elect(cores, 1);
+    cores_run(cores, 20);
+    cores_propose(cores, 1);
+    cores_settle(cores);
+    cores_read(cores, 1);
+    cores_settle(cores);
+    assert_int_equal(raft_commit_index(core_of(cores, 3)), 3);
+    sent = cores->n_sent[RAFT_MESSAGE_APPEND];
+    cores_run(cores, 20);
+    assert_int_equal(cores->n_sent[RAFT_MESSAGE_APPEND], sent); /* nothing is left to tell */
+    cores_destroy(cores);
+}
+
 static void a_batch_is_one_append_a_follower(void **state)
 {
     struct cores *cores = cores_create(3, 2);
@@ -474,6 +525,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_command_commits_and_everyone_learns_it_at_once),
         cmocka_unit_test(the_commit_index_does_not_overtake_the_entries),
+        cmocka_unit_test(a_commit_alone_is_told_after_a_while),
+        cmocka_unit_test(a_reads_heartbeat_tells_the_commit_too),
         cmocka_unit_test(a_batch_is_one_append_a_follower),
         cmocka_unit_test(appends_are_split_by_bytes_and_bounded_in_flight),
         cmocka_unit_test(an_entry_larger_than_a_message_travels_alone),

@@ -140,6 +140,52 @@ static void after_a_crowd_one_waits_for_some_of_it(void **state)
     assert_int_equal(rsm_company_deadline_ms(&company, 1, false, 1, 1100), 1100);
 }
 
+/* On a busy machine one round begins in each span, unless many are there, or hardly anybody is. */
+static void on_a_busy_machine_rounds_keep_a_pace(void **state)
+{
+    struct rsm_company company = {.pace_ms = 2, .round_ms = 1000};
+
+    (void)state;
+    rsm_company_note(&company, 2, 1000);
+    assert_int_equal(rsm_company_deadline_ms(&company, 1, false, 3, 1000), 1000);
+    rsm_company_note(&company, 6, 1000);
+    assert_int_equal(rsm_company_deadline_ms(&company, 4, false, 3, 1000), 1002);
+    assert_int_equal(rsm_company_deadline_ms(&company, 4, false, 3, 1001), 1002);
+    assert_int_equal(rsm_company_deadline_ms(&company, 8, false, 3, 1001), 1001);
+    company.round_ms = 1001;
+    assert_int_equal(rsm_company_deadline_ms(&company, 4, false, 3, 1001), 1002);
+    company.pace_ms = 0;
+    assert_int_equal(rsm_company_deadline_ms(&company, 4, false, 3, 1001), 1001);
+}
+
+/* A read and a proposal that were gathered while a round was running go together: one write, one
+ * ReadIndex round. */
+static void reads_and_proposals_share_a_round(void **state)
+{
+    struct bench *bench = started(3, 36);
+    raft_id leader = bench_leader(bench);
+    struct group *group = bench_replica(bench, leader)->group;
+    raft_index before = last_index(bench, leader);
+    uint64_t rounds = group->stats.read_rounds;
+    struct bench_call calls[3];
+
+    (void)state;
+    bench_propose(bench, leader, "inc", &calls[0]);
+    end_turn(bench, leader);
+    bench_read(bench, leader, &calls[1]);
+    end_turn(bench, leader);
+    bench_propose(bench, leader, "inc", &calls[2]);
+    end_turn(bench, leader);
+    assert_int_equal(group->stats.read_rounds, rounds); /* it waits for the proposals' round, too */
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(bench_run_until_ended(bench, &calls[i], 100));
+        assert_int_equal(calls[i].status, ST_OK);
+    }
+    assert_int_equal(last_index(bench, leader), before + 2);
+    assert_int_equal(group->stats.read_rounds, rounds + 1);
+    bench_destroy(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +193,8 @@ int main(void)
         cmocka_unit_test(who_comes_while_a_round_is_running_goes_with_the_next),
         cmocka_unit_test(nobody_waits_for_long),
         cmocka_unit_test(who_is_in_a_hurry_waits_for_nobody),
+        cmocka_unit_test(on_a_busy_machine_rounds_keep_a_pace),
+        cmocka_unit_test(reads_and_proposals_share_a_round),
         cmocka_unit_test(who_waits_is_refused_when_leadership_is_lost),
         cmocka_unit_test(after_a_crowd_one_waits_for_some_of_it),
     };

@@ -33,7 +33,7 @@ static bool is_longer(const struct shardkv_members *a, const struct shardkv_memb
            (a->last_term == b->last_term && a->last_index > b->last_index);
 }
 
-static void look(struct recovery *recovery)
+static void look_once(struct recovery *recovery)
 {
     struct group_view *view = &recovery->view;
 
@@ -53,6 +53,21 @@ static void look(struct recovery *recovery)
              !is_longer(group_row_members(recovery->longest), members))) {
             recovery->longest = row;
         }
+    }
+}
+
+/* Until the chosen one answers, or time is over: it, or the controllers, which know where it is,
+ * may be busy. */
+static void look(struct recovery *recovery)
+{
+    uint64_t end_ms = cli_now_ms() + recovery->cli->timeout_ms;
+
+    look_once(recovery);
+    while (recovery->chosen == NULL && cli_now_ms() < end_ms) {
+        usleep(WAIT_PAUSE_MS * 1000);
+        group_view_fini(&recovery->view);
+        recovery->longest = NULL;
+        look_once(recovery);
     }
 }
 

@@ -11,6 +11,73 @@
 
 /* ---- On the loop thread ---- */
 
+static void cancel_by_id(struct shardkv *handle, uint64_t id, uint64_t now_ms)
+{
+    struct kv_request *request;
+
+    TAILQ_FOREACH (request, &handle->started, link) {
+        if (request->id == id) {
+            kv_request_cancel(request, now_ms);
+            return;
+        }
+    }
+}
+
+static void take_request(struct kv_request *request, uint64_t now_ms)
+{
+    struct shardkv *handle = request->handle;
+
+    if (request->kind == KV_REQUEST_CANCEL) {
+        cancel_by_id(handle, request->target, now_ms);
+        kv_request_destroy(request);
+    } else if (handle->ending) {
+        kv_request_answer(request, kv_result_create(ST_CANCELLED, ""));
+        kv_request_destroy(request);
+    } else {
+        kv_request_start(request, now_ms);
+    }
+}
+
+static void take_all(struct shardkv *handle, bool *told)
+{
+    struct kv_request_list taken = TAILQ_HEAD_INITIALIZER(taken);
+    struct kv_request *request;
+    uint64_t now_ms = net_now_ms();
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&handle->mutex);
+    TAILQ_CONCAT(&taken, &handle->pending, link);
+    TAILQ_FOREACH (request, &taken, link) {
+        n++;
+    }
+    *told = false;
+    kv_gather_looked(&handle->gather, n, now_ms);
+    pthread_mutex_unlock(&handle->mutex);
+    while ((request = TAILQ_FIRST(&taken)) != NULL) {
+        TAILQ_REMOVE(&taken, request, link);
+        take_request(request, now_ms);
+    }
+}
+
+/* When the loop was told of a request, or it is time to look. */
+static void take_pending(void *arg)
+{
+    struct shardkv *handle = arg;
+
+    take_all(handle, &handle->posted);
+}
+
+/* What callbacks of this turn began leaves with it. */
+static void on_turn_end(struct shardkv *handle)
+{
+    if (handle->answered) {
+        handle->answered = false;
+        handle->turn_is_over = true;
+        take_all(handle, &handle->answering);
+        handle->turn_is_over = false;
+    }
+}
+
 static void on_down(struct shardkv *handle, io_endpoint endpoint, uint64_t now_ms)
 {
     const char *url = kv_link_url(handle, endpoint);
@@ -21,8 +88,6 @@ static void on_down(struct shardkv *handle, io_endpoint endpoint, uint64_t now_m
         clerk_on_unreachable(handle->clerk, now_ms, url);
     }
 }
-
-static void on_turn_end(struct shardkv *handle);
 
 static void on_event(void *context, const struct io_event *event)
 {
@@ -35,6 +100,9 @@ static void on_event(void *context, const struct io_event *event)
         handle->refusal[0] = '\0';
     }
     if (event->type == IO_EVENT_TICK) {
+        if (handle->gather.look_ms <= event->now_ms) {
+            take_pending(handle);
+        }
         clerk_tick(handle->clerk, event->now_ms);
     } else if (event->type == IO_EVENT_ENDPOINT_MESSAGE) {
         if (!kv_link_message(handle, event->endpoint.endpoint, event->endpoint.message)) {
@@ -50,8 +118,9 @@ static void on_event(void *context, const struct io_event *event)
 static uint64_t next_deadline_ms(void *context)
 {
     struct shardkv *handle = context;
+    uint64_t clerk_ms = handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
 
-    return handle->clerk != NULL ? clerk_next_deadline_ms(handle->clerk) : UINT64_MAX;
+    return clerk_ms < handle->gather.look_ms ? clerk_ms : handle->gather.look_ms;
 }
 
 /* The first server that knows its cluster says which one this handle speaks to; from then on it
@@ -88,68 +157,6 @@ static void emit_trace(void *context, enum trace_level level, const char *line)
     struct shardkv *handle = context;
 
     handle->trace_line(handle->trace_context, (int)level, line);
-}
-
-static void cancel_by_id(struct shardkv *handle, uint64_t id, uint64_t now_ms)
-{
-    struct kv_request *request;
-
-    TAILQ_FOREACH (request, &handle->started, link) {
-        if (request->id == id) {
-            kv_request_cancel(request, now_ms);
-            return;
-        }
-    }
-}
-
-static void take_request(struct kv_request *request, uint64_t now_ms)
-{
-    struct shardkv *handle = request->handle;
-
-    if (request->kind == KV_REQUEST_CANCEL) {
-        cancel_by_id(handle, request->target, now_ms);
-        kv_request_destroy(request);
-    } else if (handle->ending) {
-        kv_request_answer(request, kv_result_create(ST_CANCELLED, ""));
-        kv_request_destroy(request);
-    } else {
-        kv_request_start(request, now_ms);
-    }
-}
-
-static void take_all(struct shardkv *handle, bool *told)
-{
-    struct kv_request_list taken = TAILQ_HEAD_INITIALIZER(taken);
-    struct kv_request *request;
-    uint64_t now_ms = net_now_ms();
-
-    pthread_mutex_lock(&handle->mutex);
-    TAILQ_CONCAT(&taken, &handle->pending, link);
-    *told = false;
-    pthread_mutex_unlock(&handle->mutex);
-    while ((request = TAILQ_FIRST(&taken)) != NULL) {
-        TAILQ_REMOVE(&taken, request, link);
-        take_request(request, now_ms);
-    }
-}
-
-/* Posted when the first request was put into `pending`: takes all there are. */
-static void take_pending(void *arg)
-{
-    struct shardkv *handle = arg;
-
-    take_all(handle, &handle->posted);
-}
-
-/* What callbacks of this turn began leaves with it. */
-static void on_turn_end(struct shardkv *handle)
-{
-    if (handle->answered) {
-        handle->answered = false;
-        handle->turn_is_over = true;
-        take_all(handle, &handle->answering);
-        handle->turn_is_over = false;
-    }
 }
 
 static void end_all(void *arg)
@@ -232,7 +239,8 @@ int kv_submit(struct kv_request *request, uint64_t *id)
         }
         TAILQ_INSERT_TAIL(&handle->pending, request, link);
         /* Under the lock: once it is released, the handle may be closed and gone. */
-        if (!handle->posted && !is_answering(handle)) {
+        if (!handle->posted && !is_answering(handle) &&
+            (request->kind == KV_REQUEST_CANCEL || kv_gather_is_urgent(&handle->gather))) {
             handle->posted = true;
             net_post(handle->net, take_pending, handle);
         }
@@ -449,6 +457,7 @@ static struct shardkv *handle_create(const struct shardkv_options *options,
     ASSERT(pthread_mutex_init(&handle->mutex, NULL) == 0);
     TAILQ_INIT(&handle->pending);
     TAILQ_INIT(&handle->started);
+    kv_gather_init(&handle->gather);
     handle->ctrlers = *ctrlers;
     handle->timeout_ms = options->timeout_ms;
     handle->max_outstanding = options->max_outstanding;

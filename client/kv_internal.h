@@ -14,6 +14,7 @@
 #include "client/clerk.h"
 #include "client/ctrler_clerk.h"
 #include "client/kv.h"
+#include "client/kv_gather.h"
 #include "raft/net.h"
 
 /* Keys and values in outstanding requests; beyond, SHARDKV_BUSY, unless nothing else is. */
@@ -84,6 +85,7 @@ struct shardkv {
     pthread_mutex_t mutex;
     struct kv_request_list pending; /* not yet seen by the loop thread */
     bool posted;                    /* the loop thread has been told to look */
+    struct kv_gather gather;        /* changed by the loop thread alone */
     bool answering;                 /* this thread runs callbacks, and looks at the turn's end */
     pthread_t answerer;
     bool closing;

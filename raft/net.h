@@ -110,7 +110,9 @@ uint64_t net_now_ms(void);
 uint64_t net_now_us(void);
 uint64_t net_wall_us(void);
 
-/* The hello that later connections show: when the cluster id becomes known. On the loop thread. */
+/* The hello that later connections show: when the cluster id becomes known. Connections whose other
+ * side showed another cluster id, which was not refused while ours was not known, end now. On the
+ * loop thread. */
 void net_set_hello(struct net *net, const struct hello *self);
 
 /* Why a message was dropped instead of sent. */

@@ -51,6 +51,10 @@ struct rsm_service_ops {
 
     /* Role, term or known leader changed. May propose only from a later event. */
     void (*role_changed)(void *service, enum raft_role role, raft_term term, raft_id leader);
+
+    /* A checkpoint is about to take the state: what is in memory only is to be written there now.
+     * NULL: there never is anything. */
+    void (*save)(void *service);
 };
 
 /* ---- The group ---- */
@@ -260,12 +264,17 @@ enum session_verdict {
 };
 
 /* The sessions of one shard (or of the controller): one record a client, kept in memory and written
- * through to (range, kind, client id) of the state; the floor under the empty key. */
+ * through to (range, kind, client id) of the state; the floor under the empty key. A deferred table
+ * writes records of commits later: at the latest in session_table_save, which must come before
+ * whatever reads them in the state, a checkpoint above all. While it is watched it puts nothing
+ * off. */
 struct session_table;
 
 struct session_table *session_table_create(struct io_state *state, uint64_t range, uint8_t kind,
                                            uint32_t max_records);
 void session_table_destroy(struct session_table **table);
+void session_table_defer(struct session_table *table);
+void session_table_save(struct session_table *table);
 /* Reads all records from the state, replacing what is in memory. */
 enum status session_table_load(struct session_table *table);
 

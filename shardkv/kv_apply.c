@@ -44,28 +44,30 @@ static struct session_key session_key_of(const struct proto_session *session)
     return key;
 }
 
-/* The session rule (design 6) says that the write is new: do it and keep its result. */
+/* The session rule (design 6) says that the write is new: do it and keep its result, which then
+ * stands in sm->kept. */
 static enum status write_new(struct kv_sm *sm, const struct rsm_command *command,
-                             const struct kv_write *write, const struct session_key *session,
-                             struct buf *kept)
+                             const struct kv_write *write, const struct session_key *session)
 {
     struct kv_shard *shard = &sm->shards[write->shard];
     struct kv_ops_watch watch = {kv_copy_record_changing, shard};
     bool copied = shard->life.outgoing.copy_id != 0;
     struct kv_write_result result;
-    enum status status = kv_ops_write(sm->options.state, shard->life.range, write,
-                                      shard->version + 1, copied ? &watch : NULL, &result);
+    enum status status;
+
+    buf_clear(&sm->kept);
+    status = kv_ops_write(sm->options.state, shard->life.range, write, shard->version + 1,
+                          copied ? &watch : NULL, &result);
 
     if (status != ST_OK) {
         return status; /* the state can't be read: this replica stops */
     }
     if (result.status == ST_OK) {
         shard->version++;
-        kv_sm_write_version(sm, shard);
     }
-    kv_write_result_encode(&result, kept);
-    ASSERT(kept->len <= SESSION_MAX_RESULT);
-    session_commit(shard->live, session, command->stamp, buf_slice(kept));
+    kv_write_result_encode(&result, &sm->kept);
+    ASSERT(sm->kept.len <= SESSION_MAX_RESULT);
+    session_commit(shard->live, session, command->stamp, buf_slice(&sm->kept));
     kv_sm_raise_floor(sm, shard->live);
     if (copied) {
         kv_sm_write_shard(sm, write->shard); /* the sum, the number of changes */
@@ -78,7 +80,6 @@ static enum status apply_write(struct kv_sm *sm, const struct rsm_command *comma
 {
     struct session_key session = session_key_of(&write->session);
     struct kv_command_result outcome = {.status = ST_OK};
-    struct buf kept = {0};
     enum status status = ST_OK;
 
     /* Not ours (any more, or yet): the session is not touched, so the client may try it there. */
@@ -97,13 +98,12 @@ static enum status apply_write(struct kv_sm *sm, const struct rsm_command *comma
             outcome.status = ST_SESSION_EXPIRED;
             break;
         case SESSION_APPLY:
-            status = write_new(sm, command, write, &session, &kept);
-            outcome.result = buf_slice(&kept);
+            status = write_new(sm, command, write, &session);
+            outcome.result = buf_slice(&sm->kept);
             break;
         }
     }
     kv_command_result_encode(&outcome, result);
-    buf_fini(&kept);
     return status;
 }
 
@@ -129,7 +129,7 @@ static enum status apply_drop(struct kv_sm *sm, const struct kv_command *command
 
     shard_drop(&shard->life, command->num, &effect);
     if (effect.changed) {
-        shard->version = 0;
+        kv_sm_forget_version(shard);
         trace_info(sm->options.trace, "shard dropped shard=%u num=%llu", command->shard,
                    (unsigned long long)command->num);
     }

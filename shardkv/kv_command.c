@@ -40,8 +40,19 @@ static bool is_about_a_shard(enum kv_command_kind kind)
     return kind >= KV_COMMAND_FREEZE && kind <= KV_COMMAND_VOID;
 }
 
+void kv_command_encode_write(const struct kv_write *write, struct buf *out)
+{
+    buf_put_u8(out, KV_COMMAND_FORMAT);
+    buf_put_u8(out, KV_COMMAND_WRITE);
+    kv_write_encode(write, out);
+}
+
 void kv_command_encode(const struct kv_command *command, struct buf *out)
 {
+    if (command->kind == KV_COMMAND_WRITE) {
+        kv_command_encode_write(&command->write, out);
+        return;
+    }
     buf_put_u8(out, KV_COMMAND_FORMAT);
     buf_put_u8(out, (uint8_t)command->kind);
     if (is_about_a_shard(command->kind)) {
@@ -58,8 +69,7 @@ void kv_command_encode(const struct kv_command *command, struct buf *out)
         buf_put_slice(out, command->config);
         break;
     case KV_COMMAND_WRITE:
-        kv_write_encode(&command->write, out);
-        break;
+        UNREACHABLE("encoded above");
     case KV_COMMAND_COPY_BEGIN:
     case KV_COMMAND_SWEEP:
     case KV_COMMAND_FREEZE:

@@ -67,6 +67,8 @@ struct kv_command {
 };
 
 void kv_command_encode(const struct kv_command *command, struct buf *out);
+/* The same of a WRITE, which need not be copied into a command. */
+void kv_command_encode_write(const struct kv_write *write, struct buf *out);
 /* Slices point into `bytes`. ST_OK; ST_VERSION for a format or kind not known here; ST_CORRUPT. */
 enum status kv_command_decode(struct slice bytes, struct kv_command *command);
 

@@ -249,13 +249,18 @@ enum status kv_ops_write(struct io_state *state, uint64_t range, const struct kv
                          uint64_t version, const struct kv_ops_watch *watch,
                          struct kv_write_result *result)
 {
-    struct plan plan = {
-        .state = state, .range = range, .version = version, .write = write, .watch = watch};
+    struct plan plan; /* of what is planned, only so much as there are operations is used */
     enum status status = ST_OK;
 
     ASSERT(range != 0);
     ASSERT(write->n_operations <= KV_MAX_OPERATIONS);
     ASSERT(write->n_conditions <= KV_MAX_CONDITIONS);
+    plan.state = state;
+    plan.range = range;
+    plan.version = version;
+    plan.write = write;
+    plan.watch = watch;
+    memset(plan.planned, 0, write->n_operations * sizeof(plan.planned[0]));
     *result = (struct kv_write_result){0};
     for (size_t i = 0; i < write->n_conditions && status == ST_OK; i++) {
         status = check_condition(state, range, &write->conditions[i]);

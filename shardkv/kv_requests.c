@@ -434,20 +434,22 @@ static bool is_too_far_ahead(const struct kv_server *server, uint64_t issued_at)
     return issued_at > now_us && issued_at - now_us > SESSION_MAX_AHEAD_US;
 }
 
+#define COMMAND_KEPT (64u << 10) /* so much memory is kept for the next command */
+
 static void propose_write(struct kv_server *server, const struct serve_ticket *ticket,
                           const struct proto_request *request)
 {
     struct kv_request *waiting = kv_request_create(server, ticket, request->write.shard);
-    struct kv_command command;
-    struct buf bytes = {0};
+    struct buf *command = &server->command;
 
-    command.kind = KV_COMMAND_WRITE;
-    command.write = request->write;
-    kv_command_encode(&command, &bytes);
+    if (command->capacity > COMMAND_KEPT) {
+        buf_fini(command);
+    }
+    buf_clear(command);
+    kv_command_encode_write(&request->write, command);
     TAILQ_INSERT_TAIL(&server->writes, waiting, in_writes);
-    group_propose(server->group, buf_slice(&bytes), request->write.session.issued_at,
+    group_propose(server->group, buf_slice(command), request->write.session.issued_at,
                   request->trace_id, write_applied, waiting);
-    buf_fini(&bytes);
 }
 
 void kv_server_give_writes_up(struct kv_server *server)

@@ -40,6 +40,11 @@ static enum status service_restore(void *service)
     return kv_sm_restore(((struct kv_server *)service)->sm);
 }
 
+static void service_save(void *service)
+{
+    kv_sm_save(((struct kv_server *)service)->sm);
+}
+
 static uint64_t service_stamp_floor(void *service)
 {
     return kv_sm_stamp_floor(((struct kv_server *)service)->sm);
@@ -108,7 +113,8 @@ static void create_sm(struct kv_server *server)
                                            .ranges = service_ranges,
                                            .restore = service_restore,
                                            .stamp_floor = service_stamp_floor,
-                                           .role_changed = service_role_changed};
+                                           .role_changed = service_role_changed,
+                                           .save = service_save};
 }
 
 static void create_clients(struct kv_server *server)
@@ -224,6 +230,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     config_watch_destroy(&server->watch);
     kv_sm_destroy(&server->sm);
     mem_free(server->urls);
+    buf_fini(&server->command);
     mem_free(server->freezes);
     mem_free(server);
     *server_pointer = NULL;

@@ -55,8 +55,9 @@ struct kv_server {
     struct rejoin *rejoin;          /* NULL: the replica needs none */
     char (*urls)[SPEC_MAX_URL + 1]; /* by endpoint: whom it reaches; "" if unknown */
     size_t n_urls;
-    uint64_t wall_us; /* of the event that is being handled */
-    bool wake;        /* something was proposed after the group's turn ended: come back at once */
+    struct buf command; /* memory for one that is being proposed */
+    uint64_t wall_us;   /* of the event that is being handled */
+    bool wake;          /* something was proposed after the group's turn ended: come back at once */
     uint64_t piece_bytes_sent;
     uint64_t turn_bytes; /* read for clients since the last turn ended */
     struct kv_later_reads later;

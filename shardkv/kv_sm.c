@@ -44,6 +44,7 @@ static void forget(struct kv_sm *sm)
     mem_free(sm->shards);
     mem_free(sm->groups);
     shard_config_fini(&sm->config);
+    buf_fini(&sm->kept);
     *sm = (struct kv_sm){.options = sm->options, .changes = sm->changes + 1};
     sm->meta.next_range = 1;
 }
@@ -111,6 +112,27 @@ void kv_sm_write_version(struct kv_sm *sm, struct kv_shard *shard)
     set_u64(value, shard->version);
     state->ops->put(state, (struct io_key){shard->life.range, KV_KIND_COUNTER, no_key},
                     slice_of(value, sizeof(value)));
+    shard->saved_version = shard->version;
+}
+
+void kv_sm_forget_version(struct kv_shard *shard)
+{
+    shard->version = 0;
+    shard->saved_version = 0;
+}
+
+void kv_sm_save(struct kv_sm *sm)
+{
+    for (uint32_t i = 0; sm->shards != NULL && i < sm->meta.n_shards; i++) {
+        struct kv_shard *shard = &sm->shards[i];
+
+        if (shard->live != NULL) {
+            session_table_save(shard->live);
+        }
+        if (shard->version != shard->saved_version) {
+            kv_sm_write_version(sm, shard);
+        }
+    }
 }
 
 void kv_sm_raise_floor(struct kv_sm *sm, const struct session_table *table)
@@ -133,8 +155,11 @@ void kv_sm_make_shards(struct kv_sm *sm)
 
 static struct session_table *new_table(const struct kv_sm *sm, uint64_t range)
 {
-    return session_table_create(sm->options.state, range, KV_KIND_SESSION,
-                                sm->options.max_sessions);
+    struct session_table *table =
+        session_table_create(sm->options.state, range, KV_KIND_SESSION, sm->options.max_sessions);
+
+    session_table_defer(table);
+    return table;
 }
 
 /* Tables follow their ranges: staging that became live brings its table along. */
@@ -336,6 +361,7 @@ static enum status restore_version(struct kv_sm *sm, struct kv_shard *shard)
         status = ST_CORRUPT;
     } else if (status == ST_OK) {
         shard->version = get_u64(value.data);
+        shard->saved_version = shard->version;
     } else if (status == ST_NOT_FOUND) { /* not written to yet */
         status = ST_OK;
     }

@@ -16,7 +16,8 @@ struct kv_shard {
     struct shard life;
     struct session_table *live, *staged;
     uint64_t live_range, staged_range;
-    uint64_t version; /* the write counter; also in the live range */
+    uint64_t version;       /* the write counter */
+    uint64_t saved_version; /* as it stands in the live range */
 };
 
 struct kv_group {
@@ -34,6 +35,7 @@ struct kv_sm {
     size_t n_groups, groups_capacity;
     uint64_t floor; /* the highest floor of any shard that was held since the last restore */
     uint64_t changes;
+    struct buf kept;     /* memory for the result of a write */
     enum status failure; /* the state could not be read where nobody could be told: not OK */
 };
 
@@ -44,6 +46,8 @@ void kv_sm_make_shards(struct kv_sm *sm);
 void kv_sm_write_meta(struct kv_sm *sm);
 void kv_sm_write_shard(struct kv_sm *sm, shard_id id);
 void kv_sm_write_version(struct kv_sm *sm, struct kv_shard *shard);
+/* The range and its counter are gone. */
+void kv_sm_forget_version(struct kv_shard *shard);
 /* Carries out what a step of a shard's life did: drops ranges, makes and moves tables, writes the
  * shard and the counters. */
 void kv_sm_carry_out(struct kv_sm *sm, shard_id id, const struct shard_effect *effect);

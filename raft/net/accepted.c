@@ -398,3 +398,12 @@ void accepted_keep_peers(struct net *net, const struct io_peer *peers, size_t n)
         }
     }
 }
+
+void accepted_check_cluster(struct net *net)
+{
+    for (uint32_t i = 0; i < net->accepted.n_slots; i++) {
+        if (net->accepted.slots[i] != NULL) {
+            net_check_cluster(net->accepted.slots[i]->conn);
+        }
+    }
+}

@@ -40,5 +40,6 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message);
 struct conn *accepted_peer_conn(struct net *net, raft_id id);
 /* Closes the connections of peers that are none of these, or another incarnation. */
 void accepted_keep_peers(struct net *net, const struct io_peer *peers, size_t n);
+void accepted_check_cluster(struct net *net);
 
 #endif

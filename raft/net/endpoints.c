@@ -266,3 +266,10 @@ void endpoints_fini(struct net *net)
     mem_free(endpoints->all);
     *endpoints = (struct endpoints){0};
 }
+
+void endpoints_check_cluster(struct net *net)
+{
+    for (size_t i = 0; i < net->endpoints.n; i++) {
+        net_check_cluster(net->endpoints.all[i]->conn);
+    }
+}

@@ -27,5 +27,6 @@ void endpoints_fini(struct net *net);
 io_endpoint endpoints_intern(struct net *net, const char *url);
 /* Takes the message over; drops it when too much waits already. */
 void endpoints_send(struct net *net, io_endpoint number, struct buf *message);
+void endpoints_check_cluster(struct net *net);
 
 #endif

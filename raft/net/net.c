@@ -514,10 +514,24 @@ enum status net_admit(struct net *net, const struct hello *self, const struct he
     return hello_check(self, other, 0, reason);
 }
 
+/* Who belongs to another cluster is refused (design 7), also if we learned only now to which one we
+ * do. What the other side has not shown can't be judged: two that knew nothing were started with
+ * the same SPEC, and learn the same from their group. */
+void net_check_cluster(struct conn *conn)
+{
+    if (conn != NULL && (conn->state == CONN_UP || conn->state == CONN_GREETING) &&
+        hello_clusters_differ(&conn->net->self, &conn->handshake.other)) {
+        conn_fail(conn, ST_WRONG_CLUSTER, "the cluster ids differ");
+    }
+}
+
 void net_set_hello(struct net *net, const struct hello *self)
 {
     ASSERT(self->who == net->self.who && self->gid == net->self.gid && self->id == net->self.id);
     net->self = *self;
+    peers_check_cluster(net);
+    endpoints_check_cluster(net);
+    accepted_check_cluster(net);
 }
 
 size_t net_peer_statistics(const struct net *net, struct net_peer_stats *peers, size_t max)

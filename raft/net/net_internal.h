@@ -38,6 +38,10 @@ struct net {
 enum status net_admit(struct net *net, const struct hello *self, const struct hello *other,
                       const char **reason);
 
+/* The own hello changed: ends the connection (or NULL) if the other side showed that it belongs to
+ * another cluster, which could not be told before. */
+void net_check_cluster(struct conn *conn);
+
 /* Bytes that nobody can guess. */
 void net_random(void *bytes, size_t len);
 

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raft/util/assert.h"
+
 #define NNG_THREADS_A_CORE  2  /* of nng 1.5 */
 #define NNG_THREADS_MAX     16 /* of nng 1.5 */
 #define NNG_THREADS_WAIT_MS 200
@@ -32,7 +34,7 @@ struct pool {
     bool kept_one;
 };
 
-static struct pool pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+static struct pool pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* On a thread of nng's. */
@@ -59,7 +61,7 @@ static bool errand_begin(struct errand *errand)
     if (nng_aio_alloc(&errand->aio, errand_run, errand) != 0) {
         return false;
     }
-    clock_gettime(CLOCK_REALTIME, &until);
+    ASSERT(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
     until.tv_nsec += NNG_THREADS_WAIT_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
@@ -98,10 +100,22 @@ static bool park_one(struct errand *parked)
     return run;
 }
 
+/* Waits are measured by a clock that nobody sets. */
+static void pool_init(void)
+{
+    pthread_condattr_t attributes;
+
+    ASSERT(pthread_condattr_init(&attributes) == 0);
+    ASSERT(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    ASSERT(pthread_cond_init(&pool.changed, &attributes) == 0);
+    pthread_condattr_destroy(&attributes);
+}
+
 static void keep_one(void)
 {
     long n = NNG_THREADS_A_CORE * sysconf(_SC_NPROCESSORS_ONLN);
 
+    pool_init();
     n = n < NNG_THREADS_MAX ? n : NNG_THREADS_MAX;
     pool.kept_one = n > 0;
     for (long i = 0; i < n - 1 && pool.kept_one; i++) {

@@ -326,6 +326,13 @@ void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open
     }
 }
 
+void peers_check_cluster(struct net *net)
+{
+    for (size_t i = 0; i < net->peers.n; i++) {
+        net_check_cluster(net->peers.links[i]->conn);
+    }
+}
+
 /* ---- Sending ---- */
 
 /* Votes and heartbeats, few and small, still pass when the rest must not. */

@@ -33,6 +33,8 @@ void peers_fini(struct net *net);
 void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open);
 /* Whether a replica of that id may be a peer. */
 bool peers_has(const struct net *net, raft_id id);
+/* The own hello changed: net_check_cluster on each link. The same in endpoints.h, accepted.h. */
+void peers_check_cluster(struct net *net);
 
 /* Takes the message over; drops it if there is no link or too much waits already. */
 void peers_send(struct net *net, group_id group, raft_id to, enum io_class class,

@@ -43,6 +43,9 @@ static void start(struct group *group)
     uint64_t *ranges = NULL;
     size_t n = 0, capacity = 0;
 
+    if (group->ops->save != NULL) {
+        group->ops->save(group->service);
+    }
     raft_configuration_at(group->raft, group->apply.index, &extra.configuration);
     rsm_extra_encode(&extra, &bytes);
     group->ops->ranges(group->service, &ranges, &n, &capacity);

@@ -10,11 +10,17 @@
  * eviction: the least (activity, id) goes, so every replica evicts the same client whatever the
  * order in which records came in. Activity only grows, so the tree may lag: a record stands there
  * by the activity that it had once (`ranked`), and is ranked anew when it comes to the front. What
- * is at the front and up to date is the least of all. Each change is written through to the state.
+ * is at the front and up to date is the least of all.
+ *
+ * Each change is written through to the state, or, in a deferred table, at the latest when the
+ * table is saved: a client that writes a hundred times between two checkpoints has one record in
+ * the second. What is not saved yet stands in a list, the longest unsaved first. An eviction and
+ * the floor are never put off.
  */
 #include "raft/rsm/session_table.h"
 
 RB_HEAD(session_tree, session_record);
+TAILQ_HEAD(session_list, session_record);
 
 struct session_table {
     struct io_state *state;
@@ -24,8 +30,11 @@ struct session_table {
     uint64_t max_results; /* kept in all records together */
     uint64_t floor;
     uint64_t n_results;
-    struct session_record *by_id; /* uthash */
+    struct session_index by_id;
     struct session_tree by_activity;
+    bool deferred;
+    struct session_list unsaved; /* the longest unsaved first */
+    uint32_t n_unsaved;
     struct buf scratch;      /* the record or floor being written */
     session_changed changed; /* or NULL */
     void *changed_context;
@@ -146,10 +155,7 @@ static void record_keep_result(struct session_record *record, uint64_t seq, stru
 
 static struct session_record *table_find(const struct session_table *table, const void *client)
 {
-    struct session_record *record;
-
-    HASH_FIND(by_id, table->by_id, client, sizeof(record->client.bytes), record);
-    return record;
+    return session_index_find(&table->by_id, client);
 }
 
 /* Puts the record into the tree by the activity that it has by now. */
@@ -164,9 +170,19 @@ static void table_insert_ranked(struct session_table *table, struct session_reco
 
 static void table_link(struct session_table *table, struct session_record *record)
 {
-    HASH_ADD(by_id, table->by_id, client.bytes, sizeof(record->client.bytes), record);
+    session_index_add(&table->by_id, record);
     table_insert_ranked(table, record);
     table->n_results += record->n_results;
+}
+
+static void table_forget_unsaved(struct session_table *table, struct session_record *record)
+{
+    if (record->is_unsaved) {
+        ASSERT(table->n_unsaved > 0);
+        record->is_unsaved = false;
+        table->n_unsaved--;
+        TAILQ_REMOVE(&table->unsaved, record, unsaved);
+    }
 }
 
 /* Takes the record out, to be freed or moved. */
@@ -175,7 +191,8 @@ static void table_unlink(struct session_table *table, struct session_record *rec
     ASSERT(table->n_results >= record->n_results);
     table->n_results -= record->n_results;
     RB_REMOVE(session_tree, &table->by_activity, record);
-    HASH_DELETE(by_id, table->by_id, record);
+    session_index_remove(&table->by_id, record);
+    table_forget_unsaved(table, record);
 }
 
 static void table_clear(struct session_table *table)
@@ -186,7 +203,7 @@ static void table_clear(struct session_table *table)
         table_unlink(table, record);
         mem_free(record);
     }
-    ASSERT(table->n_results == 0 && table->by_id == NULL);
+    ASSERT(table->n_results == 0 && table->by_id.n == 0 && table->n_unsaved == 0);
     table->floor = 0;
 }
 
@@ -200,12 +217,30 @@ static struct slice client_slice(const struct session_record *record)
     return slice_of(record->client.bytes, sizeof(record->client.bytes));
 }
 
-static void table_write(struct session_table *table, const struct session_record *record)
+static void table_write(struct session_table *table, struct session_record *record)
 {
+    table_forget_unsaved(table, record);
     buf_clear(&table->scratch);
     session_record_encode(record, &table->scratch);
     table->state->ops->put(table->state, table_key(table, client_slice(record)),
                            buf_slice(&table->scratch));
+}
+
+/* The record has changed. Whoever watches reads it in the state: then nothing is put off. */
+static void table_write_later(struct session_table *table, struct session_record *record)
+{
+    if (!table->deferred || table->changed != NULL) {
+        table_write(table, record);
+        return;
+    }
+    if (!record->is_unsaved) {
+        record->is_unsaved = true;
+        table->n_unsaved++;
+        TAILQ_INSERT_TAIL(&table->unsaved, record, unsaved);
+    }
+    if (table->n_unsaved > SESSION_MAX_UNSAVED) {
+        table_write(table, TAILQ_FIRST(&table->unsaved));
+    }
 }
 
 static void table_tell(const struct session_table *table, struct slice client)
@@ -223,8 +258,7 @@ static void table_remove(struct session_table *table, struct session_record *rec
 
 static bool table_over_limit(const struct session_table *table)
 {
-    return HASH_CNT(by_id, table->by_id) > table->max_records ||
-           table->n_results > table->max_results;
+    return table->by_id.n > table->max_records || table->n_results > table->max_results;
 }
 
 /* Ranks the record by the activity that it has by now. */
@@ -280,7 +314,23 @@ struct session_table *session_table_create(struct io_state *state, uint64_t rang
     table->max_records = max_records;
     table->max_results = (uint64_t)max_records * SESSION_RESULTS_A_CLIENT + SESSION_SEQ_WINDOW;
     RB_INIT(&table->by_activity);
+    TAILQ_INIT(&table->unsaved);
     return table;
+}
+
+void session_table_defer(struct session_table *table)
+{
+    table->deferred = true;
+}
+
+void session_table_save(struct session_table *table)
+{
+    struct session_record *record;
+
+    while ((record = TAILQ_FIRST(&table->unsaved)) != NULL) {
+        table_write(table, record);
+    }
+    ASSERT(table->n_unsaved == 0);
 }
 
 void session_table_destroy(struct session_table **table)
@@ -289,6 +339,7 @@ void session_table_destroy(struct session_table **table)
         return;
     }
     table_clear(*table);
+    session_index_fini(&(*table)->by_id);
     buf_fini(&(*table)->scratch);
     mem_free(*table);
     *table = NULL;
@@ -407,8 +458,7 @@ static void table_keep_ranked(struct session_table *table)
 {
     struct session_record *record = RB_MIN(session_tree, &table->by_activity);
 
-    if (HASH_CNT(by_id, table->by_id) > table->max_records / 2 &&
-        record->ranked < record->activity) {
+    if (table->by_id.n > table->max_records / 2 && record->ranked < record->activity) {
         table_rank(table, record);
     }
 }
@@ -426,7 +476,7 @@ void session_commit(struct session_table *table, const struct session_key *key, 
     table->n_results++;
     record->activity = commit_activity(record, key, stamp);
     ASSERT(record->activity >= key->issued_at && record->activity >= stamp);
-    table_write(table, record);
+    table_write_later(table, record);
     table_tell(table, client_slice(record));
     table_keep_ranked(table);
     for (int i = 0; i < SESSION_MAX_EVICTIONS && table_over_limit(table); i++) {
@@ -443,7 +493,7 @@ uint64_t session_floor(const struct session_table *table)
 
 uint32_t session_count(const struct session_table *table)
 {
-    return HASH_CNT(by_id, table->by_id);
+    return table->by_id.n;
 }
 
 /* ---- Moving a shard ---- */
@@ -452,6 +502,9 @@ void session_table_watch(struct session_table *table, session_changed changed, v
 {
     table->changed = changed;
     table->changed_context = context;
+    if (changed != NULL) {
+        session_table_save(table);
+    }
 }
 
 /* Brings the whole tree up to date. */

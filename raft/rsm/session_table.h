@@ -3,20 +3,18 @@
 #define RAFT_RSM_SESSION_TABLE_H
 
 #include <bsd/sys/tree.h>
+#include <sys/queue.h>
 
 #include "raft/rsm.h"
+#include "raft/rsm/session_index.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define uthash_malloc(size)       mem_alloc(size)
-#define uthash_free(pointer, len) mem_free(pointer)
-#define uthash_fatal(text)        UNREACHABLE(text)
-#include <uthash.h>
-
 #define SESSION_RECORD_VERSION   1
-#define SESSION_RESULT_HEADER    9  /* u64 seq, u8 length */
-#define SESSION_RESULTS_A_CLIENT 16 /* kept results per record, on average over a full table */
-#define SESSION_MAX_EVICTIONS    8  /* in one commit: bounds its time */
+#define SESSION_RESULT_HEADER    9   /* u64 seq, u8 length */
+#define SESSION_RESULTS_A_CLIENT 16  /* kept results per record, on average over a full table */
+#define SESSION_MAX_EVICTIONS    8   /* in one commit: bounds its time */
+#define SESSION_MAX_UNSAVED      256 /* in a deferred table: bounds the time of saving */
 
 /* What is known of one client, in one allocation: there may be 65,536 of them a shard. Invariants:
  * the results' seqs ascend, are all above acked_seq and at most SESSION_SEQ_WINDOW above it;
@@ -24,13 +22,14 @@
 struct session_record {
     struct session_id client;
     uint64_t activity; /* the stamp of its newest applied operation */
-    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
     uint64_t acked_seq;
-    UT_hash_handle by_id;
-    RB_ENTRY(session_record) by_activity;
     uint32_t n_results;
     uint32_t results_len;
     uint32_t capacity; /* bytes of results */
+    bool is_unsaved;   /* the state has an older record of the client, or none */
+    uint64_t ranked;   /* the activity under which it stands in the tree: never more than it has */
+    TAILQ_ENTRY(session_record) unsaved;
+    RB_ENTRY(session_record) by_activity;
     uint8_t results[]; /* packed as they are encoded: u64 seq, u8 length, bytes */
 };
 

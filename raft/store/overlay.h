@@ -4,8 +4,12 @@
  * hides what LevelDB holds. The state store writes into one overlay, the active one; when a
  * checkpoint begins it is frozen and handed to the background thread, which only reads it.
  *
- * Not thread-safe: an overlay that is written belongs to one thread; a frozen one may be read by
- * two. References are counted by the loop thread alone.
+ * Order is made only when it is asked for (overlay_seek): most overlays are written, looked up by
+ * key, and turned into a checkpoint, which needs none.
+ *
+ * Not thread-safe: an overlay belongs to the loop thread, which also counts the references. Of a
+ * frozen one another thread may read the entries by overlay_oldest or overlay_sort, and nothing
+ * else.
  */
 #ifndef RAFT_STORE_OVERLAY_H
 #define RAFT_STORE_OVERLAY_H
@@ -14,11 +18,19 @@
 
 #include "raft/io.h"
 
+/* What the entries of one range have in common. */
+struct overlay_range {
+    uint64_t number;
+    uint64_t bytes; /* of its keys and values */
+    struct overlay_range *next;
+};
+
+/* The key is right behind it. */
 struct overlay_entry {
-    RB_ENTRY(overlay_entry) link;
-    uint64_t range;
-    const uint8_t *key; /* of key_len bytes; right behind this struct */
-    uint8_t *value;     /* value_len bytes */
+    RB_ENTRY(overlay_entry) link; /* in the tree, once order was asked for */
+    struct overlay_entry *newer;
+    struct overlay_range *range;
+    uint8_t *value; /* value_len bytes */
     uint32_t key_len;
     uint32_t value_len;
     uint32_t value_capacity;
@@ -43,14 +55,19 @@ void overlay_remove(struct overlay *overlay, struct io_key key);
 
 /* The entry of exactly this key, a tombstone included; NULL for none. */
 const struct overlay_entry *overlay_find(const struct overlay *overlay, struct io_key key);
-/* The first entry at or after the key; overlay_next the one after an entry; NULL at the end. */
-const struct overlay_entry *overlay_seek(const struct overlay *overlay, struct io_key key);
-const struct overlay_entry *overlay_first(const struct overlay *overlay);
+/* The first entry at or after the key; overlay_next the one after an entry; NULL at the end. What
+ * was written since the last time is put in order first. */
+const struct overlay_entry *overlay_seek(struct overlay *overlay, struct io_key key);
 const struct overlay_entry *overlay_next(const struct overlay_entry *entry);
+/* All entries, in the order in which their keys were first written: from the oldest one by `newer`.
+ * Whether others have asked for order makes no difference to whoever walks so. */
+const struct overlay_entry *overlay_oldest(const struct overlay *overlay);
+/* All entries by their keys, overlay_count of them; the caller frees the array. */
+const struct overlay_entry **overlay_sort(const struct overlay *overlay);
 
 static inline struct slice overlay_entry_key(const struct overlay_entry *entry)
 {
-    return slice_of(entry->key, entry->key_len);
+    return slice_of(entry + 1, entry->key_len);
 }
 
 static inline struct slice overlay_entry_value(const struct overlay_entry *entry)

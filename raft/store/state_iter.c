@@ -27,7 +27,8 @@ struct io_iter {
 static const struct overlay_entry *state_iter_within(const struct io_iter *iter,
                                                      const struct overlay_entry *entry)
 {
-    return entry != NULL && entry->range == iter->range && entry->kind == iter->kind ? entry : NULL;
+    return entry != NULL && entry->range->number == iter->range && entry->kind == iter->kind ? entry
+                                                                                             : NULL;
 }
 
 /* Reads where LevelDB's iterator stands. Its error ends the iteration: it would go on after the

@@ -35,6 +35,8 @@ void wal_case_run(void *context);
 void *apply_create(const char *dir);
 void apply_ready(void *context);
 void apply_run(void *context);
+void save_ready(void *context);
+void save_run(void *context);
 
 void *leader_create(const char *dir);
 void leader_ready(void *context);

@@ -49,6 +49,7 @@ const struct step_case step_cases[] = {
     {"codec_append", BATCH, codec_create, NULL, codec_run_append},
     {"wal_append", BATCH, wal_case_create, NULL, wal_case_run},
     {"apply_put", FEW, apply_create, apply_ready, apply_run},
+    {"apply_save", FEW, apply_create, save_ready, save_run},
     {"raft_leader", BATCH, leader_create, leader_ready, leader_run},
     {"raft_follower", BATCH, follower_create, follower_ready, follower_run},
 };

@@ -193,3 +193,18 @@ void apply_run(void *context)
     }
     must_be_ok(apply);
 }
+
+/* What was applied since the last checkpoint is saved for the next one: at most a session and a
+ * counter for each put, however many puts there were. */
+void save_ready(void *context)
+{
+    struct apply *apply = context;
+
+    apply_ready(apply);
+    apply_run(apply);
+}
+
+void save_run(void *context)
+{
+    kv_sm_save(((struct apply *)context)->sm);
+}

@@ -12,6 +12,7 @@
 
 #define CLOSE_MS  4000 /* a server has closed by then whom it does not want */
 #define ANSWER_MS 8000
+#define PIECE_MS  100 /* of such a wait */
 
 uint16_t hostile_port;
 const char *hostile_owner_url = "tcp://127.0.0.1:1";
@@ -76,15 +77,19 @@ bool hostile_put_buf(int fd, struct buf *bytes)
     return sent;
 }
 
-/* More bytes into `in`, waiting at most until `deadline`: 1, 0 in vain, -1 when it is closed. */
-static int get_more(int fd, struct buf *in, uint64_t deadline)
+/* More bytes into `in`: 1, 0 in vain, -1 when it is closed. Waits in small pieces, for which
+ * *patience_ms pays: while this process and the server stand still together, no more is lost than
+ * one of them. */
+static int get_more(int fd, struct buf *in, uint32_t *patience_ms)
 {
-    uint64_t now = hostile_now_ms();
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     ssize_t got;
 
-    if (now >= deadline || poll(&wait, 1, (int)(deadline - now)) <= 0) {
-        return 0;
+    while (poll(&wait, 1, PIECE_MS) <= 0) {
+        if (*patience_ms < PIECE_MS) {
+            return 0;
+        }
+        *patience_ms -= PIECE_MS;
     }
     buf_reserve(in, 65536);
     got = recv(fd, in->data + in->len, 65536, 0);
@@ -98,11 +103,11 @@ static int get_more(int fd, struct buf *in, uint64_t deadline)
 /* Reads and forgets; the server must close within CLOSE_MS. */
 static void await_close(int fd, const char *what)
 {
-    uint64_t deadline = hostile_now_ms() + CLOSE_MS;
+    uint32_t patience_ms = CLOSE_MS;
     struct buf in = {0};
     int more;
 
-    while ((more = get_more(fd, &in, deadline)) > 0) {
+    while ((more = get_more(fd, &in, &patience_ms)) > 0) {
         buf_clear(&in);
     }
     if (more == 0) {
@@ -225,12 +230,12 @@ static void take_answers(struct buf *in, struct hostile_answers *answers)
 /* Reads until `n` answers came. */
 struct hostile_answers hostile_await(int fd, uint32_t n, const char *what)
 {
-    uint64_t deadline = hostile_now_ms() + ANSWER_MS;
+    uint32_t patience_ms = ANSWER_MS;
     struct hostile_answers answers = {0};
     struct buf in = {0};
 
     while (answers.n < n) {
-        if (get_more(fd, &in, deadline) <= 0) {
+        if (get_more(fd, &in, &patience_ms) <= 0) {
             fprintf(stderr, "%u of %u answers\n", answers.n, n);
             hostile_die(what);
         }

@@ -139,6 +139,7 @@ static void check_state(const struct check_rest *rest, size_t node, const struct
         check_fail("at rest", "node %zu does not run", node);
     }
     if (sm != NULL) {
+        kv_sm_save((struct kv_sm *)(uintptr_t)sm); /* changes nothing that can be seen of it */
         kv_sm_ranges(sm, &ranges, &n, &capacity);
     }
     sum = mem_state_sum(state, ranges, n) | 1;

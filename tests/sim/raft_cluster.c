@@ -143,7 +143,12 @@ static void recorder_role_changed(void *service, enum raft_role role, raft_term 
 }
 
 static const struct rsm_service_ops recorder_ops = {
-    recorder_apply, recorder_ranges, recorder_restore, recorder_stamp_floor, recorder_role_changed};
+    .apply = recorder_apply,
+    .ranges = recorder_ranges,
+    .restore = recorder_restore,
+    .stamp_floor = recorder_stamp_floor,
+    .role_changed = recorder_role_changed,
+};
 
 static void *recorder_create(void *context, const struct world_parts *parts)
 {

@@ -46,9 +46,14 @@ static enum status counter_get(struct bench_replica *replica, int64_t *value)
 {
     struct io_state *state = mem_state_io(replica->state);
     struct buf bytes = {0};
-    enum status status = state->ops->get(state, counter_key(), &bytes);
+    enum status status;
 
+    *value = replica->unsaved;
+    if (replica->has_unsaved) {
+        return ST_OK;
+    }
     *value = 0;
+    status = state->ops->get(state, counter_key(), &bytes);
     if (status == ST_OK) {
         ASSERT(bytes.len == 8);
         *value = (int64_t)get_u64(bytes.data);
@@ -62,8 +67,24 @@ static void counter_put(struct bench_replica *replica, int64_t value)
     struct io_state *state = mem_state_io(replica->state);
     uint8_t bytes[8];
 
+    replica->has_unsaved = replica->late;
+    replica->unsaved = value;
+    if (replica->late) {
+        return;
+    }
     set_u64(bytes, (uint64_t)value);
     state->ops->put(state, counter_key(), slice_of(bytes, sizeof(bytes)));
+}
+
+static void counter_save(void *service)
+{
+    struct bench_replica *replica = service;
+
+    if (replica->has_unsaved) {
+        replica->late = false;
+        counter_put(replica, replica->unsaved);
+        replica->late = true;
+    }
 }
 
 /* Everybody applies the same command at the same stamp at an index. */
@@ -127,6 +148,7 @@ static enum status counter_restore(void *service)
     int64_t value;
 
     replica->restores++;
+    replica->has_unsaved = false;
     replica->last_applied = 0;
     replica->last_stamp = 0;
     return counter_get(replica, &value);
@@ -153,6 +175,7 @@ static const struct rsm_service_ops counter_ops = {
     .restore = counter_restore,
     .stamp_floor = counter_stamp_floor,
     .role_changed = counter_role_changed,
+    .save = counter_save,
 };
 
 /* ---- The network ---- */

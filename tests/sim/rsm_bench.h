@@ -54,6 +54,9 @@ struct bench_replica {
     raft_index last_applied; /* in this life of its state */
     uint64_t last_stamp;
     uint64_t floor; /* what stamp_floor answers */
+    bool late;      /* the counter is written to the state when a checkpoint begins */
+    bool has_unsaved;
+    int64_t unsaved; /* the counter, if it was not written yet */
     uint64_t incarnation;
     bool joins;                     /* starts without a bootstrap configuration */
     raft_id peers[BENCH_MAX_PEERS]; /* that the group wants links to */

@@ -27,6 +27,7 @@ static inline struct buf dump(struct cluster *cluster, uint32_t gid)
     uint64_t range = kv_sm_shard(sm_of(cluster, gid), S)->range;
     struct buf text = {0};
 
+    kv_sm_save(sm_of(cluster, gid));
     dump_kind(cluster, gid, range, KV_KIND_DATA, &text);
     dump_kind(cluster, gid, range, KV_KIND_SESSION, &text);
     dump_kind(cluster, gid, range, KV_KIND_COUNTER, &text);

@@ -57,7 +57,7 @@ static void random_event(struct chaos *chaos)
         break;
     case 1:
     case 2:
-        assert_int_equal(kv_sm_restore(cluster->groups[gid].replicas[i].sm), ST_OK);
+        twin_restart(&cluster->groups[gid].replicas[i]);
         break;
     case 3: /* another leader of the taker, which does not go on with the copy */
         if (rng_below(&chaos->rng, 4) == 0) {

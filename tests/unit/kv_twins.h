@@ -66,6 +66,7 @@ static inline uint64_t twin_sum(const struct twin *twin)
     uint64_t *ranges = NULL, sum;
     size_t n = 0, capacity = 0;
 
+    kv_sm_save(twin->sm);
     kv_sm_ranges(twin->sm, &ranges, &n, &capacity);
     for (size_t i = 1; i < n; i++) {
         assert_true(ranges[i - 1] < ranges[i]);
@@ -85,6 +86,13 @@ static inline uint64_t group_sum(struct cluster *cluster, uint32_t gid)
     return sum;
 }
 
+/* As after a checkpoint and a start. */
+static inline void twin_restart(struct twin *twin)
+{
+    kv_sm_save(twin->sm);
+    assert_int_equal(kv_sm_restore(twin->sm), ST_OK);
+}
+
 static inline enum status apply_bytes(struct cluster *cluster, uint32_t gid, struct slice bytes)
 {
     struct twins *group = &cluster->groups[gid];
@@ -99,7 +107,7 @@ static inline enum status apply_bytes(struct cluster *cluster, uint32_t gid, str
     buf_fini(&other);
     assert_true(kv_command_result_decode(buf_slice(&cluster->result_bytes), &cluster->result));
     if (cluster->restore_always) {
-        assert_int_equal(kv_sm_restore(group->replicas[1].sm), ST_OK);
+        twin_restart(&group->replicas[1]);
     }
     return cluster->result.status;
 }
@@ -137,7 +145,7 @@ static inline void restore_all(struct cluster *cluster)
 {
     for (uint32_t gid = 1; gid <= TWINS_GROUPS; gid++) {
         for (size_t i = 0; i < 2; i++) {
-            assert_int_equal(kv_sm_restore(cluster->groups[gid].replicas[i].sm), ST_OK);
+            twin_restart(&cluster->groups[gid].replicas[i]);
         }
     }
 }

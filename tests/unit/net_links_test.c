@@ -131,6 +131,51 @@ static void a_refused_peer_is_tried_again_and_a_new_hello_counts(void **state)
     pair_fini(&pair);
 }
 
+/* Each side is told by the other's hello only what it knew when the link came up. */
+static void who_learns_its_cluster_closes_links_with_another_one(void **state)
+{
+    struct pair pair;
+
+    (void)state;
+    pair_init(&pair);
+    pair.one.options.self.cluster_id[0] = 0; /* it knows none yet */
+    node_start(&pair.one);
+    node_start(&pair.two);
+    pair_wait_linked(&pair);
+    node_call(&pair.one, learn_cluster, NULL); /* two belongs to 7 */
+    assert_true(node_wait(&pair.one, IO_EVENT_PEER_DOWN, 2, 1, WITHIN_MS));
+    assert_true(node_wait(&pair.two, IO_EVENT_PEER_DOWN, 1, 1, WITHIN_MS));
+    assert_true(node_wait_trace(&pair.one, "status=WRONG_CLUSTER", WITHIN_MS));
+    pair_fini(&pair);
+}
+
+static void learn_same_cluster(struct node *node, void *arg)
+{
+    struct hello hello = node->options.self;
+
+    (void)arg;
+    hello.cluster_id[0] = 7;
+    net_set_hello(node->net, &hello);
+}
+
+static void who_learns_its_cluster_keeps_links_with_its_own(void **state)
+{
+    struct pair pair;
+
+    (void)state;
+    pair_init(&pair);
+    pair.one.options.self.cluster_id[0] = 0;
+    node_start(&pair.one);
+    node_start(&pair.two);
+    pair_wait_linked(&pair);
+    node_call(&pair.one, learn_same_cluster, NULL);
+    node_peer_send(&pair.one, 2, IO_NORMAL, "hello again", 11);
+    assert_true(node_wait(&pair.two, IO_EVENT_PEER_MESSAGE, 1, 1, WITHIN_MS));
+    assert_int_equal(node_count(&pair.one, IO_EVENT_PEER_DOWN, 0), 0);
+    assert_int_equal(node_count(&pair.two, IO_EVENT_PEER_DOWN, 0), 0);
+    pair_fini(&pair);
+}
+
 /* ---- Breaks -----------------------------------------------------------------------------------
  */
 
@@ -395,6 +440,8 @@ int main(void)
         cmocka_unit_test(a_url_where_another_replica_answers_is_not_used),
         cmocka_unit_test(the_program_has_the_last_word_on_who_is_admitted),
         cmocka_unit_test(a_refused_peer_is_tried_again_and_a_new_hello_counts),
+        cmocka_unit_test(who_learns_its_cluster_closes_links_with_another_one),
+        cmocka_unit_test(who_learns_its_cluster_keeps_links_with_its_own),
         cmocka_unit_test(a_peer_that_restarts_is_noticed_and_traffic_resumes),
         cmocka_unit_test(a_silent_peer_is_given_up_after_an_election_timeout),
         cmocka_unit_test(no_more_is_on_the_way_than_the_window_but_urgent_messages),

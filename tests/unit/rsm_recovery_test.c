@@ -128,6 +128,37 @@ static void a_restart_replays_what_the_checkpoint_lacks(void **state)
     bench_destroy(&bench);
 }
 
+/* The service keeps its state in memory until a checkpoint begins: each one holds all of it, as of
+ * its index, and a start replays what came after. */
+static void what_a_service_saves_late_is_in_the_checkpoint(void **state)
+{
+    struct bench *bench = bench_create(1, 5);
+    struct bench_replica *replica = bench_replica(bench, 1);
+    struct bench_call call;
+
+    (void)state;
+    bench_options(bench)->checkpoint_log_bytes = 100000;
+    replica->late = true;
+    bench_start_all(bench);
+    for (int64_t round = 1; round <= 3; round++) {
+        for (int64_t i = 1; i <= 50; i++) {
+            bench_inc(bench);
+        }
+        bench_propose(bench, 1, "pad 200000", &call);
+        assert_true(bench_run_until_ended(bench, &call, 100));
+        bench_run(bench, 10);
+        assert_int_equal(stats(bench, 1)->checkpoints, 1);
+        for (int64_t i = 51; i <= 99; i++) {
+            bench_inc(bench);
+        }
+        bench_crash(bench, 1, 0);
+        bench_start(bench, 1);
+        assert_int_equal(bench_counter(bench, 1), 100 * round - 50);
+        assert_int_equal(bench_inc(bench), 100 * round);
+    }
+    bench_destroy(&bench);
+}
+
 static void what_did_not_reach_the_disk_is_gone(void **state)
 {
     struct bench *bench = checkpointing(1, 6, 100000);
@@ -458,6 +489,7 @@ int main(void)
         cmocka_unit_test(only_one_checkpoint_runs_at_a_time),
         cmocka_unit_test(what_is_dirty_in_memory_is_bounded),
         cmocka_unit_test(a_restart_replays_what_the_checkpoint_lacks),
+        cmocka_unit_test(what_a_service_saves_late_is_in_the_checkpoint),
         cmocka_unit_test(what_did_not_reach_the_disk_is_gone),
         cmocka_unit_test(a_start_compacts_what_a_lost_note_left),
         cmocka_unit_test(a_start_notes_the_checkpoint_again),

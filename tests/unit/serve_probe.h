@@ -70,8 +70,13 @@ static void ignore_role(void *service, enum raft_role role, raft_term term, raft
     (void)leader;
 }
 
-static const struct rsm_service_ops service_ops = {apply_nothing, no_ranges, restore_nothing,
-                                                   no_floor, ignore_role};
+static const struct rsm_service_ops service_ops = {
+    .apply = apply_nothing,
+    .ranges = no_ranges,
+    .restore = restore_nothing,
+    .stamp_floor = no_floor,
+    .role_changed = ignore_role,
+};
 
 static void add_status(void *context, struct proto_node_status *node)
 {

@@ -80,14 +80,7 @@ static const char *take_options(int *argc, char **argv, struct bench_options *op
     const char *wrong = NULL;
 
     *fill = cli_take_flag(argc, argv, "--fill");
-    *options = (struct bench_options){.op = BENCH_PUT,
-                                      .read_ratio = 0.95,
-                                      .clients = 64,
-                                      .connections = 1,
-                                      .key_bytes = 16,
-                                      .value_bytes = 256,
-                                      .keys = 100000,
-                                      .seconds = 5};
+    *options = (struct bench_options){.op = BENCH_PUT, .read_ratio = 0.95, BENCH_DEFAULTS};
     if (missing) {
         return "an option lacks its value";
     }

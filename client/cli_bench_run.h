@@ -26,6 +26,11 @@ struct bench_options {
     const char *title;     /* of the progress line */
 };
 
+/* What holds unless options say otherwise; tests/bench/etcd_load.c has the same. */
+#define BENCH_DEFAULTS                                                                             \
+    .clients = 64, .connections = 1, .key_bytes = 16, .value_bytes = 256, .keys = 100000,          \
+    .seconds = 5
+
 struct bench_result {
     double seconds;     /* from the start to the end of the last operation */
     double cpu_seconds; /* of this process */

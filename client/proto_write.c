@@ -74,7 +74,6 @@ void kv_write_encode(const struct kv_write *write, struct buf *out)
     ASSERT(write->shard < SHARD_MAX_COUNT);
     ASSERT(write->n_conditions <= KV_MAX_CONDITIONS);
     ASSERT(write->n_operations >= 1 && write->n_operations <= KV_MAX_OPERATIONS);
-    buf_reserve(out, proto_write_bytes(write));
     buf_put_u16(out, (uint16_t)write->shard);
     proto_session_encode(&write->session, out);
     buf_put_u8(out, write->n_conditions);

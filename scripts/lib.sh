@@ -38,3 +38,15 @@ free_port_range() {
     done
     die "no free ports found"
 }
+
+# expect CODE COMMAND...: for tests, the command must end with that exit code; what it says is left in
+# $work/out and $work/err.
+expect() {
+    local want=$1 code=0
+    shift
+    "$@" >"$work/out" 2>"$work/err" || code=$?
+    if [ "$code" != "$want" ]; then
+        cat "$work/out" "$work/err"
+        die "expected exit code $want, got $code: $*"
+    fi
+}

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "client/cli_histogram.h"
+#include "client/cli_bench_run.h"
 #include "tests/bench/etcd_conn.h"
 
 #define MAX_ENDPOINTS  9
@@ -384,13 +384,7 @@ static void take_options(int argc, char **argv, struct options *options)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.op = "put",
-                              .clients = 64,
-                              .connections = 1,
-                              .key_bytes = 16,
-                              .value_bytes = 256,
-                              .keys = 100000,
-                              .seconds = 5};
+    struct options options = {.op = "put", BENCH_DEFAULTS};
 
     take_options(argc, argv, &options);
     options.is_read = strcmp(options.op, "get") == 0;

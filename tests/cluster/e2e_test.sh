@@ -27,16 +27,6 @@ trap cleanup EXIT
 cli() {
     "$bin/shardkv-cli" --timeout 15000 "$@"
 }
-# expect CODE COMMAND...: the command must end with that exit code.
-expect() {
-    local want=$1 code=0
-    shift
-    "$@" >"$work/out" 2>"$work/err" || code=$?
-    if [ "$code" != "$want" ]; then
-        cat "$work/out" "$work/err"
-        die "expected exit code $want, got $code: $*"
-    fi
-}
 step() {
     say "== $*"
 }

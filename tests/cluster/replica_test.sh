@@ -35,16 +35,6 @@ step() {
 cli() {
     "$bin/shardkv-cli" --ctrlers "$ctrlers" --timeout 20000 "$@"
 }
-# expect CODE COMMAND...: the command must end with that exit code.
-expect() {
-    local want=$1 code=0
-    shift
-    "$@" >"$work/out" 2>"$work/err" || code=$?
-    if [ "$code" != "$want" ]; then
-        cat "$work/out" "$work/err"
-        die "expected exit code $want, got $code: $*"
-    fi
-}
 
 # ---- Servers ----
 

@@ -24,21 +24,6 @@ static void deliver(struct cores *cores, struct script *script, uint8_t dice)
     }
 }
 
-static void work(struct cores *cores, raft_id id)
-{
-    struct core_node *node = &cores->nodes[id];
-
-    if (node->n_writes > 0) {
-        cores_persist_one(cores, id);
-    }
-    if (node->n_stores > 0) {
-        cores_store_chunk(cores, id);
-    }
-    if (node->n_reads > 0) {
-        cores_read_chunk(cores, id);
-    }
-}
-
 static void happen(struct cores *cores, struct script *script)
 {
     uint8_t what = fuzz_u8(script);
@@ -53,7 +38,7 @@ static void happen(struct cores *cores, struct script *script)
     if (what < 110) {
         deliver(cores, script, fuzz_u8(script));
     } else if (what < 170) {
-        work(cores, id);
+        cores_work(cores, id);
     } else if (what < 185) {
         cores->now_ms += fuzz_u8(script);
         cores_tick(cores, id);
@@ -80,12 +65,7 @@ static void happen(struct cores *cores, struct script *script)
 
 static void converge(struct cores *cores)
 {
-    cores_heal(cores);
-    for (raft_id id = 1; id <= cores->n; id++) {
-        if (cores->nodes[id].raft == NULL) {
-            cores_start(cores, id);
-        }
-    }
+    cores_recover(cores);
     cores_run(cores, 7000);
     ASSERT(cores_leader(cores) != 0);
     ASSERT(cores_propose(cores, cores_leader(cores)) == ST_OK);

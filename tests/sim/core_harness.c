@@ -155,6 +155,21 @@ void cores_persist(struct cores *cores, raft_id id)
     }
 }
 
+void cores_work(struct cores *cores, raft_id id)
+{
+    struct core_node *node = cores_node(cores, id);
+
+    if (node->n_writes > 0) {
+        cores_persist_one(cores, id);
+    }
+    if (node->n_stores > 0) {
+        cores_store_chunk(cores, id);
+    }
+    if (node->n_reads > 0) {
+        cores_read_chunk(cores, id);
+    }
+}
+
 void cores_settle(struct cores *cores)
 {
     for (int bound = 0; bound < 200000; bound++) {

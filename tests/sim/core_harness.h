@@ -144,6 +144,8 @@ void cores_tick(struct cores *cores, raft_id id);
 /* Makes the oldest write of a replica durable and lets go what waited for it. */
 void cores_persist_one(struct cores *cores, raft_id id);
 void cores_persist(struct cores *cores, raft_id id);
+/* The oldest write, the oldest chunk to store and the oldest to read, of what there is. */
+void cores_work(struct cores *cores, raft_id id);
 /* Writes, stores, reads and messages until nothing is left to do; time stands still. */
 void cores_settle(struct cores *cores);
 /* Lets time pass millisecond by millisecond; everything happens at once when it is due. */
@@ -157,6 +159,8 @@ raft_term core_disk_term_at(const struct core_disk *disk, raft_index index);
 /* Starts a replica from its disk. A state ahead of the log, or of another history, means that the
  * log begins again at it. */
 void cores_start(struct cores *cores, raft_id id);
+/* Ends all faults: links work again, and who is down starts. */
+void cores_recover(struct cores *cores);
 /* Forgets everything that is not on the disk. */
 void cores_crash(struct cores *cores, raft_id id);
 /* Loses the disk of a replica that is down: it comes back as another one, which joins. */
@@ -174,6 +178,10 @@ void cores_destroy(struct cores *cores);
 void cores_drop(struct cores *cores, size_t at);
 /* Delivers one flying message, or loses it if the link is cut or the receiver down. */
 void cores_deliver(struct cores *cores, size_t at, bool keep_copy);
+/* One of the oldest flying messages, or with in_order the oldest, is lost (`lose` of 100) or
+ * delivered, and may come again (`repeat` of 100). More than 300 are never on their way. */
+void cores_deliver_any(struct cores *cores, struct rng *rng, bool in_order, unsigned lose,
+                       unsigned repeat);
 /* The position of the first flying message of that kind, or SIZE_MAX. 0 stands for any. */
 size_t cores_find(const struct cores *cores, enum raft_message_type type, raft_id from, raft_id to);
 void cores_deliver_one(struct cores *cores, enum raft_message_type type, raft_id from, raft_id to);
@@ -203,11 +211,15 @@ void cores_timeout(struct cores *cores, raft_id id);
 void cores_elect(struct cores *cores, raft_id id);
 /* The leader of the highest term among the running, or 0. */
 raft_id cores_leader(struct cores *cores);
+/* In how many terms somebody led. */
+uint64_t cores_count_leaders(const struct cores *cores);
 /* Proposes n commands of len bytes in one step; gives the status. */
 enum status cores_propose_sized(struct cores *cores, raft_id id, size_t n, size_t len);
 enum status cores_propose(struct cores *cores, raft_id id);
 /* Issues a read; gives its id. Its answer will be in cores->reads. */
 uint64_t cores_read(struct cores *cores, raft_id id);
+/* The same, while there is room for one more. */
+void cores_read_more(struct cores *cores, raft_id id);
 enum status cores_transfer(struct cores *cores, raft_id from, raft_id to);
 /* Asks a replica to change the configuration; gives the status. Its entry's index: cores->last. */
 enum status cores_configure(struct cores *cores, raft_id at, enum raft_change_kind kind,

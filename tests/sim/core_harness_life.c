@@ -41,6 +41,16 @@ void cores_start(struct cores *cores, raft_id id)
     cores_carry_out(cores, node, &update);
 }
 
+void cores_recover(struct cores *cores)
+{
+    cores_heal(cores);
+    for (raft_id id = 1; id <= cores->n; id++) {
+        if (cores->nodes[id].raft == NULL) {
+            cores_start(cores, id);
+        }
+    }
+}
+
 void cores_crash(struct cores *cores, raft_id id)
 {
     struct core_node *node = cores_node(cores, id);

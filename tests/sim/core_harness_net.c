@@ -37,6 +37,25 @@ void cores_deliver(struct cores *cores, size_t at, bool keep_copy)
     }
 }
 
+void cores_deliver_any(struct cores *cores, struct rng *rng, bool in_order, unsigned lose,
+                       unsigned repeat)
+{
+    size_t at;
+
+    if (cores->n_flying == 0) {
+        return;
+    }
+    at = in_order ? 0 : rng_below(rng, cores->n_flying < 12 ? cores->n_flying : 12);
+    if (rng_below(rng, 100) < lose) {
+        cores_drop(cores, at);
+    } else {
+        cores_deliver(cores, at, rng_below(rng, 100) < repeat);
+    }
+    while (cores->n_flying > 300) {
+        cores_drop(cores, rng_below(rng, cores->n_flying));
+    }
+}
+
 size_t cores_find(const struct cores *cores, enum raft_message_type type, raft_id from, raft_id to)
 {
     for (size_t i = 0; i < cores->n_flying; i++) {

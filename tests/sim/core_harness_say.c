@@ -81,6 +81,23 @@ uint64_t cores_read(struct cores *cores, raft_id id)
     return read;
 }
 
+void cores_read_more(struct cores *cores, raft_id id)
+{
+    if (cores->n_reads < CORES_READS) {
+        cores_read(cores, id);
+    }
+}
+
+uint64_t cores_count_leaders(const struct cores *cores)
+{
+    uint64_t n = 0;
+
+    for (size_t term = 0; term < CORES_TERMS; term++) {
+        n += cores->leader_of_term[term] != 0;
+    }
+    return n;
+}
+
 enum status cores_transfer(struct cores *cores, raft_id from, raft_id to)
 {
     struct raft_event event = {.type = RAFT_EVENT_TRANSFER};

@@ -174,6 +174,20 @@ void fixture_check(struct fixture *fixture, const char *key, const char *value)
     answer_fini(&answer);
 }
 
+void fixture_put_everywhere(struct fixture *fixture, const char *value)
+{
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_put(fixture, fixture_key(fixture, shard, 0), value);
+    }
+}
+
+void fixture_check_everywhere(struct fixture *fixture, const char *value)
+{
+    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
+        fixture_check(fixture, fixture_key(fixture, shard, 0), value);
+    }
+}
+
 static void fixture_changed(void *context, enum status status, config_num num, const char *text)
 {
     struct answer *answer = context;

@@ -85,6 +85,9 @@ void fixture_put(struct fixture *fixture, const char *key, const char *value);
 void fixture_append(struct fixture *fixture, const char *key, const char *value);
 /* value NULL: there is no such key. */
 void fixture_check(struct fixture *fixture, const char *key, const char *value);
+/* The same with one key in each shard. */
+void fixture_put_everywhere(struct fixture *fixture, const char *value);
+void fixture_check_everywhere(struct fixture *fixture, const char *value);
 config_num fixture_join(struct fixture *fixture, size_t group);
 config_num fixture_leave(struct fixture *fixture, size_t group);
 config_num fixture_move(struct fixture *fixture, shard_id shard, size_t group);

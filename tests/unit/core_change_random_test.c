@@ -14,24 +14,6 @@ struct sums {
     uint64_t committed, leaders, added, removed, promoted, wiped, self_removed;
 };
 
-static void deliver_some(struct cores *cores, struct rng *rng)
-{
-    size_t at;
-
-    if (cores->n_flying == 0) {
-        return;
-    }
-    at = rng_below(rng, cores->n_flying < 12 ? cores->n_flying : 12);
-    if (rng_below(rng, 100) < 4) {
-        cores_drop(cores, at);
-    } else {
-        cores_deliver(cores, at, rng_below(rng, 100) < 4);
-    }
-    while (cores->n_flying > 300) {
-        cores_drop(cores, rng_below(rng, cores->n_flying));
-    }
-}
-
 /* What the committed configuration is, as far as any running replica knows it: that of the highest
  * commit index. NULL: nobody runs. */
 static const struct raft_configuration *committed_configuration(struct cores *cores,
@@ -109,7 +91,7 @@ static void random_action(struct cores *cores, struct rng *rng, struct sums *sum
         if (dice < 200) {
             cores_start(cores, id);
         }
-        deliver_some(cores, rng);
+        cores_deliver_any(cores, rng, false, 4, 4);
     } else if (dice < 4) {
         cores_crash(cores, id);
     } else if (dice < 8) {
@@ -120,26 +102,16 @@ static void random_action(struct cores *cores, struct rng *rng, struct sums *sum
     } else if (dice < 12) {
         wipe_if_out(cores, id, sums);
     } else if (dice < 600) {
-        deliver_some(cores, rng);
+        cores_deliver_any(cores, rng, false, 4, 4);
     } else if (dice < 800) {
-        if (node->n_writes > 0) {
-            cores_persist_one(cores, id);
-        }
-        if (node->n_stores > 0) {
-            cores_store_chunk(cores, id);
-        }
-        if (node->n_reads > 0) {
-            cores_read_chunk(cores, id);
-        }
+        cores_work(cores, id);
     } else if (dice < 870) {
         cores->now_ms += rng_below(rng, 25);
         cores_tick(cores, id);
     } else if (dice < 910) {
         cores_propose_sized(cores, id, 1 + rng_below(rng, 3), 8 + rng_below(rng, 60));
     } else if (dice < 925) {
-        if (cores->n_reads < CORES_READS) {
-            cores_read(cores, id);
-        }
+        cores_read_more(cores, id);
     } else if (dice < 930) {
         cores_transfer(cores, id, 0);
     } else if (dice < 960) {
@@ -163,12 +135,7 @@ static void converge(struct cores *cores)
 {
     raft_id leader;
 
-    cores_heal(cores);
-    for (raft_id id = 1; id <= cores->n; id++) {
-        if (cores->nodes[id].raft == NULL) {
-            cores_start(cores, id);
-        }
-    }
+    cores_recover(cores);
     cores_run(cores, 9000);
     leader = cores_leader(cores);
     assert_true(leader != 0);
@@ -189,9 +156,7 @@ static void sum_up(struct cores *cores, struct sums *sums)
         raft_latest_configuration(core_of(cores, cores_leader(cores)));
 
     sums->committed += cores->committed_max;
-    for (size_t term = 0; term < CORES_TERMS; term++) {
-        sums->leaders += cores->leader_of_term[term] != 0;
-    }
+    sums->leaders += cores_count_leaders(cores);
     for (size_t i = 0; i < latest->n; i++) { /* only a promotion names an incarnation */
         sums->promoted += latest->servers[i].incarnation != 0;
     }

@@ -13,24 +13,6 @@ struct odds {
     bool snapshots, in_order;
 };
 
-static void deliver_some(struct cores *cores, struct rng *rng, const struct odds *odds)
-{
-    size_t at;
-
-    if (cores->n_flying == 0) {
-        return;
-    }
-    at = odds->in_order ? 0 : rng_below(rng, cores->n_flying < 12 ? cores->n_flying : 12);
-    if (rng_below(rng, 100) < odds->lose) {
-        cores_drop(cores, at);
-    } else {
-        cores_deliver(cores, at, rng_below(rng, 100) < odds->repeat);
-    }
-    while (cores->n_flying > 300) {
-        cores_drop(cores, rng_below(rng, cores->n_flying));
-    }
-}
-
 static void crash_or_start(struct cores *cores, struct rng *rng, raft_id id,
                            const struct odds *odds)
 {
@@ -59,26 +41,16 @@ static void random_action(struct cores *cores, struct rng *rng, const struct odd
         return;
     }
     if (dice < 600 || node->raft == NULL) {
-        deliver_some(cores, rng, odds);
+        cores_deliver_any(cores, rng, odds->in_order, odds->lose, odds->repeat);
     } else if (dice < 800) {
-        if (node->n_writes > 0) {
-            cores_persist_one(cores, id);
-        }
-        if (node->n_stores > 0) {
-            cores_store_chunk(cores, id);
-        }
-        if (node->n_reads > 0) {
-            cores_read_chunk(cores, id);
-        }
+        cores_work(cores, id);
     } else if (dice < 860) {
         cores->now_ms += rng_below(rng, 25);
         cores_tick(cores, id);
     } else if (dice < 930) {
         cores_propose_sized(cores, id, 1 + rng_below(rng, 3), 8 + rng_below(rng, 60));
     } else if (dice < 960) {
-        if (cores->n_reads < CORES_READS) {
-            cores_read(cores, id);
-        }
+        cores_read_more(cores, id);
     } else if (dice < 970) {
         cores_transfer(cores, id, 0);
     } else if (dice < 985) {
@@ -91,12 +63,7 @@ static void random_action(struct cores *cores, struct rng *rng, const struct odd
 /* Faults off: within a few seconds there is one leader, and one more command is on all. */
 static void converge(struct cores *cores)
 {
-    cores_heal(cores);
-    for (raft_id id = 1; id <= cores->n; id++) {
-        if (cores->nodes[id].raft == NULL) {
-            cores_start(cores, id);
-        }
-    }
+    cores_recover(cores);
     cores_run(cores, 5000);
     assert_true(cores_leader(cores) != 0);
     cores_run(cores, 2000);
@@ -113,9 +80,7 @@ struct sums {
 static void sum_up(const struct cores *cores, struct sums *sums)
 {
     sums->committed += cores->committed_max;
-    for (size_t term = 0; term < CORES_TERMS; term++) {
-        sums->leaders += cores->leader_of_term[term] != 0;
-    }
+    sums->leaders += cores_count_leaders(cores);
     for (size_t i = 0; i < cores->n_reads; i++) {
         sums->reads += cores->reads[i].answered && cores->reads[i].status == ST_OK;
     }

@@ -33,9 +33,7 @@ static void what_the_controller_missed_is_confirmed_when_it_is_back(void **state
     fixture_init(&f, 3, 1, 41);
     fixture_start(&f);
     fixture_settle(&f, fixture_join(&f, 0), 1);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_put(&f, fixture_key(&f, shard, 0), "value");
-    }
+    fixture_put_everywhere(&f, "value");
     num = fixture_join(&f, 1);
     assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, have_adopted, &f));
     world_crash(f.world, CONTROLLER);
@@ -63,9 +61,7 @@ static void a_group_that_shards_were_called_back_from_is_forgotten(void **state)
     fixture_init(&f, 3, 1, 42);
     fixture_start(&f);
     fixture_settle(&f, fixture_join(&f, 1), 2);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_put(&f, fixture_key(&f, shard, 0), "value");
-    }
+    fixture_put_everywhere(&f, "value");
     fixture_crash_group(&f, 0);
     fixture_join(&f, 0);
     world_run_ms(f.world, 2000);
@@ -74,9 +70,7 @@ static void a_group_that_shards_were_called_back_from_is_forgotten(void **state)
     num = fixture_join(&f, 2);
     fixture_settle(&f, num, 6);
     assert_null(listed(&f, 0));
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_check(&f, fixture_key(&f, shard, 0), "value");
-    }
+    fixture_check_everywhere(&f, "value");
     fixture_fini(&f);
 }
 

@@ -33,9 +33,7 @@ static void shards_move_to_a_group_that_joins_and_back_when_it_leaves(void **sta
     fixture_init(&f, 2, 3, 2);
     fixture_start(&f);
     fixture_join(&f, 0);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_put(&f, fixture_key(&f, shard, 0), "one");
-    }
+    fixture_put_everywhere(&f, "one");
     fixture_settle(&f, fixture_join(&f, 1), 3);
     for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
         fixture_check(&f, fixture_key(&f, shard, 0), "one");
@@ -43,9 +41,7 @@ static void shards_move_to_a_group_that_joins_and_back_when_it_leaves(void **sta
     }
     fixture_settle(&f, fixture_leave(&f, 0), 3);
     fixture_crash_group(&f, 0); /* it is needed no more */
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_check(&f, fixture_key(&f, shard, 0), "one+two");
-    }
+    fixture_check_everywhere(&f, "one+two");
     fixture_fini(&f);
 }
 
@@ -181,9 +177,7 @@ static void a_group_that_left_may_come_back_at_once_on_fresh_disks(void **state)
     fixture_start(&f);
     fixture_join(&f, 0);
     fixture_settle(&f, fixture_join(&f, 1), 3);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_put(&f, fixture_key(&f, shard, 0), "value");
-    }
+    fixture_put_everywhere(&f, "value");
     fixture_settle(&f, fixture_leave(&f, 1), 3);
     world_run_ms(f.world, 3000); /* the controller hears who has the shards now */
     fixture_crash_group(&f, 1);

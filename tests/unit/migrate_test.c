@@ -332,9 +332,7 @@ static void a_dead_source_does_not_take_the_slots_of_others(void **state)
     fixture_join(&f, 0);
     fixture_join(&f, 1);
     fixture_settle(&f, fixture_join(&f, 2), 7);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_put(&f, fixture_key(&f, shard, 0), "one");
-    }
+    fixture_put_everywhere(&f, "one");
     for (shard_id shard = 0; shard < 15; shard++) { /* the first ones from the dead group */
         num = fixture_move(&f, shard, shard < 12 ? 0 : 1);
     }
@@ -349,9 +347,7 @@ static void a_dead_source_does_not_take_the_slots_of_others(void **state)
     }
     fixture_start_group(&f, 0);
     fixture_settle(&f, num, 7);
-    for (shard_id shard = 0; shard < FIXTURE_SHARDS; shard++) {
-        fixture_check(&f, fixture_key(&f, shard, 0), "one");
-    }
+    fixture_check_everywhere(&f, "one");
     fixture_fini(&f);
 }
 

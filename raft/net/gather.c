@@ -3,11 +3,9 @@
 #include "raft/net/net_internal.h"
 #include "raft/util/assert.h"
 
-#define GATHER_ALONE 2 /* a client with so few requests under way waits for nothing */
-#define GATHER_REPLIED                                                                             \
-    2                   /* so many receives may follow from the last answers: clients that wait    \
-                         */
-#define GATHER_ENOUGH 8 /* for so many messages a receive is worth its price */
+#define GATHER_ALONE   2 /* a client with so few requests under way waits for nothing */
+#define GATHER_REPLIED 2 /* receives after the last answers that may be of who waited for those */
+#define GATHER_ENOUGH  8 /* for so many messages a receive is worth its price */
 
 static void gather_arm(struct net *net)
 {

@@ -79,20 +79,28 @@ static void the_commit_index_does_not_overtake_the_entries(void **state)
     cores_destroy(cores);
 }
 
-/* A commit alone is worth no message: the next Append tells it, or a ReadIndex round's heartbeat,
- * and only when neither leaves for a while an empty Append. */
-static void a_commit_alone_is_told_after_a_while(void **state)
+/* Of three, of which 1 leads and has just committed an entry; it waits 10 ms to tell the others. */
+static struct cores *cores_with_a_commit_to_tell(uint64_t seed)
 {
-    struct cores *cores = cores_create_empty(3, 12);
-    uint64_t sent;
+    struct cores *cores = cores_create_empty(3, seed);
 
-    (void)state;
     cores->options.commit_delay_ms = 10;
     cores_start_all(cores);
     cores_elect(cores, 1);
     cores_run(cores, 20);
     cores_propose(cores, 1);
     cores_settle(cores);
+    return cores;
+}
+
+/* A commit alone is worth no message: the next Append tells it, or a ReadIndex round's heartbeat,
+ * and only when neither leaves for a while an empty Append. */
+static void a_commit_alone_is_told_after_a_while(void **state)
+{
+    struct cores *cores = cores_with_a_commit_to_tell(12);
+    uint64_t sent;
+
+    (void)state;
     assert_int_equal(raft_commit_index(core_of(cores, 1)), 3);
     assert_int_equal(raft_commit_index(core_of(cores, 2)), 2);
     assert_int_equal(raft_next_deadline_ms(core_of(cores, 1)), cores->now_ms + 10);
@@ -111,16 +119,10 @@ static void a_commit_alone_is_told_after_a_while(void **state)
 
 static void a_reads_heartbeat_tells_the_commit_too(void **state)
 {
-    struct cores *cores = cores_create_empty(3, 13);
+    struct cores *cores = cores_with_a_commit_to_tell(13);
     uint64_t sent;
 
     (void)state;
-    cores->options.commit_delay_ms = 10;
-    cores_start_all(cores);
-    cores_elect(cores, 1);
-    cores_run(cores, 20);
-    cores_propose(cores, 1);
-    cores_settle(cores);
     cores_read(cores, 1);
     cores_settle(cores);
     assert_int_equal(raft_commit_index(core_of(cores, 3)), 3);

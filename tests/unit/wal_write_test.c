@@ -204,15 +204,20 @@ static void lines_emit(void *context, enum trace_level level, const char *line)
     }
 }
 
+static void reopen_traced(const struct trace *trace)
+{
+    wal_close(&fx.wal);
+    fx.options.trace = trace;
+    fixture_must_open(&fx);
+}
+
 static void the_reason_is_traced_once(void **state)
 {
     struct lines lines = {0};
     struct trace trace = {.level = TRACE_INFO, .context = &lines, .emit = lines_emit};
 
     (void)state;
-    wal_close(&fx.wal);
-    fx.options.trace = &trace;
-    fixture_must_open(&fx);
+    reopen_traced(&trace);
     fail_next(syncing(), EIO);
     fixture_write(&fx, 1, 1, 1, 1, 10);
     wal_flush(fx.wal);
@@ -230,9 +235,7 @@ static void the_reason_of_an_idle_failure_is_traced_once(void **state)
     struct trace trace = {.level = TRACE_INFO, .context = &lines, .emit = lines_emit};
 
     (void)state;
-    wal_close(&fx.wal);
-    fx.options.trace = &trace;
-    fixture_must_open(&fx);
+    reopen_traced(&trace);
     fixture_write_now(&fx, 1, 1, 1, 1, 10);
     fail_next(syncing(), EIO);
     wal_flush(fx.wal); /* with nothing to write: a sync point */

@@ -102,13 +102,11 @@ static void what_is_dirty_in_memory_is_bounded(void **state)
 /* ---- Restarts ---- */
 
 /* Half of the increments are in the checkpoint, the others are replayed; none twice. */
-static void a_restart_replays_what_the_checkpoint_lacks(void **state)
+/* Fifty increments, and a command that makes the log large enough for a checkpoint of them. */
+static void count_to_a_checkpoint(struct bench *bench)
 {
-    struct bench *bench = checkpointing(1, 5, 100000);
-    struct bench_replica *replica = bench_replica(bench, 1);
     struct bench_call call;
 
-    (void)state;
     for (int64_t i = 1; i <= 50; i++) {
         bench_inc(bench);
     }
@@ -116,6 +114,15 @@ static void a_restart_replays_what_the_checkpoint_lacks(void **state)
     assert_true(bench_run_until_ended(bench, &call, 100));
     bench_run(bench, 10);
     assert_int_equal(stats(bench, 1)->checkpoints, 1);
+}
+
+static void a_restart_replays_what_the_checkpoint_lacks(void **state)
+{
+    struct bench *bench = checkpointing(1, 5, 100000);
+    struct bench_replica *replica = bench_replica(bench, 1);
+
+    (void)state;
+    count_to_a_checkpoint(bench);
     for (int64_t i = 51; i <= 100; i++) {
         bench_inc(bench);
     }
@@ -134,20 +141,13 @@ static void what_a_service_saves_late_is_in_the_checkpoint(void **state)
 {
     struct bench *bench = bench_create(1, 5);
     struct bench_replica *replica = bench_replica(bench, 1);
-    struct bench_call call;
 
     (void)state;
     bench_options(bench)->checkpoint_log_bytes = 100000;
     replica->late = true;
     bench_start_all(bench);
     for (int64_t round = 1; round <= 3; round++) {
-        for (int64_t i = 1; i <= 50; i++) {
-            bench_inc(bench);
-        }
-        bench_propose(bench, 1, "pad 200000", &call);
-        assert_true(bench_run_until_ended(bench, &call, 100));
-        bench_run(bench, 10);
-        assert_int_equal(stats(bench, 1)->checkpoints, 1);
+        count_to_a_checkpoint(bench);
         for (int64_t i = 51; i <= 99; i++) {
             bench_inc(bench);
         }

@@ -69,9 +69,7 @@ static enum status write_new(struct kv_sm *sm, const struct rsm_command *command
     ASSERT(sm->kept.len <= SESSION_MAX_RESULT);
     session_commit(shard->live, session, command->stamp, buf_slice(&sm->kept));
     kv_sm_raise_floor(sm, shard->live);
-    if (copied) {
-        kv_sm_write_shard(sm, write->shard); /* the sum, the number of changes */
-    }
+    shard->is_unsaved = shard->is_unsaved || copied; /* the sum, the number of changes */
     return sm->failure;
 }
 

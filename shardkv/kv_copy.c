@@ -2,81 +2,149 @@
  * the change log, at the taker what arrives. See shard.h for the steps, kv_piece.h for the pieces.
  *
  * The change log, in a range of its own: KV_KIND_CHANGE in order of number, and KV_KIND_NUMBER to
- * find a key's. A key is noted once, under the number of its last change: so the log never has more
- * entries than the shard has keys and clients, whatever is written and however long a copy takes.
+ * find a key's. A key is noted once, under the number of its last change, or during the sweep of
+ * its first: so the log never has more entries than the shard has keys and clients, whatever is
+ * written and however long a copy takes. What is noted is known by heart too (noted.h).
  */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "shardkv/kv_sm_internal.h"
 
+#define MAX_NOTED 131072u /* about 20 MiB for keys of ordinary length */
+
 /* ---- The source: noting what changes ---- */
 
-static enum status note(struct kv_shard *shard, uint8_t kind, struct slice key)
+static struct noted *noted_of(struct kv_shard *shard, bool is_complete)
+{
+    size_t max = shard->sm->options.max_noted;
+
+    if (shard->noted == NULL) {
+        shard->noted = noted_create(max != 0 ? max : MAX_NOTED, is_complete);
+    }
+    return shard->noted;
+}
+
+/* The number under which the name is in the change log; 0: it is not. */
+static enum status number_of(struct kv_shard *shard, const struct noted_entry *entry,
+                             struct io_key by_key, uint64_t *number)
+{
+    struct io_state *state = shard->sm->options.state;
+    struct buf earlier = {0};
+    enum status status = ST_OK;
+
+    *number = entry != NULL ? entry->number : 0;
+    if (*number == 0 && !noted_is_complete(shard->noted)) {
+        status = state->ops->get(state, by_key, &earlier);
+        if (status == ST_OK && earlier.len != sizeof(*number)) {
+            status = ST_CORRUPT;
+        } else if (status == ST_OK) {
+            *number = get_u64(earlier.data);
+        } else if (status == ST_NOT_FOUND) {
+            status = ST_OK;
+        }
+    }
+    buf_fini(&earlier);
+    return status;
+}
+
+/* Puts the name into the change log under the next number. While the sweep goes on nobody has read
+ * the log yet, so what is in it need not move to its end. */
+static enum status note(struct kv_shard *shard, struct slice name, struct noted_entry *entry)
 {
     struct io_state *state = shard->sm->options.state;
     struct shard_outgoing *outgoing = &shard->life.outgoing;
-    struct io_key by_key = {outgoing->range, KV_KIND_NUMBER, {NULL, 0}};
-    struct io_key by_number = {outgoing->range, KV_KIND_CHANGE, {NULL, 0}};
+    struct io_key by_key = {outgoing->range, KV_KIND_NUMBER, name};
     uint8_t number_be[8], number[8];
-    struct buf name = {0}, earlier = {0};
-    enum status status;
+    struct io_key by_number = {outgoing->range, KV_KIND_CHANGE, slice_of(number_be, 8)};
+    uint64_t earlier;
+    enum status status = number_of(shard, entry, by_key, &earlier);
 
-    buf_put_u8(&name, kind);
-    buf_put_slice(&name, key);
-    by_key.key = buf_slice(&name);
-    by_number.key = slice_of(number_be, sizeof(number_be));
-    status = state->ops->get(state, by_key, &earlier);
-    if (status == ST_OK && earlier.len == sizeof(number)) {
-        set_u64_be(number_be, get_u64(earlier.data));
-        state->ops->remove(state, by_number);
-    } else if (status == ST_OK) {
-        status = ST_CORRUPT;
-    } else if (status == ST_NOT_FOUND) {
-        status = ST_OK;
+    if (status == ST_OK && (earlier == 0 || outgoing->is_swept)) {
+        if (earlier != 0) {
+            set_u64_be(number_be, earlier);
+            state->ops->remove(state, by_number);
+        }
+        earlier = ++outgoing->n_noted;
+        set_u64(number, earlier);
+        set_u64_be(number_be, earlier);
+        state->ops->put(state, by_key, slice_of(number, sizeof(number)));
+        state->ops->put(state, by_number, name);
     }
-    outgoing->n_noted++;
-    set_u64(number, outgoing->n_noted);
-    set_u64_be(number_be, outgoing->n_noted);
-    state->ops->put(state, by_key, slice_of(number, sizeof(number)));
-    state->ops->put(state, by_number, buf_slice(&name));
-    buf_fini(&name);
-    buf_fini(&earlier);
+    if (entry != NULL) {
+        entry->number = earlier;
+    }
     return status;
+}
+
+/* A key of either kind, as the change log has it. */
+static void put_name(struct buf *name, uint8_t kind, struct slice key)
+{
+    buf_put_u8(name, kind);
+    buf_put_slice(name, key);
 }
 
 void kv_copy_session_changed(void *context, struct slice client)
 {
     struct kv_shard *shard = context;
-    enum status status = note(shard, KV_KIND_SESSION, client);
+    struct buf name = {0};
+    enum status status;
 
+    put_name(&name, KV_KIND_SESSION, client);
+    status = note(shard, buf_slice(&name), noted_add(noted_of(shard, false), buf_slice(&name)));
     if (status != ST_OK) {
         shard->sm->failure = status;
     }
+    buf_fini(&name);
+}
+
+/* What the sum holds of a key: what its entry knows, or what the state has. */
+static enum status record_before(const struct kv_shard *shard, const struct noted_entry *entry,
+                                 struct slice key, struct shard_sum *record)
+{
+    struct io_state *state = shard->sm->options.state;
+    struct buf before = {0};
+    enum status status = ST_OK;
+
+    *record = (struct shard_sum){0};
+    if (entry != NULL && entry->is_known) {
+        *record = entry->record;
+        return ST_OK;
+    }
+    status = state->ops->get(state, (struct io_key){shard->life.range, KV_KIND_DATA, key}, &before);
+    if (status == ST_OK) {
+        *record = shard_sum_of(key, buf_slice(&before));
+    }
+    buf_fini(&before);
+    return status == ST_NOT_FOUND ? ST_OK : status;
 }
 
 /* A plain put need not read what it overwrites, but the sum of a shard that moves must be kept. */
 enum status kv_copy_record_changing(void *context, struct slice key, const struct slice *record)
 {
     struct kv_shard *shard = context;
-    struct io_state *state = shard->sm->options.state;
-    struct shard_sum *sum = &shard->life.outgoing.records;
-    struct buf before = {0};
+    struct shard_sum *sum = &shard->life.outgoing.records, before, after = {0};
+    struct noted_entry *entry;
+    struct buf name = {0};
     enum status status;
 
     if (!shard_notes_key(&shard->life, key)) {
         return ST_OK;
     }
-    status = state->ops->get(state, (struct io_key){shard->life.range, KV_KIND_DATA, key}, &before);
+    put_name(&name, KV_KIND_DATA, key);
+    entry = noted_add(noted_of(shard, false), buf_slice(&name));
+    status = record_before(shard, entry, key, &before);
     if (status == ST_OK) {
-        shard_sum_remove(sum, key, buf_slice(&before));
-    } else if (status == ST_NOT_FOUND) {
-        status = ST_OK;
+        after = record != NULL ? shard_sum_of(key, *record) : after;
+        shard_sum_part(sum, &before);
+        shard_sum_join(sum, &after);
+        if (entry != NULL) {
+            entry->is_known = true;
+            entry->record = after;
+        }
+        status = note(shard, buf_slice(&name), entry);
     }
-    if (record != NULL) {
-        shard_sum_add(sum, key, *record);
-    }
-    buf_fini(&before);
-    return status == ST_OK ? note(shard, KV_KIND_DATA, key) : status;
+    buf_fini(&name);
+    return status;
 }
 
 /* ---- The source: the sweep ---- */
@@ -125,6 +193,8 @@ enum status kv_copy_begin(struct kv_sm *sm, const struct kv_command *command, en
         return ST_OK;
     }
     kv_sm_carry_out(sm, command->shard, &effect);
+    noted_destroy(&shard->noted); /* of a copy that this one takes the place of */
+    (void)noted_of(shard, true);
     status = sweep(shard, command->copy.max_bytes);
     kv_sm_write_shard(sm, command->shard);
     kv_sm_write_meta(sm); /* next_range */

@@ -39,6 +39,7 @@ static void forget(struct kv_sm *sm)
     for (uint32_t i = 0; sm->shards != NULL && i < sm->meta.n_shards; i++) {
         session_table_destroy(&sm->shards[i].live);
         session_table_destroy(&sm->shards[i].staged);
+        noted_destroy(&sm->shards[i].noted);
         shard_fini(&sm->shards[i].life);
     }
     mem_free(sm->shards);
@@ -100,6 +101,7 @@ void kv_sm_write_shard(struct kv_sm *sm, shard_id id)
 
     shard_encode(&sm->shards[id].life, &value);
     put_root(sm, KV_ROOT_SHARD, number_key(id, key), &value);
+    sm->shards[id].is_unsaved = false;
     sm->changes++;
 }
 
@@ -131,6 +133,9 @@ void kv_sm_save(struct kv_sm *sm)
         }
         if (shard->version != shard->saved_version) {
             kv_sm_write_version(sm, shard);
+        }
+        if (shard->is_unsaved) {
+            kv_sm_write_shard(sm, i);
         }
     }
 }
@@ -186,6 +191,9 @@ static void settle_tables(struct kv_sm *sm, struct kv_shard *shard)
     if (shard->live != NULL) {
         session_table_watch(shard->live,
                             life->outgoing.copy_id != 0 ? kv_copy_session_changed : NULL, shard);
+    }
+    if (life->outgoing.copy_id == 0) {
+        noted_destroy(&shard->noted);
     }
     ASSERT((shard->live != NULL) == (life->range != 0));
     ASSERT((shard->staged != NULL) == (life->copy.range != 0));

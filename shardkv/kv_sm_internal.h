@@ -5,6 +5,7 @@
 
 #include "shardkv/kv_ops.h"
 #include "shardkv/kv_sm.h"
+#include "shardkv/noted.h"
 
 /* The kinds of range 0, see kv_sm.h. */
 enum { KV_ROOT_META = 1, KV_ROOT_CONFIG = 2, KV_ROOT_GROUP = 3, KV_ROOT_SHARD = 4 };
@@ -18,6 +19,8 @@ struct kv_shard {
     uint64_t live_range, staged_range;
     uint64_t version;       /* the write counter */
     uint64_t saved_version; /* as it stands in the live range */
+    struct noted *noted;    /* what is in the change log of the copy that goes out, or NULL */
+    bool is_unsaved;        /* the sum and the count of changes in `life` */
 };
 
 struct kv_group {

@@ -60,6 +60,11 @@ struct shard_sum {
     uint64_t count; /* entries */
     uint64_t bytes; /* of keys and values */
 };
+/* Of one entry. */
+struct shard_sum shard_sum_of(struct slice key, struct slice value);
+/* `sum` with all entries of `part` too, or without them. */
+void shard_sum_join(struct shard_sum *sum, const struct shard_sum *part);
+void shard_sum_part(struct shard_sum *sum, const struct shard_sum *part);
 void shard_sum_add(struct shard_sum *sum, struct slice key, struct slice value);
 void shard_sum_remove(struct shard_sum *sum, struct slice key, struct slice value);
 bool shard_sum_equal(const struct shard_sum *a, const struct shard_sum *b);

@@ -21,25 +21,42 @@ static XXH128_hash_t entry_hash(struct slice key, struct slice value)
     return XXH3_128bits(parts, sizeof(parts));
 }
 
-void shard_sum_add(struct shard_sum *sum, struct slice key, struct slice value)
+struct shard_sum shard_sum_of(struct slice key, struct slice value)
 {
     XXH128_hash_t hash = entry_hash(key, value);
 
-    sum->low += hash.low64;
-    sum->high += hash.high64;
-    sum->count++;
-    sum->bytes += key.len + value.len;
+    return (struct shard_sum){hash.low64, hash.high64, 1, key.len + value.len};
+}
+
+void shard_sum_join(struct shard_sum *sum, const struct shard_sum *part)
+{
+    sum->low += part->low;
+    sum->high += part->high;
+    sum->count += part->count;
+    sum->bytes += part->bytes;
+}
+
+void shard_sum_part(struct shard_sum *sum, const struct shard_sum *part)
+{
+    ASSERT(sum->count >= part->count && sum->bytes >= part->bytes);
+    sum->low -= part->low;
+    sum->high -= part->high;
+    sum->count -= part->count;
+    sum->bytes -= part->bytes;
+}
+
+void shard_sum_add(struct shard_sum *sum, struct slice key, struct slice value)
+{
+    const struct shard_sum entry = shard_sum_of(key, value);
+
+    shard_sum_join(sum, &entry);
 }
 
 void shard_sum_remove(struct shard_sum *sum, struct slice key, struct slice value)
 {
-    XXH128_hash_t hash = entry_hash(key, value);
+    const struct shard_sum entry = shard_sum_of(key, value);
 
-    ASSERT(sum->count > 0 && sum->bytes >= key.len + value.len);
-    sum->low -= hash.low64;
-    sum->high -= hash.high64;
-    sum->count--;
-    sum->bytes -= key.len + value.len;
+    shard_sum_part(sum, &entry);
 }
 
 bool shard_sum_equal(const struct shard_sum *a, const struct shard_sum *b)

@@ -165,7 +165,9 @@ static inline void cluster_init_with(struct cluster *cluster, uint32_t max_sessi
         cluster->groups[gid].gid = gid;
         for (size_t i = 0; i < 2; i++) {
             struct twin *twin = &cluster->groups[gid].replicas[i];
-            struct kv_sm_options options = {.gid = gid, .max_sessions = max_sessions};
+            /* One knows what it has noted by heart, the other hardly any of it. */
+            struct kv_sm_options options = {
+                .gid = gid, .max_sessions = max_sessions, .max_noted = i == 0 ? 0 : 3};
 
             twin->memory = mem_state_create(gid);
             options.state = mem_state_io(twin->memory);

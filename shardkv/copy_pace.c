@@ -10,15 +10,17 @@
 #define HOLD_MS      500    /* nothing is asked for so long, to learn what is usual */
 #define LEARN_MS     10000  /* so often */
 #define NOT_KNOWN_MS 2000   /* or if nothing is known yet */
+#define FORGET_MS    1000   /* without a copy: what the last one did to clients */
 
 /* Bytes a second while clients are served. */
 #define FIRST_RATE  (2u << 20)
 #define LOWEST_RATE (1u << 20)
 #define MAX_RATE    (64u << 20)
 
-/* A piece takes so much of a second: 8 ms. */
+/* A piece takes so much of a second: 8 ms. But each costs two commits and a look into the state,
+ * whatever its size: small ones cost more than they spare. */
 #define PIECES_PER_S  128
-#define LOWEST_BYTES  (16u << 10)
+#define LOWEST_BYTES  (64u << 10)
 #define SLOW_ROUNDS   2
 #define MAX_DOUBLINGS 8
 #define MAX_REST_MS   1000
@@ -123,11 +125,19 @@ void copy_pace_follow(struct copy_pace *pace, uint32_t load, uint32_t strain, ui
     bool is_known = strain > 0 && (!source_counts(pace, now_ms) || pace->source_strain > 0);
 
     ASSERT(now_ms >= pace->window_ms && pace->yielding_per_s > 0);
-    if (elapsed_ms < WINDOW_MS || !copy_pace_yields(pace, load, now_ms)) {
+    if (!copy_pace_yields(pace, load, now_ms)) { /* nobody is there to feel anything */
+        pace->window_ms = now_ms;
+        pace->window_bytes = 0;
+        return;
+    }
+    if (elapsed_ms < WINDOW_MS) {
         return;
     }
     if (pace->window_bytes == 0) { /* what is usual is being learned anyway */
         pace->hold_ms = now_ms + LEARN_MS;
+        if (now_ms >= pace->held_until_ms + FORGET_MS) {
+            pace->felt = 100; /* no copy is under way */
+        }
     } else {
         smooth_felt(pace, strain, now_ms);
         change_rate(pace, pace->window_bytes >= was_due / 2);

@@ -13,9 +13,13 @@
 #include "raft/util/assert.h"
 
 #define BUSY_CHECK_MS   200
-#define BUSY_PERCENT    60 /* a span of 1 ms from here on, */
-#define BUSY_PERCENT_2  80 /* of 2 ms from here on; */
-#define BUSY_HYSTERESIS 10 /* and a shorter one only so far below */
+#define BUSY_HYSTERESIS 10 /* percent below a level before a span gets shorter again */
+
+/* The busier the machine, the longer requests gather. */
+static const struct {
+    double percent;
+    uint32_t span_ms;
+} levels[] = {{60, 1}, {80, 2}};
 
 void host_busy_open(struct host *host)
 {
@@ -54,18 +58,16 @@ static double busy_percent(const struct host *host, double up, double idle)
     return host->busy.percent + (percent - host->busy.percent) / 4;
 }
 
-static uint32_t span_of(const struct host *host)
+uint32_t host_busy_span(double percent, uint32_t span_ms)
 {
-    double percent = host->busy.percent;
+    uint32_t found = 0;
 
-    for (uint32_t ms = 2; ms > 0; ms--) {
-        double from = ms == 2 ? BUSY_PERCENT_2 : BUSY_PERCENT;
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+        double from = levels[i].percent - (span_ms >= levels[i].span_ms ? BUSY_HYSTERESIS : 0);
 
-        if (percent >= (host->busy.span_ms >= ms ? from - BUSY_HYSTERESIS : from)) {
-            return ms;
-        }
+        found = percent >= from ? levels[i].span_ms : found;
     }
-    return 0;
+    return found;
 }
 
 void host_busy_check(struct host *host, uint64_t now_ms)
@@ -83,8 +85,7 @@ void host_busy_check(struct host *host, uint64_t now_ms)
     host->busy.percent = host->busy.up > 0 ? busy_percent(host, up, idle) : 0;
     host->busy.up = up;
     host->busy.idle = idle;
-    span_ms = span_of(host);
-    ASSERT(span_ms <= 2);
+    span_ms = host_busy_span(host->busy.percent, host->busy.span_ms);
     if (span_ms != host->busy.span_ms) {
         host->busy.span_ms = span_ms;
         trace_debug(&host->trace, "machine busy percent=%.0f span_ms=%u", host->busy.percent,

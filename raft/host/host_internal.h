@@ -86,6 +86,8 @@ void host_space_check(struct host *host, uint64_t now_ms);
 /* busy.c: how busy the machine is. */
 void host_busy_open(struct host *host);
 void host_busy_close(struct host *host);
+/* How long requests gather on a machine that is so busy, if it was span_ms so far. */
+uint32_t host_busy_span(double percent, uint32_t span_ms);
 /* Looks, if it is time to, and tells net and the group. */
 void host_busy_check(struct host *host, uint64_t now_ms);
 /* Refuses a data directory that others may change, and warns of one that they may look into. */

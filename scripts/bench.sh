@@ -166,7 +166,7 @@ run_loads() {
 
 begin
 fill_both
-run_loads put-64x64 put-64x1 put-256x4 put-1 limit half-load crowd
+run_loads put-64x64 put-64x1 put-256x4 put-1 limit transport half-load crowd
 run_loads groups
 [ "$groups" -gt 1 ] || run_loads failover
 if [ "$ours_only" = 0 ] && { selected get-64x64 || selected get-64x1; }; then

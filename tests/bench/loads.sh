@@ -11,7 +11,7 @@ side_by_side=(
     "get-64x1|get|64|1"
 )
 # The order in which they are run: etcd's reads are measured after a restart, what needs a million keys last.
-load_names="put-64x64 put-64x1 put-256x4 put-1 limit half-load crowd groups failover get-64x64 get-64x1 restart stalls"
+load_names="put-64x64 put-64x1 put-256x4 put-1 limit transport half-load crowd groups failover get-64x64 get-64x1 restart stalls"
 
 # load|figure|metric|how|relation|bound. How: ratio is ours to etcd's, of each round; median and worst are
 # of ours alone.
@@ -184,6 +184,16 @@ load_limit() {
     measure_ours one limit "$round" --clients 1 --connections 1 --keys "$n_keys"
     sample limit ours "$round" to_limit \
         "$(quotient "$(json_number p50_us <<<"$json")" "$(json_number limit_us <<<"$limits")")"
+}
+
+# What the transport alone takes of both sides for a request on each of 64 connections.
+load_transport() {
+    local round=$1 figures name
+    settle
+    figures=$("$build/tests/transport" 64 "$((seconds < 2 ? 1 : 2))")
+    for name in answers_per_sec server_cpu_us client_cpu_us; do
+        sample transport ours "$round" "$name" "$(json_number "$name" <<<"$figures")"
+    done
 }
 
 load_half-load() {

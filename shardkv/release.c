@@ -15,7 +15,6 @@ struct slot {
     bool is_proposing;
     shard_id shard;
     config_num num;
-    uint32_t gid;
 };
 
 struct release {
@@ -103,7 +102,6 @@ static void slot_call(struct slot *slot, shard_id id, const struct shard_release
     slot->is_calling = true;
     slot->shard = id;
     slot->num = pending->num;
-    slot->gid = pending->gid;
     request.shard_release.shard = id;
     request.shard_release.num = pending->num;
     request.shard_release.to = kv_sm_gid(kv->sm);

@@ -1,6 +1,7 @@
 /* census: see census.h. Each step looks at a bounded number of records and bytes and goes on where
  * the last one ended; between two steps shards are written to, so a count is of no one moment.
- * After a round over all shards it rests at least 20 times as long as the round took. */
+ * After a round over all shards it rests at least 20 times as long as the round took. A leader that
+ * is deposed gives its round up: what came between is no part of one. */
 #include "shardkv/census.h"
 
 #include "raft/util/assert.h"
@@ -124,6 +125,14 @@ static void fit_shards(struct census *census)
     }
 }
 
+/* The next round begins with the first shard. */
+static void give_round_up(struct census *census)
+{
+    census->shard = 0;
+    census->running = (struct count){0};
+    buf_clear(&census->last);
+}
+
 /* Looks at the present shard; the budget ends in its middle or after it. */
 static void visit_shard(struct census *census, struct budget *budget)
 {
@@ -150,8 +159,11 @@ void census_step(struct census *census)
     uint64_t now_ms = census->context->now_ms;
 
     fit_shards(census);
-    if (census->n_shards == 0 || now_ms < census->due_ms ||
-        !group_is_leader(census->context->group)) {
+    if (!group_is_leader(census->context->group)) {
+        give_round_up(census);
+        return;
+    }
+    if (census->n_shards == 0 || now_ms < census->due_ms) {
         return;
     }
     if (census->shard == 0 && census->running.range == 0) {

@@ -116,6 +116,16 @@ static void on_installed(void *context, enum status status, struct slice result)
     on_applied(context, status, result);
 }
 
+/* Before this group has adopted the configuration that says so, nothing comes of it, and it is
+ * proposed again. */
+static void on_called_off(void *context, enum status status, struct slice result)
+{
+    struct job *job = context;
+
+    job->migrate->stats.called_off += kv_context_outcome(status, result) == ST_OK;
+    on_applied(context, status, result);
+}
+
 /* The piece in hand, as it goes into the log. */
 static void fill_arrival(const struct job *job, struct slice body, struct kv_command *command)
 {
@@ -168,9 +178,8 @@ static void propose_void(struct job *job)
     struct kv_command command = {.kind = KV_COMMAND_VOID, .shard = job->shard, .num = job->num};
 
     job->ended = true;
-    job->migrate->stats.called_off++;
     job->n_proposals++;
-    kv_context_propose(job->migrate->context, &command, on_applied, job);
+    kv_context_propose(job->migrate->context, &command, on_called_off, job);
 }
 
 static void count_piece(struct job *job, const struct proto_response *response)

@@ -138,6 +138,37 @@ static void a_move_that_is_called_off_ends_at_the_target(void **state)
     fixture_fini(&f);
 }
 
+static void cut_controllers(struct fixture *f, size_t group, bool cut)
+{
+    for (size_t ctrler = 0; ctrler < f->n_ctrlers; ctrler++) {
+        for (size_t i = 0; i < f->n_replicas; i++) {
+            world_cut_pair(f->world, ctrler, fixture_node(f, group, i), cut);
+        }
+    }
+}
+
+/* The target hears of the controllers later than the source, which tells it again and again that
+ * the move is void. */
+static void a_move_is_called_off_once_however_often_that_is_said(void **state)
+{
+    struct fixture f;
+    config_num num;
+
+    (void)state;
+    begin_slow_move(&f, 2, 40);
+    run_until(&f, is_on_its_way);
+    cut_controllers(&f, 1, true);
+    num = fixture_move(&f, SLOW_SHARD, 0);
+    world_run_ms(f.world, 5000);
+    assert_int_equal(kv_sm_meta(fixture_sm(&f, 0))->adopted, num);
+    assert_int_equal(kv_sm_meta(fixture_sm(&f, 1))->adopted, num - 1);
+    assert_int_equal(migrate_statistics(migrate_at(&f, 1))->called_off, 0);
+    cut_controllers(&f, 1, false);
+    fixture_settle(&f, num, 3);
+    assert_int_equal(migrate_statistics(migrate_at(&f, 1))->called_off, 1);
+    fixture_fini(&f);
+}
+
 /* Somebody made the source sweep again: what changed before, of what was copied, is not noted any
  * more. That is noticed at the end, and all is copied once more. */
 static void a_broken_copy_is_noticed_and_copied_again(void **state)
@@ -279,6 +310,7 @@ int main(void)
         cmocka_unit_test(the_rate_is_kept_and_the_way_can_be_watched),
         cmocka_unit_test(another_leader_goes_on_with_what_has_arrived),
         cmocka_unit_test(a_move_that_is_called_off_ends_at_the_target),
+        cmocka_unit_test(a_move_is_called_off_once_however_often_that_is_said),
         cmocka_unit_test(a_broken_copy_is_noticed_and_copied_again),
         cmocka_unit_test(while_moves_are_paused_no_base_is_copied),
         cmocka_unit_test(what_is_past_its_base_is_handed_over_although_moves_are_paused),

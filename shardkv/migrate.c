@@ -19,8 +19,9 @@ struct migrate *migrate_create(struct kv_context *context, const struct migrate_
     migrate->context = context;
     migrate->options = *options;
     copy_pace_init(&migrate->pace, options->bytes_per_s);
-    migrate->jobs = mem_zalloc(options->max_copies * sizeof(migrate->jobs[0]));
-    for (uint32_t i = 0; i < options->max_copies; i++) {
+    migrate->n_slots = 2 * options->max_copies;
+    migrate->jobs = mem_zalloc(migrate->n_slots * sizeof(migrate->jobs[0]));
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         migrate->jobs[i].migrate = migrate;
     }
     return migrate;
@@ -31,7 +32,7 @@ void migrate_destroy(struct migrate **migrate)
     if (*migrate == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < (*migrate)->options.max_copies; i++) {
+    for (uint32_t i = 0; i < (*migrate)->n_slots; i++) {
         ASSERT((*migrate)->jobs[i].n_proposals == 0);
         buf_fini(&(*migrate)->jobs[i].cursor);
     }
@@ -83,7 +84,7 @@ static bool source_may_be_asked(const struct migrate *migrate, uint32_t gid)
     if (find_silent(migrate, gid) == migrate->n_silent) {
         return true;
     }
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (migrate->jobs[i].in_use && migrate->jobs[i].gid == gid) {
             return false;
         }
@@ -156,7 +157,7 @@ static uint64_t pull_counts_until_ms(const struct job *job)
 
 bool migrate_any_is_outstanding(const struct migrate *migrate)
 {
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (pull_counts_until_ms(&migrate->jobs[i]) > migrate->context->now_ms ||
             migrate->jobs[i].n_proposals > 0) {
             return true;
@@ -174,7 +175,7 @@ struct attempt *migrate_attempt(const struct job *job)
 
 static bool shard_has_job(const struct migrate *migrate, shard_id id)
 {
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (migrate->jobs[i].in_use && migrate->jobs[i].shard == id) {
             return true;
         }
@@ -182,9 +183,33 @@ static bool shard_has_job(const struct migrate *migrate, shard_id id)
     return false;
 }
 
-static struct job *free_slot(struct migrate *migrate)
+/* Past its base, or maybe frozen: it waits for no other shard. */
+static bool is_urgent(const struct migrate *migrate, shard_id id)
 {
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    const struct shard *shard = kv_sm_shard(migrate->context->sm, id);
+    const struct attempt *attempt = &migrate->attempts[id];
+
+    return attempt->may_be_frozen ||
+           (!attempt->anew && kv_piece_is_in_rounds(buf_slice(&shard->copy.cursor)));
+}
+
+static uint32_t slots_in_use(const struct migrate *migrate)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
+        n += migrate->jobs[i].in_use;
+    }
+    return n;
+}
+
+/* NULL: there is none. When max_copies are in use, the rest is for those that are urgent. */
+static struct job *free_slot(struct migrate *migrate, bool urgent)
+{
+    if (!urgent && slots_in_use(migrate) >= migrate->options.max_copies) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (!migrate->jobs[i].in_use) {
             return &migrate->jobs[i];
         }
@@ -192,20 +217,19 @@ static struct job *free_slot(struct migrate *migrate)
     return NULL;
 }
 
-/* Begins what can begin, and notes when to look again. */
-static void find_work(struct migrate *migrate)
+/* Of the urgent ones, or of the others: begins what can begin, and notes when to look again. */
+static void begin_some(struct migrate *migrate, bool urgent)
 {
     struct kv_context *context = migrate->context;
-    struct job *slot = free_slot(migrate);
+    struct job *slot = free_slot(migrate, urgent);
     shard_id begin = migrate->next_shard;
 
-    migrate->seen_changes = kv_sm_changes(context->sm);
-    migrate->due_ms = UINT64_MAX;
     for (uint32_t i = 0; i < migrate->n_shards && slot != NULL; i++) {
         shard_id id = (begin + i) % migrate->n_shards;
         const struct shard_transition *head = shard_head(kv_sm_shard(context->sm, id));
 
-        if (head == NULL || head->kind != SHARD_RECEIVE || shard_has_job(migrate, id)) {
+        if (head == NULL || head->kind != SHARD_RECEIVE || shard_has_job(migrate, id) ||
+            is_urgent(migrate, id) != urgent) {
             continue;
         }
         if (!backoff_is_over(&migrate->attempts[id].backoff, context->now_ms)) {
@@ -217,10 +241,21 @@ static void find_work(struct migrate *migrate)
 
             if (source_may_be_asked(migrate, source)) {
                 job_begin(slot, id, source);
+                slot->is_extra = slots_in_use(migrate) > migrate->options.max_copies;
                 migrate->next_shard = (id + 1) % migrate->n_shards;
-                slot = free_slot(migrate);
+                slot = free_slot(migrate, urgent);
             }
         }
+    }
+}
+
+static void find_work(struct migrate *migrate)
+{
+    migrate->seen_changes = kv_sm_changes(migrate->context->sm);
+    migrate->due_ms = UINT64_MAX;
+    begin_some(migrate, true);
+    if (!migrate_is_paused(migrate)) {
+        begin_some(migrate, false);
     }
 }
 
@@ -237,7 +272,7 @@ static void fit_shards(struct migrate *migrate)
 
 static void step_jobs(struct migrate *migrate)
 {
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (migrate->jobs[i].in_use) {
             job_step(&migrate->jobs[i]);
         }
@@ -271,7 +306,7 @@ uint64_t migrate_next_deadline_ms(const struct migrate *migrate)
     if (migrate->n_shards == 0 || !group_is_ready(migrate->context->group)) {
         return UINT64_MAX;
     }
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         uint64_t until_ms = pull_counts_until_ms(&migrate->jobs[i]);
         uint64_t pace_ms = job_due_ms(&migrate->jobs[i]);
 
@@ -289,7 +324,7 @@ uint64_t migrate_next_deadline_ms(const struct migrate *migrate)
 
 static const struct job *find_job(const struct migrate *migrate, shard_id id)
 {
-    for (uint32_t i = 0; i < migrate->options.max_copies; i++) {
+    for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (migrate->jobs[i].in_use && migrate->jobs[i].shard == id) {
             return &migrate->jobs[i];
         }

@@ -5,12 +5,14 @@
  *
  * At most max_copies shards are on their way at a time, at the pace of shardkv/copy_pace.h. One
  * that gets no piece for 2 s gives its slot back and waits a while; a source that does not answer
- * gets one slot at a time until it does, so a dead group does not keep others waiting. The source
- * is the group that the configuration names; if that one does not have the shard or does not
+ * gets one slot at a time until it does, so a dead group does not keep others waiting. What is past
+ * its base, and what the source may have frozen unheard, goes first, and when all slots are in use
+ * gets an extra one, of which there are as many: nobody serves it, so it waits for no base. The
+ * source is the group that the configuration names; if that one does not have the shard or does not
  * answer, the other groups are asked in turn: the hand-over to it may have been called off.
  *
- * While the operator holds copies up (moves_paused), no base is asked for; what is past its base is
- * handed over.
+ * While the operator holds copies up (moves_paused), no base is asked for, nor has one a slot; what
+ * is past its base or frozen is handed over.
  */
 #ifndef SHARDKV_MIGRATE_H
 #define SHARDKV_MIGRATE_H
@@ -20,7 +22,7 @@
 struct migrate;
 
 struct migrate_options {
-    uint32_t max_copies;  /* shards that arrive at the same time */
+    uint32_t max_copies;  /* shards that arrive at the same time; more, if they may be frozen */
     uint32_t piece_bytes; /* of a shard in one piece */
     uint64_t bytes_per_s; /* of all that arrive together; 0: no bound */
 };

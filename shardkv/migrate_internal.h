@@ -11,7 +11,8 @@ struct job {
     struct migrate *migrate;
     bool in_use;
     bool ended;        /* the END or VOID arrived: nothing more to pull */
-    bool is_frozen;    /* the source says so: nobody serves the shard, nothing waits for the pace */
+    bool is_frozen;    /* or may be: nobody serves the shard, nothing waits for the pace */
+    bool is_extra;     /* beyond max_copies: only while it is urgent */
     bool takes_writes; /* INSTALL is proposed: what is proposed now comes behind it */
     bool failed;       /* give the slot back as soon as nothing is outstanding */
     shard_id shard;
@@ -40,6 +41,9 @@ struct attempt {
     uint32_t hint;     /* the group that was pointed at then; 0: none */
     bool anew;         /* the copy that has begun does not go on */
     bool was_broken;   /* the last copy was not what the source said at its end */
+    /* The source said so, or was not heard of when it was asked for what it freezes the shard for
+     * (a shard of one piece is frozen with the first one): nobody may serve the shard. */
+    bool may_be_frozen;
 };
 
 /* A source that did not answer last time. */
@@ -51,7 +55,8 @@ struct migrate {
     struct kv_context *context;
     struct migrate_options options;
     struct copy_pace pace;
-    struct job *jobs; /* max_copies */
+    struct job *jobs; /* slots: when max_copies are in use, only what is urgent begins */
+    uint32_t n_slots;
     struct attempt *attempts;
     uint32_t n_shards;
     shard_id next_shard; /* where the next look for work begins: nobody is passed over for ever */

@@ -47,6 +47,7 @@ void job_begin(struct job *job, shard_id id, uint32_t source)
     job->shard = id;
     job->num = shard_head(shard)->num;
     job->gid = source;
+    job->is_frozen = attempt->may_be_frozen;
     job->window_ms = context->now_ms;
     if (shard->copy.copy_id != 0 && !attempt->anew) {
         job->copy_id = shard->copy.copy_id;
@@ -99,6 +100,7 @@ static void on_applied(void *context, enum status status, struct slice result)
         migrate_attempt(job)->backoff = (struct backoff){0};
         migrate_attempt(job)->in_vain = 0;
         migrate_attempt(job)->was_broken = false;
+        migrate_attempt(job)->may_be_frozen &= !job->ended;
     } else {
         migrate->stats.broken += status == ST_CORRUPT;
         migrate_attempt(job)->was_broken |= status == ST_CORRUPT;
@@ -250,6 +252,20 @@ static void use_refusal(struct job *job, const struct caller_end *end)
     }
 }
 
+/* What the end of a pull says of that. A refusal of a group that does not have the shard, or of
+ * this copy, says nothing. */
+static void note_frozen(struct job *job, const struct caller_end *end)
+{
+    struct slice cursor = buf_slice(&job->cursor);
+
+    if (end->status == ST_OK) {
+        migrate_attempt(job)->may_be_frozen =
+            end->response->shard_pull.frozen || end->response->shard_pull.kind == PROTO_PIECE_END;
+    } else if (end->status != ST_WRONG_GROUP && end->status != ST_CONFLICT) {
+        migrate_attempt(job)->may_be_frozen |= cursor.len == 0 || kv_piece_is_in_rounds(cursor);
+    }
+}
+
 static void on_piece(void *context, const struct caller_end *end)
 {
     struct job *job = context;
@@ -257,6 +273,7 @@ static void on_piece(void *context, const struct caller_end *end)
 
     ASSERT(job->in_use && job->is_pulling);
     job->is_pulling = false;
+    note_frozen(job, end);
     if (end->response != NULL) {
         migrate_source_answered(migrate, job->gid);
         migrate_attempt(job)->timeouts = 0;
@@ -281,6 +298,21 @@ static uint64_t pull_timeout_ms(const struct job *job)
            << (timeouts < MAX_TIMEOUT_DOUBLINGS ? timeouts : MAX_TIMEOUT_DOUBLINGS);
 }
 
+/* While moves are paused, a shard that may be frozen is asked for as little as can be: if it is
+ * not, its base waits. If it is, the source gives more all the same. */
+static uint32_t piece_bytes(const struct job *job)
+{
+    const struct migrate *migrate = job->migrate;
+    const struct kv_context *context = migrate->context;
+    struct slice cursor = buf_slice(&job->cursor);
+
+    if (job->is_frozen) {
+        return migrate_is_paused(migrate) && cursor.len == 0 ? 1 : migrate->options.piece_bytes;
+    }
+    return copy_pace_piece_bytes(&migrate->pace, migrate->options.piece_bytes,
+                                 kv_piece_round(cursor), context->load, context->now_ms);
+}
+
 static void job_pull(struct job *job, const struct spec *replicas)
 {
     struct migrate *migrate = job->migrate;
@@ -295,11 +327,7 @@ static void job_pull(struct job *job, const struct spec *replicas)
     request.shard_pull.piece = job->piece;
     request.shard_pull.cursor = buf_slice(&job->cursor);
     request.shard_pull.anew = job->piece == 0 && migrate_attempt(job)->was_broken;
-    request.shard_pull.max_bytes =
-        job->is_frozen ? migrate->options.piece_bytes
-                       : copy_pace_piece_bytes(&migrate->pace, migrate->options.piece_bytes,
-                                               kv_piece_round(buf_slice(&job->cursor)),
-                                               context->load, context->now_ms);
+    request.shard_pull.max_bytes = piece_bytes(job);
     job->is_pulling = true;
     job->pulled_ms = context->now_ms;
     job->pulled_us = group_now_us(context->group);
@@ -333,21 +361,30 @@ static bool job_may_pull(const struct job *job)
     if (job->is_pulling || job->ended || job_due_ms(job) > context->now_ms) {
         return false;
     }
-    if (kv_piece_is_in_rounds(buf_slice(&job->cursor))) {
-        return job->n_proposals == 0 || (job->is_frozen && job->n_proposals < MAX_PROPOSALS);
+    if (job->is_frozen) {
+        return job->n_proposals < MAX_PROPOSALS;
     }
-    if (migrate_is_paused(migrate)) {
-        return false;
+    if (kv_piece_is_in_rounds(buf_slice(&job->cursor))) {
+        return job->n_proposals == 0;
     }
     return copy_pace_yields(&migrate->pace, context->load, context->now_ms)
                ? !migrate_any_is_outstanding(migrate)
                : job->n_proposals < MAX_PROPOSALS;
 }
 
+/* A base is held up by the operator, or for a slot that is not extra: no more is asked for, and the
+ * job ends. What has arrived stays. */
+static bool job_is_held_up(const struct job *job)
+{
+    return (job->is_extra || migrate_is_paused(job->migrate)) && !job->is_pulling && !job->ended &&
+           !job->is_frozen && !kv_piece_is_in_rounds(buf_slice(&job->cursor));
+}
+
 void job_step(struct job *job)
 {
     struct kv_context *context = job->migrate->context;
-    bool is_over = job->failed || !group_is_ready(context->group) || !job_is_current(job);
+    bool is_over = job->failed || !group_is_ready(context->group) || !job_is_current(job) ||
+                   job_is_held_up(job);
     const struct spec *replicas = kv_sm_find_group(context->sm, job->gid);
 
     if (is_over && job->is_pulling) {

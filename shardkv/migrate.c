@@ -92,51 +92,70 @@ static bool source_may_be_asked(const struct migrate *migrate, uint32_t gid)
     return true;
 }
 
-/* The n-th of the groups that might have the shard, besides the one that the configuration names
- * and this one; 0: there is none. */
+/* Whether the group might have a shard, besides the one that the configuration names. */
+static bool is_other_group(const struct migrate *migrate, uint32_t gid, uint32_t from)
+{
+    return gid != from && gid != kv_sm_gid(migrate->context->sm);
+}
+
+/* Of those groups the n-th, counted round and round, or the next one that may be asked; 0: none. */
 static uint32_t other_group(const struct migrate *migrate, uint32_t from, uint32_t n)
 {
     const struct shard_config *config = kv_sm_config(migrate->context->sm);
-    uint32_t me = kv_sm_gid(migrate->context->sm), n_others = 0;
+    uint32_t n_others = 0, first = 0, nth = 0;
 
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < config->n_groups; i++) {
-            uint32_t gid = config->groups[i].gid;
+    for (size_t i = 0; i < config->n_groups; i++) {
+        n_others += is_other_group(migrate, config->groups[i].gid, from);
+    }
+    for (size_t i = 0; i < config->n_groups; i++) {
+        uint32_t gid = config->groups[i].gid;
 
-            if (gid == me || gid == from) {
-                continue;
-            }
-            if (pass == 1 && n-- == 0) {
+        if (!is_other_group(migrate, gid, from)) {
+            continue;
+        }
+        if (source_may_be_asked(migrate, gid)) {
+            if (nth >= n % n_others) {
                 return gid;
             }
-            n_others++;
+            first = first == 0 ? gid : first;
         }
-        if (n_others == 0) {
-            return 0;
-        }
-        n = pass == 0 ? n % n_others : n;
+        nth++;
     }
-    UNREACHABLE("the second pass finds what the first one counted");
+    return first;
 }
 
-/* Whom to ask. The group that the configuration names; while it answers that it does not have the
- * shard, again and where it points at, for it may only not be ready yet; and now and then, or if it
- * does not answer, the others in turn. */
+/* Whether to ask others first: the silent group is being asked for another shard. */
+static bool others_come_first(const struct migrate *migrate, uint32_t from,
+                              const struct attempt *attempt)
+{
+    const struct shard_config *config = kv_sm_config(migrate->context->sm);
+
+    return !source_may_be_asked(migrate, from) && attempt->in_vain < 2 * config->n_groups;
+}
+
+/* Whom to ask; 0: nobody now. The group that the configuration names; while it answers that it does
+ * not have the shard, again and where it points at, for it may only not be ready yet; and now and
+ * then, or if it does not answer, the others in turn. While one shard waits for whether it
+ * answers, the rest don't: for each the others are asked once, then it waits for its turn, too. */
 static uint32_t source_of(const struct migrate *migrate, shard_id id)
 {
     const struct attempt *attempt = &migrate->attempts[id];
     uint32_t from = shard_head(kv_sm_shard(migrate->context->sm, id))->gid, gid = 0;
-    uint32_t turn = attempt->in_vain % TRIES_A_TURN;
+    uint32_t turn = attempt->in_vain % TRIES_A_TURN, turns = attempt->in_vain / TRIES_A_TURN;
     bool is_silent = find_silent(migrate, from) < migrate->n_silent;
 
-    if (turn > 0 && turn < TRIES_A_TURN - 1) {
+    if (turn > 0 && turn < TRIES_A_TURN - 1 && source_may_be_asked(migrate, attempt->hint)) {
         gid = attempt->hint;
     }
-    if (gid == 0 && turn > 0 && (is_silent || turn == TRIES_A_TURN - 1)) {
-        gid = other_group(migrate, from,
-                          is_silent ? attempt->in_vain - 1 : attempt->in_vain / TRIES_A_TURN);
+    if (gid == 0 && is_silent && (turn > 0 || others_come_first(migrate, from, attempt))) {
+        gid = other_group(migrate, from, attempt->in_vain - turns);
+    } else if (gid == 0 && turn == TRIES_A_TURN - 1) {
+        gid = other_group(migrate, from, turns);
     }
-    return gid != 0 && kv_sm_find_group(migrate->context->sm, gid) != NULL ? gid : from;
+    if (gid == 0 || kv_sm_find_group(migrate->context->sm, gid) == NULL) {
+        gid = from;
+    }
+    return source_may_be_asked(migrate, gid) ? gid : 0;
 }
 
 /* ---- What jobs want to know ---- */
@@ -239,7 +258,7 @@ static void begin_some(struct migrate *migrate, bool urgent)
         } else {
             uint32_t source = source_of(migrate, id);
 
-            if (source_may_be_asked(migrate, source)) {
+            if (source != 0) {
                 job_begin(slot, id, source);
                 slot->is_extra = slots_in_use(migrate) > migrate->options.max_copies;
                 migrate->next_shard = (id + 1) % migrate->n_shards;

@@ -9,7 +9,8 @@
  * its base, and what the source may have frozen unheard, goes first, and when all slots are in use
  * gets an extra one, of which there are as many: nobody serves it, so it waits for no base. The
  * source is the group that the configuration names; if that one does not have the shard or does not
- * answer, the other groups are asked in turn: the hand-over to it may have been called off.
+ * answer, the other groups are asked in turn: the hand-over to it may have been called off. Only
+ * the shard that has the silent group's slot waits for that.
  *
  * While the operator holds copies up (moves_paused), no base is asked for, nor has one a slot; what
  * is past its base or frozen is handed over.

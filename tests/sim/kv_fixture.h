@@ -15,7 +15,7 @@
 #include "tests/sim/world.h"
 
 #define FIXTURE_SHARDS     16
-#define FIXTURE_MAX_GROUPS 4
+#define FIXTURE_MAX_GROUPS 7
 #define FIXTURE_WAIT_MS    60000
 
 struct fixture {

@@ -2,9 +2,10 @@
 #include "shardkv/kv_server_internal.h"
 #include "tests/sim/kv_fixture.h"
 
-#define KEYS        60
-#define VALUE_BYTES 300000 /* more than one step of the census looks at: so a round takes seconds  \
-                            */
+#define KEYS 60
+#define VALUE_BYTES                                                                                \
+    300000 /* more than one step of the census looks at: so a round takes seconds                  \
+            */
 #define CUT_OFF_MS 60000
 #define STEP_MS    20 /* between two steps of a round, at most */
 

@@ -115,7 +115,8 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
  * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
-/* Since the log was opened; but for the last two, as of the last write that was answered. */
+/* Since the log was opened, without what opening it wrote or read; but for the last two, as of the
+ * last write that was answered. */
 struct wal_stats {
     uint64_t writes, bytes, records;          /* writes: with sync points and ends of segments */
     uint64_t segments;                        /* in use now */

@@ -131,7 +131,7 @@ static void learn_cluster_id(struct host *host)
         return;
     }
     wal_statistics(host->wal, &wal);
-    if (wal.writes == 0 && memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) == 0) {
+    if (wal.records == 0 && memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) == 0) {
         return; /* nothing of the log is durable yet: META must not claim that there is one */
     }
     host->cluster_known = true;

@@ -506,6 +506,7 @@ enum status wal_recover(struct wal_disk *disk, struct wal_table *content)
     status = status == ST_OK ? wal_recovery_apply_held(&recovery) : status;
     status = status == ST_OK ? judge_entries(&recovery) : status;
     status = status == ST_OK ? wal_restart(&recovery) : status;
+    disk->stats = (struct wal_stats){0}; /* they begin now that the log is open */
     wal_write_fini(&recovery.held);
     mem_free(recovery.found);
     return status;

@@ -186,15 +186,21 @@ void state_install_resume(struct state_worker *worker)
 static enum status state_install_begin(struct state_worker *worker, struct state_install_job *job)
 {
     struct state_incoming *incoming = &worker->incoming;
+    uint64_t number = worker->next_db++;
+    char error[STORE_ERROR_BYTES];
     enum status status;
 
     ASSERT(job->offset == 0);
     state_install_discard(worker);
     incoming->index = job->index;
     incoming->term = job->term;
-    status = state_db_open(&worker->options, worker->next_db++, true, true, &incoming->db,
-                           job->job.note);
-    return status == ST_OK ? disk_sync_dir(worker->options.path, job->job.note) : status;
+    status = state_db_open(&worker->options, number, true, true, &incoming->db, job->job.note);
+    if (status == ST_OK) {
+        return disk_sync_dir(worker->options.path, job->job.note);
+    }
+    /* Each try has a number of its own, so what a failed one made would stay. */
+    state_db_destroy(worker->options.path, number, error);
+    return status;
 }
 
 /* ---- One chunk ---- */

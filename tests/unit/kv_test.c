@@ -263,6 +263,7 @@ struct tally {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct shardkv *handle;
+    struct shardkv *other; /* that callbacks try to wait for */
     uint32_t ended, ok, unknown, cancelled, others;
     uint32_t to_start; /* from callbacks */
     int wait_code;
@@ -273,7 +274,7 @@ static void tally_init(struct tally *tally, struct shardkv *handle)
     memset(tally, 0, sizeof(*tally));
     pthread_mutex_init(&tally->mutex, NULL);
     pthread_cond_init(&tally->changed, NULL);
-    tally->handle = handle;
+    tally->handle = tally->other = handle;
 }
 
 static void note_end(void *context, struct shardkv_result *result)
@@ -439,7 +440,7 @@ static void chain_on(void *context, struct shardkv_result *result)
 {
     struct tally *tally = context;
 
-    tally->wait_code = shardkv_get(tally->handle, shardkv_text("k"), 0, NULL);
+    tally->wait_code = shardkv_get(tally->other, shardkv_text("k"), 0, NULL);
     if (tally->to_start > 0) {
         tally->to_start--;
         assert_int_equal(shardkv_put_async(tally->handle, shardkv_text("k"), shardkv_text("v"), 0,
@@ -462,6 +463,26 @@ static void a_callback_may_start_operations_but_not_wait(void **state)
     wait_for(&tally, 21);
     assert_int_equal(tally.ok, 21);
     assert_int_equal(tally.wait_code, SHARDKV_INVALID);
+}
+
+/* Two callbacks that waited for each other's handle would wait for ever. */
+static void a_callback_may_not_wait_for_another_handle_either(void **state)
+{
+    struct story *story = *state;
+    struct shardkv *first = story->handle;
+    struct tally tally;
+
+    open_handle(story, 1000); /* the second; the story closes this one */
+    tally_init(&tally, first);
+    tally.other = story->handle;
+    assert_int_equal(
+        shardkv_put_async(first, shardkv_text("k"), shardkv_text("v"), 0, chain_on, &tally, NULL),
+        SHARDKV_OK);
+    wait_for(&tally, 1);
+    assert_int_equal(tally.wait_code, SHARDKV_INVALID);
+    shardkv_close(&first);
+    assert_int_equal(shardkv_put(story->handle, shardkv_text("k"), shardkv_text("v"), 0, NULL),
+                     SHARDKV_OK);
 }
 
 static void codes_have_names_texts_and_classes(void **state)
@@ -497,6 +518,7 @@ int main(void)
         STORY(the_asynchronous_calls_of_plans_and_pauses_end_too),
         STORY(closing_ends_what_is_outstanding),
         STORY(a_callback_may_start_operations_but_not_wait),
+        STORY(a_callback_may_not_wait_for_another_handle_either),
         cmocka_unit_test(codes_have_names_texts_and_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

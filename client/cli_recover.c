@@ -159,10 +159,15 @@ static json_t *plan_json(const struct recovery *recovery)
 
 /* ---- Checks ---- */
 
-static int refuse(const struct recovery *recovery, const char *why)
+static void complain(const struct recovery *recovery, const char *why)
 {
     fprintf(stderr, "shardkv-cli: replica recover %u of group %u: %s\n", recovery->id,
             recovery->gid, why);
+}
+
+static int refuse(const struct recovery *recovery, const char *why)
+{
+    complain(recovery, why);
     return CLI_REFUSED;
 }
 
@@ -238,8 +243,11 @@ static int wait_for_leader(const struct recovery *recovery)
             usleep(WAIT_PAUSE_MS * 1000);
         }
     }
-    return leads ? CLI_DONE
-                 : refuse(recovery, "ordered, but it does not lead yet; see shardkv-cli status");
+    if (!leads) {
+        complain(recovery, "ordered, but it does not lead yet; see shardkv-cli status");
+        return CLI_UNKNOWN; /* the order was taken */
+    }
+    return CLI_DONE;
 }
 
 static int recover(const struct recovery *recovery)
@@ -295,6 +303,7 @@ int cli_recover(struct cli *cli, int argc, char **argv)
         !cli_number(argv[1], 1, 255, &id)) {
         return cli_usage_error("replica", "recover needs a GID (0: the controllers) and an ID");
     }
+    cli->is_read = recovery.dry_run;
     recovery.gid = (uint32_t)gid;
     recovery.id = (uint32_t)id;
     if (cli_open(cli) == NULL) {

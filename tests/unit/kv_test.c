@@ -435,6 +435,44 @@ static void closing_ends_what_is_outstanding(void **state)
     assert_int_equal(tally.cancelled, 52);
 }
 
+static uint32_t transfers_unheard(struct server *server, enum status refusal, uint32_t set)
+{
+    uint32_t before;
+
+    pthread_mutex_lock(&server->mutex);
+    before = server->transfers_unheard;
+    if (set > 0) {
+        server->transfers_unheard = set;
+        server->refusal = refusal;
+    }
+    pthread_mutex_unlock(&server->mutex);
+    return before;
+}
+
+/* The first order may have moved the leadership: then the next one is refused, since it is there.
+ */
+static void a_transfer_that_may_have_begun_is_never_refused(void **state)
+{
+    struct story *story = *state;
+    struct tally tally;
+    uint64_t id;
+
+    transfers_unheard(&story->server, ST_INVALID, 1);
+    assert_int_equal(shardkv_transfer(story->handle, 1, 1, 0, NULL), SHARDKV_UNKNOWN);
+    assert_int_equal(shardkv_transfer(story->handle, 1, 1, 0, NULL), SHARDKV_INVALID);
+
+    transfers_unheard(&story->server, ST_OK, 1);
+    tally_init(&tally, story->handle);
+    assert_int_equal(shardkv_transfer_async(story->handle, 1, 1, 0, note_end, &tally, &id),
+                     SHARDKV_OK);
+    for (int i = 0; i < 5000 && transfers_unheard(&story->server, ST_OK, 0) > 0; i++) {
+        usleep(1000);
+    }
+    shardkv_cancel(story->handle, id);
+    wait_for(&tally, 1);
+    assert_int_equal(tally.unknown, 1);
+}
+
 /* Waits where it must not, then starts the next operation. */
 static void chain_on(void *context, struct shardkv_result *result)
 {
@@ -517,6 +555,7 @@ int main(void)
         STORY(too_many_outstanding_operations_are_refused),
         STORY(the_asynchronous_calls_of_plans_and_pauses_end_too),
         STORY(closing_ends_what_is_outstanding),
+        STORY(a_transfer_that_may_have_begun_is_never_refused),
         STORY(a_callback_may_start_operations_but_not_wait),
         STORY(a_callback_may_not_wait_for_another_handle_either),
         cmocka_unit_test(codes_have_names_texts_and_classes),

@@ -264,6 +264,15 @@ expect 3 cli --timeout 1000 get key-1
 expect 0 cli replica recover 1 "$survivor" --dry-run
 grep -q "not heard from" "$work/out" || die "the dry run does not say who is silent"
 expect 3 cli replica recover 1 "$survivor" </dev/null # not confirmed
+for i in "$lead" "${others[1]}"; do # replicas without their data are no majority
+    start "r$i" "$(spec "r$survivor" "r$i")" --rebuild
+done
+expect 0 cli replica recover 1 "$survivor" --dry-run
+[ "$(grep -c "answers without its data" "$work/out")" = 2 ] || die "the dry run does not say who lost its data"
+for i in "$lead" "${others[1]}"; do
+    stop "r$i" KILL
+    rm -rf "$work/r$i"
+done
 expect 0 cli replica recover 1 "$survivor" --yes </dev/null
 expect 0 cli put after recovery
 start "r$lead" "$(spec "r$survivor" "r$lead")" --join

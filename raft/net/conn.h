@@ -8,7 +8,7 @@
  *             own or with a REFUSE; servers with a peer key then exchange proofs
  *   UP        messages pass
  *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
- *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
+ *   FAILED    over; closed() is told, and the memory freed, by net's next net_reap_failed
  *
  * Window: between peers and towards servers, at most `window_bytes` are sent beyond what the other
  * side is known to have read; then only urgent messages leave. So what a vote or a heartbeat finds
@@ -95,7 +95,8 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
                          const struct hello *self, const struct conn_events *events, void *owner);
 /* Ends the connection; closed() follows, later in the turn. Failed already: nothing. */
 void conn_fail(struct conn *conn, enum status status, const char *reason);
-/* Closes and frees at once, without closed(): only when net goes down. Clears the pointer. */
+/* Closes and frees at once, without closed(): for who tells the owner itself, or is the owner.
+ * Clears the pointer. */
 void conn_destroy(struct conn **conn);
 
 /* Queues a message, taken over. Only while UP. */
@@ -115,5 +116,14 @@ void conn_receive_more(struct conn *conn);
 
 /* Gives to nng what waits, if nothing is on its way. */
 void conn_flush(struct conn *conn);
+
+/* ---- For the greeting (greeting.h) ---- */
+
+void conn_put_greeting(struct conn *conn, enum frame_kind kind, struct slice body);
+/* Says why not, and ends the connection when the other side has had time to read it. */
+void conn_refuse(struct conn *conn, enum status status, const char *reason);
+void conn_enter_up(struct conn *conn);
+/* Counts it, and fails. */
+void conn_malformed(struct conn *conn, const char *what);
 
 #endif

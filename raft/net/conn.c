@@ -69,13 +69,25 @@ static bool conn_is_paused(const struct conn *conn)
     return conn->pause_bytes > 0 && conn->send_queue.bytes >= conn->pause_bytes;
 }
 
+/* When an unfinished message will have got no further for too long, by the awake clock. */
+static uint64_t conn_fragment_end_ms(const struct conn *conn)
+{
+    uint64_t since_ms = conn->fragment_pause_ms > 0 ? inbox_waits_since(&conn->inbox) : UINT64_MAX;
+
+    return since_ms == UINT64_MAX ? UINT64_MAX : since_ms + conn->fragment_pause_ms;
+}
+
 static void conn_arm_timer(struct conn *conn)
 {
     struct loop *loop = conn_loop(conn);
     uint64_t at_ms = conn->end_ms;
 
     if (conn->state == CONN_UP) {
-        at_ms = loop_from_awake_ms(loop, conn->heard_ms + conn->silence_ms);
+        uint64_t silence_end_ms = conn->heard_ms + conn->silence_ms;
+        uint64_t fragment_end_ms = conn_fragment_end_ms(conn);
+
+        at_ms = loop_from_awake_ms(loop, fragment_end_ms < silence_end_ms ? fragment_end_ms
+                                                                          : silence_end_ms);
         if (!conn->accepted && conn->sent_ms + conn->ping_ms < at_ms) {
             at_ms = conn->sent_ms + conn->ping_ms;
         }
@@ -101,6 +113,9 @@ static void conn_on_timer(void *owner)
         }
     } else if (loop_awake_ms(loop) >= conn->heard_ms + conn->silence_ms) {
         conn_fail(conn, ST_TIMEOUT, "silent for too long");
+        return;
+    } else if (loop_awake_ms(loop) >= conn_fragment_end_ms(conn)) {
+        conn_fail(conn, ST_TIMEOUT, "a message was left unfinished for too long");
         return;
     } else if (!conn->accepted && loop->now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_ping(conn);
@@ -188,7 +203,8 @@ static void conn_on_fragment(struct conn *conn, struct slice body)
         conn_malformed(conn, "malformed fragment");
         return;
     }
-    status = inbox_receive(&conn->inbox, &fragment, &finished, &message);
+    status =
+        inbox_receive(&conn->inbox, &fragment, loop_awake_ms(conn_loop(conn)), &finished, &message);
     if (status == ST_MALFORMED) {
         conn_malformed(conn, "a fragment out of order");
     } else if (status != ST_OK) {
@@ -198,6 +214,8 @@ static void conn_on_fragment(struct conn *conn, struct slice body)
         conn->events->message(conn, message.group, message.type,
                               slice_of(message.bytes, message.total));
         inbox_release(&message);
+    } else {
+        conn_arm_timer(conn);
     }
 }
 
@@ -358,6 +376,7 @@ static void conn_on_sent(void *owner)
 
     if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
         conn->heard_ms = loop_awake_ms(conn_loop(conn));
+        inbox_wait_from(&conn->inbox, conn->heard_ms);
     }
     if (conn->ping_due || conn->pong_due || !send_queue_is_empty(&conn->send_queue)) {
         conn_mark_dirty(conn); /* what came meanwhile, and the rest: in the next turn */
@@ -431,6 +450,7 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     conn->silence_ms = settings->silence_ms;
     conn->pause_bytes = settings->pause_bytes;
     conn->window_bytes = settings->window_bytes;
+    conn->fragment_pause_ms = settings->fragment_pause_ms;
     conn->end_ms = net->loop.now_ms + settings->greeting_ms;
     conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
     conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);

@@ -57,16 +57,17 @@ struct conn {
     struct send_queue send_queue;
     struct inbox inbox;
 
-    struct timer timer;    /* the earliest of what follows */
-    uint64_t end_ms;       /* GREETING and REFUSING must be over by then */
-    uint64_t heard_ms;     /* when bytes last came, by the loop's awake clock */
-    uint64_t sent_ms;      /* when bytes last were handed over */
-    uint32_t ping_ms;      /* pause after which to send something; 0: never by itself */
-    uint32_t silence_ms;   /* of the other side, after which it counts as gone */
-    uint32_t window_bytes; /* 0: no window */
-    uint64_t sent_bytes;   /* in all */
-    uint64_t pinged_bytes; /* sent_bytes at the last PING */
-    uint64_t read_bytes;   /* by the other side, of sent_bytes */
+    struct timer timer;         /* the earliest of what follows */
+    uint64_t end_ms;            /* GREETING and REFUSING must be over by then */
+    uint64_t heard_ms;          /* when bytes last came, by the loop's awake clock */
+    uint64_t sent_ms;           /* when bytes last were handed over */
+    uint32_t ping_ms;           /* pause after which to send something; 0: never by itself */
+    uint32_t silence_ms;        /* of the other side, after which it counts as gone */
+    uint32_t window_bytes;      /* 0: no window */
+    uint32_t fragment_pause_ms; /* how long an unfinished message may get no further; 0: for ever */
+    uint64_t sent_bytes;        /* in all */
+    uint64_t pinged_bytes;      /* sent_bytes at the last PING */
+    uint64_t read_bytes;        /* by the other side, of sent_bytes */
     bool ping_due, pong_due;
     uint64_t pong_stamp;  /* of the last PING that came */
     uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
@@ -86,7 +87,8 @@ TAILQ_HEAD(conn_list, conn);
 /* What a kind of connection needs. */
 struct conn_settings {
     bool accepted;
-    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes, window_bytes;
+    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes, window_bytes,
+        fragment_pause_ms;
     struct inbox_pool *pool;
 };
 

@@ -157,7 +157,7 @@ static void peer_on_dialled(void *owner, nng_stream *stream, const char *reason,
                                      .silence_ms = net->options.election_timeout_ms,
                                      .window_bytes = PEER_WINDOW_BYTES_PER_MS *
                                                      net->options.election_timeout_ms,
-                                     .pool = &net->accepted.pool};
+                                     .pool = &net->accepted.peers_pool};
     struct hello self = net->self;
 
     peer->dial = NULL;

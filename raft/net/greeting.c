@@ -63,6 +63,9 @@ static void on_answer(struct conn *conn, struct slice body)
     const char *reason = "";
     enum status status = handshake_on_answer(&conn->handshake, body, &reason);
 
+    if (status == ST_OK) { /* the proof is for whom we meant alone (raft/util/handshake.h) */
+        status = conn->events->meant(conn, &conn->handshake.other, &reason);
+    }
     if (status != ST_OK) {
         conn_refuse(conn, status, reason);
     } else if (conn->handshake.state != HANDSHAKE_DONE) {

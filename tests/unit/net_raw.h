@@ -79,6 +79,17 @@ static UNUSED_OK bool raw_read_frame(int fd, struct buf *got, struct frame *fram
     }
 }
 
+/* Listens, for a node to call. */
+static UNUSED_OK int raw_listen(int *port)
+{
+    struct timeval limit = {.tv_sec = WITHIN_MS / 1000};
+    int fd = bind_free_port(port);
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* of accept, too */
+    assert_int_equal(listen(fd, 10), 0);
+    return fd;
+}
+
 static UNUSED_OK void put_frame(struct buf *out, enum frame_kind kind, struct slice body)
 {
     size_t offset = frame_begin(out, kind, 0);

@@ -412,8 +412,8 @@ const struct raft_configuration *raft_latest_configuration(const struct raft *ra
 raft_index raft_configuration_index(const struct raft *raft);
 void raft_configuration_at(const struct raft *raft, raft_index index,
                            struct raft_configuration *configuration);
-/* Compaction must not pass this index: a follower is receiving a snapshot of it (else UINT64_MAX).
- */
+/* Compaction must not pass this index: a follower is receiving a snapshot of it, or received one
+ * and needs the entries from there on (else UINT64_MAX). */
 raft_index raft_compaction_bound(const struct raft *raft);
 
 enum raft_progress_state { RAFT_PROBE, RAFT_REPLICATE, RAFT_SNAPSHOT };

@@ -10,19 +10,7 @@
 #include "raft/util/mem.h"
 #include "shardkv/kv_sm_internal.h"
 
-#define MAX_NOTED 131072u /* about 20 MiB for keys of ordinary length */
-
 /* ---- The source: noting what changes ---- */
-
-static struct noted *noted_of(struct kv_shard *shard, bool is_complete)
-{
-    size_t max = shard->sm->options.max_noted;
-
-    if (shard->noted == NULL) {
-        shard->noted = noted_create(max != 0 ? max : MAX_NOTED, is_complete);
-    }
-    return shard->noted;
-}
 
 /* The number under which the name is in the change log; 0: it is not. */
 static enum status number_of(struct kv_shard *shard, const struct noted_entry *entry,
@@ -89,8 +77,9 @@ void kv_copy_session_changed(void *context, struct slice client)
     struct buf name = {0};
     enum status status;
 
+    ASSERT(shard->noted != NULL); /* only a write changes it, and only what is served is written */
     put_name(&name, KV_KIND_SESSION, client);
-    status = note(shard, buf_slice(&name), noted_add(noted_of(shard, false), buf_slice(&name)));
+    status = note(shard, buf_slice(&name), noted_add(shard->noted, buf_slice(&name)));
     if (status != ST_OK) {
         shard->sm->failure = status;
     }
@@ -130,8 +119,9 @@ enum status kv_copy_record_changing(void *context, struct slice key, const struc
     if (!shard_notes_key(&shard->life, key)) {
         return ST_OK;
     }
+    ASSERT(shard->noted != NULL);
     put_name(&name, KV_KIND_DATA, key);
-    entry = noted_add(noted_of(shard, false), buf_slice(&name));
+    entry = noted_add(shard->noted, buf_slice(&name));
     status = record_before(shard, entry, key, &before);
     if (status == ST_OK) {
         after = record != NULL ? shard_sum_of(key, *record) : after;
@@ -192,9 +182,8 @@ enum status kv_copy_begin(struct kv_sm *sm, const struct kv_command *command, en
         *outcome = ST_DUPLICATE;
         return ST_OK;
     }
-    kv_sm_carry_out(sm, command->shard, &effect);
     noted_destroy(&shard->noted); /* of a copy that this one takes the place of */
-    (void)noted_of(shard, true);
+    kv_sm_carry_out(sm, command->shard, &effect);
     status = sweep(shard, command->copy.max_bytes);
     kv_sm_write_shard(sm, command->shard);
     kv_sm_write_meta(sm); /* next_range */

@@ -27,8 +27,8 @@ struct kv_sm;
 struct kv_sm_options {
     uint32_t gid;
     struct io_state *state;
-    uint32_t max_sessions; /* records a shard; the same on every replica */
-    size_t max_noted;      /* changes known by heart for each shard that goes out; 0: the default */
+    uint32_t max_sessions;  /* records a shard; the same on every replica */
+    size_t max_noted_bytes; /* known by heart for each shard that goes out; 0: the default */
     const struct trace *trace;
 };
 

@@ -139,6 +139,8 @@ enum status kv_copy_record_changing(void *context, struct slice key, const struc
 
 /* ---- The source: the sweep ---- */
 
+/* max_bytes is bounded by who proposed the entry (kv_handover.c), not here: whoever applies it must
+ * do the same as whoever did before. */
 static enum status sweep(struct kv_shard *shard, uint32_t max_bytes)
 {
     struct io_state *state = shard->sm->options.state;

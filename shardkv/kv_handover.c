@@ -248,6 +248,9 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
     waiting->num = request->shard_pull.num;
     waiting->to = request->shard_pull.to;
     waiting->limit = request->shard_pull.max_bytes;
+    if (waiting->limit > PROTO_MAX_CHUNK) {
+        waiting->limit = PROTO_MAX_CHUNK; /* a sweep holds up the apply of every replica */
+    }
     waiting->copy_id = request->shard_pull.copy_id;
     waiting->anew = request->shard_pull.anew;
     waiting->piece = request->shard_pull.piece;

@@ -325,7 +325,7 @@ static enum status restore_config(struct kv_sm *sm)
     if (status == ST_OK) {
         reader = reader_of(buf_slice(&value));
         sm->has_config = shard_config_decode(&reader, &sm->config);
-        if (!sm->has_config || sm->config.num != sm->meta.adopted ||
+        if (!sm->has_config || !reader_done(&reader) || sm->config.num != sm->meta.adopted ||
             sm->config.n_shards != sm->meta.n_shards) {
             status = ST_CORRUPT;
         }
@@ -340,7 +340,8 @@ static bool restore_group(struct kv_sm *sm, struct slice key, struct slice value
 {
     struct reader reader = reader_of(value);
 
-    return key.len == 4 && spec_decode(&reader, &add_group(sm, number_of_key(key))->spec);
+    return key.len == 4 && spec_decode(&reader, &add_group(sm, number_of_key(key))->spec) &&
+           reader_done(&reader);
 }
 
 static bool restore_shard(struct kv_sm *sm, struct slice key, struct slice value)

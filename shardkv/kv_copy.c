@@ -3,8 +3,10 @@
  *
  * The change log, in a range of its own: KV_KIND_CHANGE in order of number, and KV_KIND_NUMBER to
  * find a key's. A key is noted once, under the number of its last change, or during the sweep of
- * its first: so the log never has more entries than the shard has keys and clients, whatever is
- * written and however long a copy takes. What is noted is known by heart too (noted.h).
+ * its first: so the log has one entry for each key and each client that changed since the copy
+ * began, however often. Those count that are gone again, too, as the taker may have them: while a
+ * copy stands still the log grows with every new name that is put and deleted, and nothing bounds
+ * it but the end of the copy. What is noted is known by heart too, within a bound (noted.h).
  */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"

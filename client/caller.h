@@ -5,6 +5,9 @@
  * certainly not applied (refused before it was appended: NOT_LEADER, BUSY, …), or unknown (sent,
  * and the connection broke, or no answer came in time). The whole call is "certainly not applied"
  * only if every one of its tries was.
+ *
+ * For all calls it remembers which replica of each group (known by its SPEC) answered last as
+ * leader, and asks that one first.
  */
 #ifndef CLIENT_CALLER_H
 #define CLIENT_CALLER_H
@@ -68,8 +71,6 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
                       uint64_t deadline_ms, caller_done done, void *context);
 /* The call ends at once with ST_CANCELLED; unknown ids are ignored. */
 void caller_cancel(struct caller *caller, uint64_t call);
-
-/* Remembered leaders: the replica of a group (known by its SPEC) that answered last as leader. */
 
 /* A message from a server. False: not an answer to a call of this caller. */
 bool caller_on_message(struct caller *caller, uint64_t now_ms, struct slice message);

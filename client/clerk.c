@@ -91,8 +91,10 @@ static void leave_queue(struct operation *operation)
     if (operation->state == OPERATION_QUEUED) {
         TAILQ_REMOVE(&operation->clerk->queue, operation, in_queue);
         operation->state = OPERATION_WAITING;
-    } else if (operation->type == OPERATION_WRITE && operation->state != OPERATION_REFUSED) {
+    }
+    if (operation->counts) {
         ASSERT(operation->clerk->n_writes > 0);
+        operation->counts = false;
         operation->clerk->n_writes--;
     }
 }
@@ -345,6 +347,8 @@ static void copy_write(struct operation *operation, const struct kv_write *write
 
 static void begin_write(struct operation *operation, uint64_t now_ms)
 {
+    ASSERT(operation->type == OPERATION_WRITE && !operation->counts);
+    operation->counts = true;
     operation->clerk->n_writes++;
     operation->state = OPERATION_WAITING;
     clerk_call_dispatch(operation, now_ms);

@@ -68,6 +68,7 @@ struct operation {
     uint32_t limit;             /* PAGE, SCAN */
     struct kv_write *write;     /* WRITE */
     bool write_is_lent;         /* it is the caller's */
+    bool counts;                /* WRITE: in n_writes, from its beginning to its end */
 
     uint64_t call;
     uint32_t gid;      /* that was called last */

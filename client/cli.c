@@ -1,6 +1,7 @@
 /* shardkv-cli: the main program: global options, the table of verbs, exit codes. */
 #include "client/cli.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,34 +10,36 @@ static int cli_help(struct cli *cli, int argc, char **argv);
 static int cli_version(struct cli *cli, int argc, char **argv);
 
 static const struct cli_verb verbs[] = {
-    {"get", "KEY [--raw]", "print the value of a key (--raw: its bytes as they are)", cli_get},
-    {"put", "KEY VALUE", "set a key; VALUE - reads standard input", cli_put},
-    {"append", "KEY VALUE", "add to the end of a value; prints its new length", cli_append},
-    {"del", "KEY", "delete a key", cli_del},
+    {"get", "KEY [--raw]", "print the value of a key (--raw: its bytes as they are)", cli_get,
+     true},
+    {"put", "KEY VALUE", "set a key; VALUE - reads standard input", cli_put, false},
+    {"append", "KEY VALUE", "add to the end of a value; prints its new length", cli_append, false},
+    {"del", "KEY", "delete a key", cli_del, false},
     {"cas", "KEY (--absent | --expect OLD) NEW", "set a key if its value is what is expected",
-     cli_cas},
+     cli_cas, false},
     {"scan", "[PREFIX] [--limit N] [--keys-only]", "list keys and values in bytewise order",
-     cli_scan},
-    {"config", "[NUM]", "print a configuration, the latest by default", cli_config},
+     cli_scan, true},
+    {"config", "[NUM]", "print a configuration, the latest by default", cli_config, true},
     {"join", "GID SPEC [GID SPEC ...] [--dry-run]", "add replica groups; SPEC is ID=URL,ID=URL,...",
-     cli_join},
+     cli_join, false},
     {"leave", "GID ... [--dry-run]", "remove replica groups; their shards go to the others",
-     cli_leave},
-    {"move", "SHARD GID [--dry-run]", "assign one shard to a group", cli_move},
+     cli_leave, false},
+    {"move", "SHARD GID [--dry-run]", "assign one shard to a group", cli_move, false},
     {"moves", "[pause | resume]", "list the shards that move, stop or continue their copies",
-     cli_moves},
-    {"status", "", "every replica, shard and move, as far as they can be reached", cli_status},
+     cli_moves, false},
+    {"status", "", "every replica, shard and move, as far as they can be reached", cli_status,
+     true},
     {"transfer", "GID ID", "hand leadership of a group (0: the controllers) to a replica",
-     cli_transfer},
+     cli_transfer, false},
     {"replica", "add|remove|replace|list|recover ...",
-     "change and list the replicas of a group; see help replica", cli_replica},
+     "change and list the replicas of a group; see help replica", cli_replica, false},
     {"wait", "[--shards] [--timeout MS]",
-     "until every group has a leader (--shards: and no shard is moving)", cli_wait},
-    {"pipe", "", "JSON requests on stdin, JSON replies on stdout", cli_pipe},
-    {"shell", "", "an interactive prompt for all of these", cli_shell},
-    {"bench", "[options]", "measure throughput and latency; see help bench", cli_bench},
-    {"version", "", "print the version", cli_version},
-    {"help", "[VERB]", "print this, or how a verb is used", cli_help},
+     "until every group has a leader (--shards: and no shard is moving)", cli_wait, true},
+    {"pipe", "", "JSON requests on stdin, JSON replies on stdout", cli_pipe, false},
+    {"shell", "", "an interactive prompt for all of these", cli_shell, false},
+    {"bench", "[options]", "measure throughput and latency; see help bench", cli_bench, false},
+    {"version", "", "print the version", cli_version, true},
+    {"help", "[VERB]", "print this, or how a verb is used", cli_help, true},
 };
 
 const struct cli_verb *cli_verbs(size_t *n)
@@ -199,15 +202,17 @@ static void print_overview(void)
         snprintf(left, sizeof(left), "%s %s", verbs[i].name, verbs[i].arguments);
         printf("  %-44s %s\n", left, verbs[i].help);
     }
-    printf("\noptions, before or after the verb:\n"
-           "  --ctrlers URL,URL,...   the controllers (or SHARDKV_CTRLERS in the environment)\n"
-           "  --json                  one JSON document on standard output\n"
-           "  --timeout MS            for each operation (default 5000)\n"
-           "  --prefer URL            ask that replica first (get, pipe, bench)\n"
-           "  --tls-cert --tls-key --tls-ca FILE\n"
-           "                          PEM files for tls+tcp:// URLs\n"
-           "\nexit codes: 0 done, 1 negative answer (no such key, no match), 2 wrong usage,\n"
-           "3 refused or unavailable and certainly not applied, 4 outcome unknown\n");
+    printf(
+        "\noptions, before or after the verb:\n"
+        "  --ctrlers URL,URL,...   the controllers (or SHARDKV_CTRLERS in the environment)\n"
+        "  --json                  one JSON document on standard output\n"
+        "  --timeout MS            for each operation (default 5000)\n"
+        "  --prefer URL            ask that replica first (get, pipe, bench)\n"
+        "  --tls-cert --tls-key --tls-ca FILE\n"
+        "                          PEM files for tls+tcp:// URLs\n"
+        "\nexit codes: 0 done, 1 negative answer (no such key, no match), 2 wrong usage,\n"
+        "3 refused or unavailable and certainly not applied, 4 outcome unknown, or not all of it\n"
+        "was seen done\n");
 }
 
 static int cli_help(struct cli *cli, int argc, char **argv)
@@ -271,6 +276,7 @@ int cli_run(struct cli *cli, int argc, char **argv)
         char *name = (char *)verb->name;
         return cli_help(cli, 1, &name);
     }
+    cli->is_read = verb->is_read;
     return verb->run(cli, argc - 1, argv + 1);
 }
 
@@ -307,6 +313,23 @@ static int take_globals(struct cli *cli, int *argc, char **argv)
     return -1;
 }
 
+/* The exit code, now that all is printed. Without its result a read has failed; a change was made
+ * all the same. */
+static int end_output(const struct cli *cli, int code)
+{
+    bool failed_before = ferror(stdout) != 0; /* in a flush whose error nobody looked at */
+
+    if (fflush(stdout) == 0 && !failed_before) {
+        return code;
+    }
+    fprintf(stderr, "shardkv-cli: standard output: %s\n",
+            failed_before ? "it can't be written" : strerror(errno));
+    if (code == CLI_DONE) {
+        return cli->is_read ? CLI_REFUSED : CLI_UNKNOWN;
+    }
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     struct cli cli = {0};
@@ -331,9 +354,5 @@ int main(int argc, char **argv)
     if (cli.kv != NULL) {
         shardkv_close(&cli.kv);
     }
-    if (fflush(stdout) != 0) {
-        perror("shardkv-cli: standard output");
-        return code == CLI_DONE ? CLI_REFUSED : code;
-    }
-    return code;
+    return end_output(&cli, code);
 }

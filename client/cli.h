@@ -21,7 +21,7 @@ enum {
     CLI_NEGATIVE = 1, /* no such key, cas did not match */
     CLI_USAGE = 2,
     CLI_REFUSED = 3, /* refused or unavailable: certainly not applied; and every failed read */
-    CLI_UNKNOWN = 4  /* a change was sent and not answered in time */
+    CLI_UNKNOWN = 4  /* a change was sent and not answered in time, or made and not seen through */
 };
 
 #define CLI_MAX_VALUE (16u << 20)
@@ -33,6 +33,7 @@ struct cli {
     uint32_t timeout_ms;
     bool timeout_given;
     bool json;
+    bool is_read;       /* what the verb at work does changes nothing */
     struct shardkv *kv; /* opened when first needed: cli_open */
 };
 
@@ -42,6 +43,7 @@ struct cli_verb {
     const char *arguments; /* for the usage line */
     const char *help;
     int (*run)(struct cli *cli, int argc, char **argv);
+    bool is_read; /* changes nothing, whatever its arguments */
 };
 const struct cli_verb *cli_find_verb(const char *name);
 const struct cli_verb *cli_verbs(size_t *n);

@@ -123,6 +123,7 @@ static int show_plan(struct cli *cli, const char *verb, const struct shardkv_con
 static int run_dry(struct cli *cli, const char *verb, const char *subject, const char *refused,
                    plan_ask ask, const void *change)
 {
+    cli->is_read = true;
     for (int i = 0; i < MAX_TRIES; i++) {
         struct shardkv_result *result = NULL;
         int code;

@@ -5,7 +5,8 @@
  * then by its index, as in an election) has everything that any reachable one has, and is the one
  * to take; another is refused unless forced. What only the replicas that were not heard from had
  * acknowledged is lost, and nobody can tell how much that is: the dry run says what can be said. As
- * long as a majority answers, a leader can be elected, and the order is refused.
+ * long as a majority answers, a leader can be elected, and the order is refused. A replica that
+ * answers without the group's data, on a new disk, is no part of a majority.
  */
 #include "client/cli_recover.h"
 
@@ -83,7 +84,22 @@ static const struct group_row *row_of(const struct recovery *recovery, uint32_t 
     return NULL;
 }
 
-/* Of the voters that the chosen one knows, how many answer. */
+/* What a member of the chosen one's list tells; NULL: nothing that counts. One whose disk was lost
+ * answers too, but knows itself as no member, or is another incarnation: it has neither the data
+ * nor a vote. */
+static const struct shardkv_members *told_by(const struct recovery *recovery,
+                                             const struct shardkv_member *member)
+{
+    const struct group_row *row = row_of(recovery, member->id);
+    const struct shardkv_members *told = row != NULL ? group_row_members(row) : NULL;
+
+    if (told == NULL || told->gid != recovery->gid || group_find_member(told, member->id) == NULL) {
+        return NULL;
+    }
+    return member->incarnation == 0 || member->incarnation == told->incarnation ? told : NULL;
+}
+
+/* Of the voters that the chosen one knows, how many answer with their data. */
 static void count_voters(const struct recovery *recovery, unsigned *voters, unsigned *answer)
 {
     const struct shardkv_members *self = group_row_members(recovery->chosen);
@@ -92,7 +108,7 @@ static void count_voters(const struct recovery *recovery, unsigned *voters, unsi
     for (size_t i = 0; i < self->n_members; i++) {
         if (self->members[i].flags & (SHARDKV_MEMBER_VOTER | SHARDKV_MEMBER_VOTER_OLD)) {
             *voters += 1;
-            *answer += row_of(recovery, self->members[i].id) != NULL;
+            *answer += told_by(recovery, &self->members[i]) != NULL;
         }
     }
 }
@@ -112,17 +128,18 @@ static void print_plan(const struct recovery *recovery)
            (unsigned long long)self->commit_index);
     for (size_t i = 0; i < self->n_members; i++) {
         const struct shardkv_member *member = &self->members[i];
-        const struct group_row *row = row_of(recovery, member->id);
-        const struct shardkv_members *told = row != NULL ? group_row_members(row) : NULL;
+        const struct shardkv_members *told = told_by(recovery, member);
 
         if (member->id == recovery->id) {
             continue;
         }
         if (told == NULL) {
             printf(
-                "replica %u at %s was not heard from: what only it and others that are not heard "
-                "from acknowledged is lost\n",
-                member->id, member->url);
+                "replica %u at %s %s: what only it and others that are not heard from acknowledged "
+                "is lost\n",
+                member->id, member->url,
+                row_of(recovery, member->id) != NULL ? "answers without its data"
+                                                     : "was not heard from");
         } else {
             printf(
                 "replica %u at %s answers: its log ends at entry %llu of term %llu; it leaves the "
@@ -146,7 +163,7 @@ static json_t *plan_json(const struct recovery *recovery)
 
     count_voters(recovery, &voters, &answer);
     for (size_t i = 0; i < self->n_members; i++) {
-        if (row_of(recovery, self->members[i].id) == NULL) {
+        if (told_by(recovery, &self->members[i]) == NULL) {
             json_array_append_new(silent, json_integer(self->members[i].id));
         }
     }
@@ -159,10 +176,15 @@ static json_t *plan_json(const struct recovery *recovery)
 
 /* ---- Checks ---- */
 
-static int refuse(const struct recovery *recovery, const char *why)
+static void complain(const struct recovery *recovery, const char *why)
 {
     fprintf(stderr, "shardkv-cli: replica recover %u of group %u: %s\n", recovery->id,
             recovery->gid, why);
+}
+
+static int refuse(const struct recovery *recovery, const char *why)
+{
+    complain(recovery, why);
     return CLI_REFUSED;
 }
 
@@ -238,8 +260,11 @@ static int wait_for_leader(const struct recovery *recovery)
             usleep(WAIT_PAUSE_MS * 1000);
         }
     }
-    return leads ? CLI_DONE
-                 : refuse(recovery, "ordered, but it does not lead yet; see shardkv-cli status");
+    if (!leads) {
+        complain(recovery, "ordered, but it does not lead yet; see shardkv-cli status");
+        return CLI_UNKNOWN; /* the order was taken */
+    }
+    return CLI_DONE;
 }
 
 static int recover(const struct recovery *recovery)
@@ -295,6 +320,7 @@ int cli_recover(struct cli *cli, int argc, char **argv)
         !cli_number(argv[1], 1, 255, &id)) {
         return cli_usage_error("replica", "recover needs a GID (0: the controllers) and an ID");
     }
+    cli->is_read = recovery.dry_run;
     recovery.gid = (uint32_t)gid;
     recovery.id = (uint32_t)id;
     if (cli_open(cli) == NULL) {

@@ -22,7 +22,7 @@ struct replica_job {
     const char *verb; /* "replica add", for messages */
     uint32_t gid, id;
     char url[256]; /* "" for remove */
-    char subject[32];
+    char subject[64];
     bool no_wait;
     uint64_t end_ms;
     /* What was seen last, of a committed configuration, by the leader: */
@@ -265,7 +265,7 @@ static int wait_for(const struct replica_job *job, bool added)
             job->verb, job->subject,
             added ? "added, but it did not become a voter" : "removed, but not everybody follows",
             job->gid);
-        return CLI_REFUSED;
+        return CLI_UNKNOWN; /* not "certainly not applied": the change was made */
     }
     return CLI_DONE;
 }
@@ -338,6 +338,21 @@ static enum replace_step next_step(const struct replica_job *job, const struct g
                                                                                 : REPLACE_REMOVE;
 }
 
+/* The old one goes, then the new one comes. Once the first is done, no refusal of the second means
+ * that nothing was applied. */
+static int remove_and_add(struct replica_job *job)
+{
+    int code = order(job, false);
+
+    if (code != CLI_DONE) {
+        return code;
+    }
+    job->configuration_index = 0; /* the next look is the first */
+    snprintf(job->subject, sizeof(job->subject), "%u of group %u, removed but not added again",
+             job->id, job->gid);
+    return look_and_order(job, true) == CLI_DONE ? CLI_DONE : CLI_UNKNOWN;
+}
+
 static int run_replace(struct cli *cli, int argc, char **argv)
 {
     struct replica_job job;
@@ -355,11 +370,7 @@ static int run_replace(struct cli *cli, int argc, char **argv)
     step = next_step(&job, &view);
     group_view_fini(&view);
     if (step == REPLACE_REMOVE) {
-        code = order(&job, false);
-        job.configuration_index = 0; /* the next look is the first */
-        if (code == CLI_DONE) {
-            code = look_and_order(&job, true);
-        }
+        code = remove_and_add(&job);
     } else if (step == REPLACE_ADD) {
         code = order(&job, true);
     }
@@ -418,6 +429,7 @@ static int run_list(struct cli *cli, int argc, char **argv)
     if (cli_open(cli) == NULL) {
         return CLI_USAGE;
     }
+    cli->is_read = true;
     group_view_make(cli, (uint32_t)gid, LOOK_TIMEOUT_MS, &view);
     leader = group_view_leader(&view);
     if (leader == NULL) {

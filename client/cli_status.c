@@ -177,6 +177,7 @@ static int list_moves(struct cli *cli)
     struct survey survey;
     int code = CLI_DONE;
 
+    cli->is_read = true;
     look_at_all(cli, &survey);
     if (survey.config == NULL) {
         fprintf(stderr, "shardkv-cli: moves: the controllers don't answer; try again\n");

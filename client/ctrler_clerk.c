@@ -17,6 +17,7 @@ struct ctrler_clerk {
     struct spec original; /* those given at first */
     struct spec other;    /* asked when nobody of the target answers: those given at first, or
                              the last ones that were learnt */
+    uint64_t turns;       /* how often the target's replicas changed */
     uint8_t client_id[16];
     uint64_t next_seq;
     uint64_t time; /* the highest that an answer told */
@@ -28,6 +29,7 @@ struct ctrler_operation {
     struct ctrler_clerk *clerk;
     struct ctrler_operation *previous, *next;
     uint64_t call;
+    uint64_t turn; /* clerk->turns when the call was made: whom it asks */
     uint64_t deadline_ms;
     struct proto_request request;  /* with memory of its own */
     struct proto_session *session; /* inside request; NULL for verbs without */
@@ -79,17 +81,23 @@ void ctrler_clerk_follow(struct ctrler_clerk *clerk, const struct spec *ctrlers)
     if (!spec_equal(&clerk->target.replicas, ctrlers)) {
         clerk->target.replicas = *ctrlers;
         clerk->other = clerk->original;
+        clerk->turns++;
     }
 }
 
-/* Nobody answered: perhaps the controllers that were learnt are all gone, and those that were given
- * at first serve, or the reverse. */
-static void try_others(struct ctrler_clerk *clerk)
+/* Nobody answered the operation: perhaps the controllers that were learnt are all gone, and those
+ * that were given at first serve, or the reverse. Of several that asked the same ones in vain, the
+ * first turns to the others. */
+static void try_others(struct ctrler_clerk *clerk, const struct ctrler_operation *operation)
 {
     struct spec target = clerk->target.replicas;
 
+    if (operation->turn != clerk->turns) {
+        return;
+    }
     clerk->target.replicas = clerk->other;
     clerk->other = target;
+    clerk->turns++;
 }
 
 const struct spec *ctrler_clerk_ctrlers(const struct ctrler_clerk *clerk)
@@ -162,11 +170,19 @@ static bool is_read(const struct proto_request *request)
     return request->op == PROTO_CONFIG || request->dry_run;
 }
 
+static void ask(struct ctrler_operation *operation, const struct proto_request *request, bool reads,
+                uint64_t now_ms, caller_done done)
+{
+    struct ctrler_clerk *clerk = operation->clerk;
+
+    operation->turn = clerk->turns;
+    operation->call = caller_start(clerk->caller, &clerk->target, request, reads, now_ms,
+                                   operation->deadline_ms, done, operation);
+}
+
 static void start_call(struct ctrler_operation *operation, uint64_t now_ms)
 {
-    operation->call = caller_start(operation->clerk->caller, &operation->clerk->target,
-                                   &operation->request, is_read(&operation->request), now_ms,
-                                   operation->deadline_ms, operation_done, operation);
+    ask(operation, &operation->request, is_read(&operation->request), now_ms, operation_done);
 }
 
 /* Gives the change its identity and sends it. */
@@ -191,16 +207,14 @@ static void time_learned(void *context, const struct caller_end *end);
 static void start_change(struct ctrler_operation *operation, struct proto_session *session,
                          uint64_t now_ms)
 {
-    struct proto_request ask = {.op = PROTO_CONFIG}; /* number 0 */
-    struct ctrler_clerk *clerk = operation->clerk;
+    struct proto_request question = {.op = PROTO_CONFIG}; /* number 0 */
 
     operation->session = session;
-    if (ctrler_clerk_time(clerk) > 0) {
+    if (ctrler_clerk_time(operation->clerk) > 0) {
         issue_change(operation, now_ms);
         return;
     }
-    operation->call = caller_start(clerk->caller, &clerk->target, &ask, true, now_ms,
-                                   operation->deadline_ms, time_learned, operation);
+    ask(operation, &question, true, now_ms, time_learned);
 }
 
 /* ---- Ends ---- */
@@ -320,7 +334,7 @@ static void operation_done(void *context, const struct caller_end *end)
         clerk->time = end->response->cluster_time;
     }
     if (end->response == NULL && (end->status == ST_UNAVAILABLE || end->status == ST_TIMEOUT)) {
-        try_others(clerk);
+        try_others(clerk, operation);
     }
     if (reissue(operation, end)) {
         return;

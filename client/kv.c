@@ -9,6 +9,11 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+/* This thread runs a callback of some handle. Waiting there for another handle would be no better
+ * than for the own one: that one's callback may be waiting for this one, and both may have only one
+ * thread. */
+static _Thread_local bool in_callback;
+
 /* ---- On the loop thread ---- */
 
 static void cancel_by_id(struct shardkv *handle, uint64_t id, uint64_t now_ms)
@@ -196,7 +201,10 @@ void kv_request_answer(struct kv_request *request, struct shardkv_result *result
         handle->answerer = pthread_self();
     }
     pthread_mutex_unlock(&handle->mutex);
+    ASSERT(!in_callback); /* shardkv_cancel hands over too */
+    in_callback = true;
     callback(request->context, result);
+    in_callback = false;
 }
 
 /* ---- On any thread ---- */
@@ -314,7 +322,7 @@ int kv_wait(struct shardkv *handle, struct kv_request *request, int early, const
 
     if (request == NULL) {
         result = kv_result_create((enum status)early, rule);
-    } else if (net_is_in_turn(handle->net)) {
+    } else if (in_callback || net_is_in_turn(handle->net)) {
         kv_request_destroy(request);
         result = kv_result_create(ST_INVALID, "a callback must not wait");
     } else {

@@ -10,7 +10,7 @@
  * returns at once; if it returned SHARDKV_OK, the callback is called exactly once, on a thread of
  * the library's, one callback of a handle at a time, with no lock held. A callback may start
  * operations and cancel others, but must not wait (all handles share these threads): the plain
- * functions, called from a callback, return SHARDKV_INVALID.
+ * functions, called from a callback, return SHARDKV_INVALID, whichever handle they are for.
  *
  * How an operation ended, in three classes:
  *   - it ran: SHARDKV_OK, and the negative answers SHARDKV_NOT_FOUND and SHARDKV_MISMATCH;

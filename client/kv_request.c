@@ -118,9 +118,15 @@ static void start_plan(struct kv_request *request, uint64_t now_ms)
 static void on_node_answer(void *context, const struct caller_end *end)
 {
     struct kv_request *request = context;
-    struct shardkv_result *result = kv_result_create(end->status, end->reason);
+    enum status status = end->status;
+    struct shardkv_result *result;
 
-    if (request->kind == KV_REQUEST_STATUS && end->status == ST_OK) {
+    /* A refusal stands only if no other try of the transfer can have begun it. */
+    if (request->kind == KV_REQUEST_TRANSFER && status != ST_OK && end->maybe_applied) {
+        status = ST_UNKNOWN;
+    }
+    result = kv_result_create(status, end->reason);
+    if (request->kind == KV_REQUEST_STATUS && status == ST_OK) {
         kv_result_set_node(result, &end->response->node);
     }
     kv_request_finish(request, result);

@@ -5,7 +5,7 @@
  *   SCAN           u16 shard, prefix, after, u32 limit
  *   STATUS, PING   nothing
  *   TRANSFER       u32 to
- *   REPLICA        u8 kind, u32 gid, u32 id, URL
+ *   REPLICA        u8 kind, u32 gid, u32 id, u64 configuration_index, URL
  *   REPLICAS       nothing
  *   CONFIG         u64 num, u32 gid, u64 incarnation
  *   JOIN           session, u16 n, n x (u32 gid, u64 incarnation, SPEC)
@@ -15,8 +15,10 @@
  *   CONFIRM        u32 gid, u64 incarnation, u32 n, n x (u16 shard, u64 epoch)
  *   BIND           u32 gid, u64 incarnation
  *   REPORT         u32 gid, u64 incarnation, u64 term, u64 index, SPEC
- *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes, u8
- * anew SHARD_RELEASE  u16 shard, u64 num, u32 to SHARD_WHERE    u16 shard
+ *   SHARD_PULL     u16 shard, u64 num, u32 to, u64 copy_id, u64 piece, cursor, u32 max_bytes,
+ *                  u8 anew
+ *   SHARD_RELEASE  u16 shard, u64 num, u32 to
+ *   SHARD_WHERE    u16 shard
  *
  * Bytes of any length stand with a u32 length before them. Nothing may follow. */
 #include "client/proto_private.h"

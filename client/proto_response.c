@@ -9,7 +9,8 @@
  *   PAUSE                     u64 num
  *   REPLICA                   u64 configuration index
  *   REPLICAS                  the group's replicas (proto_replica.c)
- *   SHARD_PULL                u64 piece, u8 kind, body, cursor
+ *   SHARD_PULL                u64 piece, u8 kind, u64 keys_total, u64 bytes_total, u32 load,
+ *                             u32 strain, u8 frozen, body, cursor
  *   SHARD_WHERE               u8 held, u64 epoch
  *   the others                nothing
  *

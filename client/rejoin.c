@@ -145,11 +145,14 @@ static void learn_others(struct rejoin *rejoin, const struct proto_replicas *tol
             continue;
         }
         ASSERT(row->url.len <= SPEC_MAX_URL);
-        other->id = row->id;
+        *other = (struct spec_replica){.id = row->id}; /* the one before may have been no URL */
         if (row->url.len > 0) {
             memcpy(other->url, row->url.data, row->url.len);
         }
-        others.n += spec_check_url(other->url) == NULL;
+        if (spec_check_url(other->url) != NULL) {
+            continue;
+        }
+        others.n++;
         if (row->id == told->leader) {
             memcpy(rejoin->leader, other->url, sizeof(rejoin->leader));
         }

@@ -39,7 +39,9 @@ struct net_limits {
     uint32_t max_peer_queue_bytes;     /* waiting for one peer; beyond, messages are dropped */
     uint32_t max_reassembly_bytes;     /* of unfinished fragmented messages, per connection */
     uint32_t max_endpoint_queue_bytes; /* requests waiting for one endpoint; beyond, dropped */
-    uint64_t max_total_reassembly_bytes; /* over all accepted connections, and over all endpoints */
+    /* Over all clients, over all peers, and over all endpoints. */
+    uint64_t max_total_reassembly_bytes;
+    uint32_t max_fragment_pause_ms; /* a client that leaves a message unfinished for it is closed */
     /* Answers waiting on all accepted connections; beyond, the client that has most of them is
      * closed. */
     uint64_t max_total_client_queue_bytes;

@@ -257,8 +257,8 @@ struct raft_event {
     enum raft_event_type type;
     uint64_t now_ms; /* monotonic; never below that of an earlier event */
     /* MESSAGE, PEER_UP: of the peer, as its link showed it, and the one that was met first under
-     * its id, which holds where the configuration names none; 0: not known. What another
-     * incarnation answers does not count. */
+     * its id, which holds where the configuration names none (of a voter: a learner is whom the
+     * leader meets first); 0: not known. What another incarnation answers does not count. */
     uint64_t incarnation, pinned;
     union {
         struct raft_message *message; /* may be emptied: the core takes over references it keeps */
@@ -412,8 +412,8 @@ const struct raft_configuration *raft_latest_configuration(const struct raft *ra
 raft_index raft_configuration_index(const struct raft *raft);
 void raft_configuration_at(const struct raft *raft, raft_index index,
                            struct raft_configuration *configuration);
-/* Compaction must not pass this index: a follower is receiving a snapshot of it (else UINT64_MAX).
- */
+/* Compaction must not pass this index: a follower is receiving a snapshot of it, or received one
+ * and needs the entries from there on (else UINT64_MAX). */
 raft_index raft_compaction_bound(const struct raft *raft);
 
 enum raft_progress_state { RAFT_PROBE, RAFT_REPLICATE, RAFT_SNAPSHOT };
@@ -424,7 +424,7 @@ struct raft_progress_info {
     raft_index match_index;
     raft_index next_index;
     uint64_t snapshot_offset;
-    bool recent_active; /* heard from within the last election timeout */
+    bool recent_active; /* heard from within the last election timeout, or not known for so long */
 };
 /* What a leader knows of a follower, for status; false if it does not lead or there is no such. */
 bool raft_progress(const struct raft *raft, raft_id id, struct raft_progress_info *info);

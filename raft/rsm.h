@@ -189,7 +189,8 @@ void group_change_replicas(struct group *group, const struct group_change *chang
  * then another one may come under the id. */
 uint64_t group_pinned_incarnation(const struct group *group, raft_id id, uint64_t pinned);
 /* Which incarnation was met first under an id; 0: none. What another one answers does not count, as
- * long as the configuration names none. May be called at any time. */
+ * long as the configuration names none and does not call it a learner, which is whom the leader
+ * meets first. May be called at any time. */
 void group_pin_incarnation(struct group *group, raft_id id, uint64_t pinned);
 
 const struct raft *group_raft(const struct group *group);

@@ -50,7 +50,6 @@ enum status store_dir_open(const char *path, const struct identity *wanted, stru
 void store_dir_close(struct store_dir **dir);
 /* Writes META anew, atomically and synced. Blocks. */
 enum status store_dir_save(struct store_dir *dir, const struct identity *identity, char *error);
-const char *store_dir_path(const struct store_dir *dir);
 
 /* ---- The write-ahead log ---- */
 
@@ -67,7 +66,8 @@ struct wal_files {
     int64_t (*pread)(void *context, int fd, void *data, size_t len, uint64_t offset);
     int64_t (*pwrite)(void *context, int fd, const void *data, size_t len, uint64_t offset);
     int (*fdatasync)(void *context, int fd);
-    int (*allocate)(void *context, int fd, uint64_t len); /* reserves space */
+    /* Reserves space; without room for all, the file may keep what there was. */
+    int (*allocate)(void *context, int fd, uint64_t len);
     /* Up to where the file was ever written, and not only allocated. Need not be exact. */
     uint64_t (*written)(void *context, int fd);
     int (*truncate)(void *context, int fd, uint64_t len); /* only ever to a smaller size */
@@ -79,6 +79,8 @@ struct wal_files {
     int (*list)(void *context, const char *path, void (*each)(void *arg, const char *name),
                 void *arg);
     int (*make_dir)(void *context, const char *path); /* 0 also if it exists */
+    /* Free bytes of the file system that holds the path; UINT64_MAX if unknown. */
+    uint64_t (*free_bytes)(void *context, const char *path);
 };
 const struct wal_files *wal_posix_files(void);
 
@@ -115,7 +117,8 @@ void wal_content(struct wal *wal, group_id group, struct io_log_content *content
  * next write. On the loop thread. Without a thread, a flush of nothing is an idle moment. */
 void wal_flush(struct wal *wal);
 
-/* Since the log was opened; but for the last two, as of the last write that was answered. */
+/* Since the log was opened, without what opening it wrote or read; but for the last two, as of the
+ * last write that was answered. */
 struct wal_stats {
     uint64_t writes, bytes, records;          /* writes: with sync points and ends of segments */
     uint64_t segments;                        /* in use now */
@@ -201,7 +204,7 @@ void store_reserve_close(struct store_reserve **reserve);
  */
 void store_reserve_started(struct store_reserve *reserve);
 /* Gives up pieces of so many bytes together, or all that may go. False: there was none. NULL is a
- * reserve without pieces, here and above. */
+ * reserve without pieces, here and below. */
 bool store_reserve_yield(struct store_reserve *reserve, uint64_t bytes);
 /* Takes one piece, if one is missing and as much again stays free. */
 void store_reserve_refill(struct store_reserve *reserve);

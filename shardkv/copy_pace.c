@@ -10,7 +10,7 @@
 #define HOLD_MS      500    /* nothing is asked for so long, to learn what is usual */
 #define LEARN_MS     10000  /* so often */
 #define NOT_KNOWN_MS 2000   /* or if nothing is known yet */
-#define FORGET_MS    1000   /* without a copy: what the last one did to clients */
+#define FORGET_MS    1000   /* longer than any rest, no piece: what the last copy did to clients */
 
 /* Bytes a second while clients are served. */
 #define FIRST_RATE  (2u << 20)
@@ -75,6 +75,7 @@ void copy_pace_spend(struct copy_pace *pace, uint64_t bytes, uint32_t round, uin
     uint64_t from_us = pace->due_us, now_us = now_ms * 1000;
 
     ASSERT(began_ms <= now_ms);
+    pace->piece_ms = now_ms;
     pace->window_bytes += bytes;
     pace->yielding_due_us = began_ms * 1000 + bytes * 1000000 / rate_of_round(pace, round);
     if (pace->yielding_due_us > now_us + MAX_REST_MS * 1000) {
@@ -135,8 +136,8 @@ void copy_pace_follow(struct copy_pace *pace, uint32_t load, uint32_t strain, ui
     }
     if (pace->window_bytes == 0) { /* what is usual is being learned anyway */
         pace->hold_ms = now_ms + LEARN_MS;
-        if (now_ms >= pace->held_until_ms + FORGET_MS) {
-            pace->felt = 100; /* no copy is under way */
+        if (now_ms >= pace->piece_ms + MAX_REST_MS + FORGET_MS) {
+            pace->felt = 100; /* no copy is under way: after a large piece it rests for windows */
         }
     } else {
         smooth_felt(pace, strain, now_ms);

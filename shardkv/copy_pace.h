@@ -27,6 +27,7 @@ struct copy_pace {
     uint64_t yielding_due_us; /* likewise */
     uint64_t window_ms;       /* the rate is looked at anew after this one */
     uint64_t window_bytes;    /* that came in it */
+    uint64_t piece_ms;        /* when a piece came last */
     uint32_t felt;            /* by clients, percent of what is usual, smoothed */
     uint64_t held_until_ms;   /* to learn what is usual */
     uint64_t hold_ms;         /* the next time for that */

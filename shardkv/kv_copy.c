@@ -3,26 +3,16 @@
  *
  * The change log, in a range of its own: KV_KIND_CHANGE in order of number, and KV_KIND_NUMBER to
  * find a key's. A key is noted once, under the number of its last change, or during the sweep of
- * its first: so the log never has more entries than the shard has keys and clients, whatever is
- * written and however long a copy takes. What is noted is known by heart too (noted.h).
+ * its first: so the log has one entry for each key and each client that changed since the copy
+ * began, however often. Those count that are gone again, too, as the taker may have them: while a
+ * copy stands still the log grows with every new name that is put and deleted, and nothing bounds
+ * it but the end of the copy. What is noted is known by heart too, within a bound (noted.h).
  */
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 #include "shardkv/kv_sm_internal.h"
 
-#define MAX_NOTED 131072u /* about 20 MiB for keys of ordinary length */
-
 /* ---- The source: noting what changes ---- */
-
-static struct noted *noted_of(struct kv_shard *shard, bool is_complete)
-{
-    size_t max = shard->sm->options.max_noted;
-
-    if (shard->noted == NULL) {
-        shard->noted = noted_create(max != 0 ? max : MAX_NOTED, is_complete);
-    }
-    return shard->noted;
-}
 
 /* The number under which the name is in the change log; 0: it is not. */
 static enum status number_of(struct kv_shard *shard, const struct noted_entry *entry,
@@ -89,8 +79,9 @@ void kv_copy_session_changed(void *context, struct slice client)
     struct buf name = {0};
     enum status status;
 
+    ASSERT(shard->noted != NULL); /* only a write changes it, and only what is served is written */
     put_name(&name, KV_KIND_SESSION, client);
-    status = note(shard, buf_slice(&name), noted_add(noted_of(shard, false), buf_slice(&name)));
+    status = note(shard, buf_slice(&name), noted_add(shard->noted, buf_slice(&name)));
     if (status != ST_OK) {
         shard->sm->failure = status;
     }
@@ -130,8 +121,9 @@ enum status kv_copy_record_changing(void *context, struct slice key, const struc
     if (!shard_notes_key(&shard->life, key)) {
         return ST_OK;
     }
+    ASSERT(shard->noted != NULL);
     put_name(&name, KV_KIND_DATA, key);
-    entry = noted_add(noted_of(shard, false), buf_slice(&name));
+    entry = noted_add(shard->noted, buf_slice(&name));
     status = record_before(shard, entry, key, &before);
     if (status == ST_OK) {
         after = record != NULL ? shard_sum_of(key, *record) : after;
@@ -149,6 +141,8 @@ enum status kv_copy_record_changing(void *context, struct slice key, const struc
 
 /* ---- The source: the sweep ---- */
 
+/* max_bytes is bounded by who proposed the entry (kv_handover.c), not here: whoever applies it must
+ * do the same as whoever did before. */
 static enum status sweep(struct kv_shard *shard, uint32_t max_bytes)
 {
     struct io_state *state = shard->sm->options.state;
@@ -192,9 +186,8 @@ enum status kv_copy_begin(struct kv_sm *sm, const struct kv_command *command, en
         *outcome = ST_DUPLICATE;
         return ST_OK;
     }
-    kv_sm_carry_out(sm, command->shard, &effect);
     noted_destroy(&shard->noted); /* of a copy that this one takes the place of */
-    (void)noted_of(shard, true);
+    kv_sm_carry_out(sm, command->shard, &effect);
     status = sweep(shard, command->copy.max_bytes);
     kv_sm_write_shard(sm, command->shard);
     kv_sm_write_meta(sm); /* next_range */

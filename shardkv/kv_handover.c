@@ -8,8 +8,6 @@
 
 /* COPY_BEGIN, SWEEP and FREEZE, and once more if a copy is begun anew meanwhile. */
 #define MAX_PULL_STEPS 6
-/* What is left once a shard is frozen goes over at once, however small pieces were before. */
-#define FROZEN_BYTES (256u << 10)
 
 static void answer_pull(struct kv_request *request);
 
@@ -157,16 +155,18 @@ static void read_piece(struct kv_request *request)
     struct kv_piece piece;
     enum status status;
 
-    if (source.shard->state == SHARD_FROZEN && limit < FROZEN_BYTES) {
-        limit = FROZEN_BYTES;
+    /* What is left once it is frozen goes over at once, however small pieces were before. */
+    if (source.shard->state == SHARD_FROZEN && limit < KV_PIECE_FROZEN_BYTES) {
+        limit = KV_PIECE_FROZEN_BYTES;
     }
     status = kv_piece_read(&source, cursor, limit, &piece);
     if (status != ST_OK) {
         halt_on(request, status);
         return;
     }
-    /* A shard that fits in one piece goes over in one go. */
-    if (piece.is_all && cursor.len == 0 && source.shard->state == SHARD_SERVING) {
+    /* A shard that fits in one piece goes over in one go, unless that is one large record. */
+    if (piece.is_all && cursor.len == 0 && source.shard->state == SHARD_SERVING &&
+        piece.body.len <= KV_PIECE_FROZEN_BYTES) {
         propose_step(request, KV_COMMAND_FREEZE);
     } else {
         respond_piece(request, &source, &piece);
@@ -248,6 +248,9 @@ void kv_server_pull(struct kv_server *server, const struct serve_ticket *ticket,
     waiting->num = request->shard_pull.num;
     waiting->to = request->shard_pull.to;
     waiting->limit = request->shard_pull.max_bytes;
+    if (waiting->limit > PROTO_MAX_CHUNK) {
+        waiting->limit = PROTO_MAX_CHUNK; /* a sweep holds up the apply of every replica */
+    }
     waiting->copy_id = request->shard_pull.copy_id;
     waiting->anew = request->shard_pull.anew;
     waiting->piece = request->shard_pull.piece;

@@ -10,7 +10,7 @@
 #include "client/proto.h"
 #include "raft/io.h"
 
-/* What a shard's range holds, and the range of its change log; kinds of range 0 are in kv_sm.c. */
+/* What a shard's range holds, and the range of its change log; those of range 0: kv_sm.h. */
 enum kv_kind {
     KV_KIND_DATA = 1,    /* user key -> record */
     KV_KIND_SESSION = 2, /* client id -> its record, see session_table in raft/rsm.h */

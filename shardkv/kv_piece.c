@@ -12,8 +12,8 @@
 #define MAX_RECORD_BYTES  (KV_RECORD_HEADER_BYTES + KV_MAX_VALUE)
 #define ENTRY_OVERHEAD    9 /* what, two lengths */
 
-/* So few changes go along with the END: a fraction of a millisecond. Once a few rounds have not
- * come down to that, more may. */
+/* So few changes go along with the END, if they have no more than KV_PIECE_FROZEN_BYTES: a fraction
+ * of a millisecond. Once a few rounds have not come down to that, more may. */
 #define FEW_CHANGES  32
 #define SOME_CHANGES 128
 #define FEW_ROUNDS   8
@@ -82,28 +82,6 @@ uint32_t kv_piece_round(struct slice bytes)
     struct cursor cursor;
 
     return cursor_decode(bytes, &cursor) && cursor.phase == PHASE_CHANGES ? cursor.rounds : 0;
-}
-
-enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct slice bytes)
-{
-    const struct shard_outgoing *outgoing = &source->shard->outgoing;
-    struct cursor cursor;
-
-    ASSERT(outgoing->copy_id != 0);
-    if (!cursor_decode(bytes, &cursor) || cursor.change > outgoing->n_noted ||
-        (cursor.phase != PHASE_RECORDS && !outgoing->is_swept)) {
-        return KV_PIECE_INVALID;
-    }
-    if (!outgoing->is_swept && slice_compare(cursor.last, buf_slice(&outgoing->swept)) >= 0) {
-        return KV_PIECE_SWEEP;
-    }
-    if (source->shard->state == SHARD_SERVING && cursor.phase == PHASE_CHANGES &&
-        (outgoing->n_noted - cursor.change <=
-             (cursor.rounds <= FEW_ROUNDS ? FEW_CHANGES : SOME_CHANGES) ||
-         cursor.rounds >= MAX_ROUNDS)) {
-        return KV_PIECE_FREEZE;
-    }
-    return KV_PIECE_READ;
 }
 
 /* ---- Reading ---- */
@@ -284,6 +262,50 @@ enum status kv_piece_read(const struct kv_piece_source *source, struct slice cur
     }
     buf_fini(&reading.last);
     return status;
+}
+
+/* ---- What must come first ---- */
+
+/* Few changes may have many bytes. If the state can't be read, kv_piece_read says so. */
+static bool rest_is_small(const struct kv_piece_source *source, const struct cursor *cursor)
+{
+    struct buf body = {0};
+    struct reading reading = {
+        .source = source, .max_bytes = KV_PIECE_FROZEN_BYTES, .cursor = *cursor, .body = &body};
+    bool is_small =
+        read_changes(&reading) == ST_OK && !reading.is_full && body.len <= KV_PIECE_FROZEN_BYTES;
+
+    ASSERT(cursor->phase == PHASE_CHANGES);
+    buf_fini(&body);
+    return is_small;
+}
+
+static bool must_freeze(const struct kv_piece_source *source, const struct cursor *cursor)
+{
+    uint64_t left = source->shard->outgoing.n_noted - cursor->change;
+
+    if (source->shard->state != SHARD_SERVING || cursor->phase != PHASE_CHANGES) {
+        return false;
+    }
+    return cursor->rounds >= MAX_ROUNDS ||
+           (left <= (cursor->rounds <= FEW_ROUNDS ? FEW_CHANGES : SOME_CHANGES) &&
+            rest_is_small(source, cursor));
+}
+
+enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct slice bytes)
+{
+    const struct shard_outgoing *outgoing = &source->shard->outgoing;
+    struct cursor cursor;
+
+    ASSERT(outgoing->copy_id != 0);
+    if (!cursor_decode(bytes, &cursor) || cursor.change > outgoing->n_noted ||
+        (cursor.phase != PHASE_RECORDS && !outgoing->is_swept)) {
+        return KV_PIECE_INVALID;
+    }
+    if (!outgoing->is_swept && slice_compare(cursor.last, buf_slice(&outgoing->swept)) >= 0) {
+        return KV_PIECE_SWEEP;
+    }
+    return must_freeze(source, &cursor) ? KV_PIECE_FREEZE : KV_PIECE_READ;
 }
 
 /* ---- The end ---- */

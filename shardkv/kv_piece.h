@@ -54,11 +54,15 @@ struct kv_piece {
 };
 void kv_piece_fini(struct kv_piece *piece);
 
+/* So much may be left to send when a shard is frozen; it goes over in one piece then. A single
+ * record may be 64 times as large: what is more goes over while the shard is served. */
+#define KV_PIECE_FROZEN_BYTES (256u << 10)
+
 /* What the source must do before it can go on from the cursor. */
 enum kv_piece_need {
     KV_PIECE_READ,   /* nothing */
     KV_PIECE_SWEEP,  /* sweep on: all that is swept was sent */
-    KV_PIECE_FREEZE, /* few changes are left, or they don't get fewer */
+    KV_PIECE_FREEZE, /* few changes of few bytes are left, or they don't get fewer */
     KV_PIECE_INVALID /* that is no cursor of this copy */
 };
 enum kv_piece_need kv_piece_needs(const struct kv_piece_source *source, struct slice cursor);

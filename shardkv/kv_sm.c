@@ -6,7 +6,8 @@
 #include "raft/util/mem.h"
 #include "shardkv/kv_sm_internal.h"
 
-#define META_FORMAT 1
+#define META_FORMAT     1
+#define MAX_NOTED_BYTES (16u << 20) /* for each shard that goes out */
 
 static struct io_key root_key(uint8_t kind, struct slice key)
 {
@@ -167,6 +168,21 @@ static struct session_table *new_table(const struct kv_sm *sm, uint64_t range)
     return table;
 }
 
+/* What is noted is known by heart as long as something can be: while the shard is served and a copy
+ * of it goes out. */
+static void settle_noted(const struct kv_sm *sm, struct kv_shard *shard)
+{
+    const struct shard_outgoing *outgoing = &shard->life.outgoing;
+    size_t max = sm->options.max_noted_bytes;
+
+    if (outgoing->copy_id == 0 || shard->life.state != SHARD_SERVING) {
+        noted_destroy(&shard->noted);
+    } else if (shard->noted == NULL) {
+        shard->noted = noted_create(max != 0 ? max : MAX_NOTED_BYTES, outgoing->copy_id,
+                                    outgoing->n_noted == 0);
+    }
+}
+
 /* Tables follow their ranges: staging that became live brings its table along. */
 static void settle_tables(struct kv_sm *sm, struct kv_shard *shard)
 {
@@ -188,12 +204,10 @@ static void settle_tables(struct kv_sm *sm, struct kv_shard *shard)
         shard->staged_range = life->copy.range;
         shard->staged = life->copy.range != 0 ? new_table(sm, life->copy.range) : NULL;
     }
+    settle_noted(sm, shard);
     if (shard->live != NULL) {
         session_table_watch(shard->live,
                             life->outgoing.copy_id != 0 ? kv_copy_session_changed : NULL, shard);
-    }
-    if (life->outgoing.copy_id == 0) {
-        noted_destroy(&shard->noted);
     }
     ASSERT((shard->live != NULL) == (life->range != 0));
     ASSERT((shard->staged != NULL) == (life->copy.range != 0));
@@ -311,7 +325,7 @@ static enum status restore_config(struct kv_sm *sm)
     if (status == ST_OK) {
         reader = reader_of(buf_slice(&value));
         sm->has_config = shard_config_decode(&reader, &sm->config);
-        if (!sm->has_config || sm->config.num != sm->meta.adopted ||
+        if (!sm->has_config || !reader_done(&reader) || sm->config.num != sm->meta.adopted ||
             sm->config.n_shards != sm->meta.n_shards) {
             status = ST_CORRUPT;
         }
@@ -326,7 +340,8 @@ static bool restore_group(struct kv_sm *sm, struct slice key, struct slice value
 {
     struct reader reader = reader_of(value);
 
-    return key.len == 4 && spec_decode(&reader, &add_group(sm, number_of_key(key))->spec);
+    return key.len == 4 && spec_decode(&reader, &add_group(sm, number_of_key(key))->spec) &&
+           reader_done(&reader);
 }
 
 static bool restore_shard(struct kv_sm *sm, struct slice key, struct slice value)

@@ -4,9 +4,10 @@
  * same on every replica. All of it stands in the group's io_state; memory holds a copy of what is
  * small: who the group is, the configuration it has adopted, the specs of the groups that its
  * shards come from and go to, and for each shard its life (shardkv/shard.h), its session table and
- * its version counter. The last two change with each write, and are brought up to date in the state
- * only before somebody reads them there: kv_sm_save, before a checkpoint; at once, while a copy of
- * the shard goes out.
+ * its version counter. The last two change with each write, and so do, in its life, the sum and the
+ * count of changes of a copy that goes out. They are brought up to date in the state only before
+ * somebody reads them there: kv_sm_save, before a checkpoint; sessions at once while a copy goes
+ * out, as its pieces are read from the state. The counter and the sum travel from memory.
  *
  * Range 0:  kind 1, empty key     u8 format = 1, u64 incarnation, 16 bytes cluster id, u32 number
  *                                 of shards, u64 adopted configuration, u64 next range
@@ -27,8 +28,8 @@ struct kv_sm;
 struct kv_sm_options {
     uint32_t gid;
     struct io_state *state;
-    uint32_t max_sessions; /* records a shard; the same on every replica */
-    size_t max_noted;      /* changes known by heart for each shard that goes out; 0: the default */
+    uint32_t max_sessions;  /* records a shard; the same on every replica */
+    size_t max_noted_bytes; /* known by heart for each shard that goes out; 0: the default */
     const struct trace *trace;
 };
 
@@ -40,7 +41,8 @@ void kv_sm_destroy(struct kv_sm **sm);
 enum status kv_sm_apply(struct kv_sm *sm, const struct rsm_command *command, struct buf *result);
 void kv_sm_ranges(const struct kv_sm *sm, uint64_t **ranges, size_t *n, size_t *capacity);
 enum status kv_sm_restore(struct kv_sm *sm);
-/* Sessions and version counters stand in the state as they are now only after this. */
+/* Sessions, version counters, and the sum and the count of changes of a copy that goes out, stand
+ * in the state as they are now only after this. */
 void kv_sm_save(struct kv_sm *sm);
 uint64_t kv_sm_stamp_floor(const struct kv_sm *sm);
 

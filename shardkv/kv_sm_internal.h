@@ -19,7 +19,7 @@ struct kv_shard {
     uint64_t live_range, staged_range;
     uint64_t version;       /* the write counter */
     uint64_t saved_version; /* as it stands in the live range */
-    struct noted *noted;    /* what is in the change log of the copy that goes out, or NULL */
+    struct noted *noted;    /* what is in the change log; while it is served and a copy goes out */
     bool is_unsaved;        /* the sum and the count of changes in `life` */
 };
 

@@ -4,6 +4,9 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #define uthash_malloc(size)       mem_alloc(size)
 #define uthash_free(memory, size) mem_free(memory)
 #include <uthash.h>
@@ -16,15 +19,17 @@ struct node {
 
 struct noted {
     struct node *nodes;
-    size_t max_entries;
+    size_t bytes, max_bytes; /* of nodes with their names */
+    uint64_t seed;
     bool is_complete;
 };
 
-struct noted *noted_create(size_t max_entries, bool is_complete)
+struct noted *noted_create(size_t max_bytes, uint64_t seed, bool is_complete)
 {
     struct noted *noted = mem_zalloc(sizeof(*noted));
 
-    noted->max_entries = max_entries;
+    noted->max_bytes = max_bytes;
+    noted->seed = seed;
     noted->is_complete = is_complete;
     return noted;
 }
@@ -44,30 +49,45 @@ void noted_destroy(struct noted **noted)
     *noted = NULL;
 }
 
-struct noted_entry *noted_find(const struct noted *noted, struct slice name)
+static unsigned hash_of(const struct noted *noted, struct slice name)
+{
+    return (unsigned)XXH3_64bits_withSeed(name.data, name.len, noted->seed);
+}
+
+static struct node *find_node(const struct noted *noted, struct slice name, unsigned hash)
 {
     struct node *node;
 
-    HASH_FIND(hh, noted->nodes, name.data, name.len, node);
+    HASH_FIND_BYHASHVALUE(hh, noted->nodes, name.data, name.len, hash, node);
+    return node;
+}
+
+struct noted_entry *noted_find(const struct noted *noted, struct slice name)
+{
+    struct node *node = find_node(noted, name, hash_of(noted, name));
+
     return node != NULL ? &node->entry : NULL;
 }
 
 struct noted_entry *noted_add(struct noted *noted, struct slice name)
 {
-    struct noted_entry *entry = noted_find(noted, name);
-    struct node *node;
+    unsigned hash = hash_of(noted, name);
+    struct node *node = find_node(noted, name, hash);
+    size_t bytes = sizeof(*node) + name.len;
 
     ASSERT(name.len > 0);
-    if (entry != NULL) {
-        return entry;
+    if (node != NULL) {
+        return &node->entry;
     }
-    if (HASH_COUNT(noted->nodes) >= noted->max_entries) {
+    ASSERT(noted->bytes <= noted->max_bytes);
+    if (bytes > noted->max_bytes - noted->bytes) {
         noted->is_complete = false;
         return NULL;
     }
-    node = mem_zalloc(sizeof(*node) + name.len);
+    node = mem_zalloc(bytes);
+    noted->bytes += bytes;
     memcpy(node->name, name.data, name.len);
-    HASH_ADD_KEYPTR(hh, noted->nodes, node->name, name.len, node);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, noted->nodes, node->name, name.len, hash, node);
     return &node->entry;
 }
 

@@ -3,7 +3,8 @@
  *
  * A memory of what the state says too: it never decides anything, and may be forgotten at any time,
  * as it is by a restart. While it is complete, what is not in it is not in the log either. It is
- * made with a bound; beyond that it takes no more entries and is not complete any longer.
+ * made with a bound in bytes, for keys may be long; beyond that it takes no more entries and is not
+ * complete any longer. Clients choose the names, so their hash has a seed that clients don't know.
  */
 #ifndef SHARDKV_NOTED_H
 #define SHARDKV_NOTED_H
@@ -19,8 +20,8 @@ struct noted_entry {
     struct shard_sum record; /* of that; count 0: there is none */
 };
 
-/* is_complete: the change log is empty. */
-struct noted *noted_create(size_t max_entries, bool is_complete);
+/* is_complete: the change log is empty. The seed is seen in nothing but the time it takes. */
+struct noted *noted_create(size_t max_bytes, uint64_t seed, bool is_complete);
 void noted_destroy(struct noted **noted);
 /* The entry of the name (kind and key), or NULL. */
 struct noted_entry *noted_find(const struct noted *noted, struct slice name);

@@ -188,7 +188,6 @@ static void adopt_ownership(struct shard *shard, const struct shard_change *chan
     shard->state = SHARD_SERVING;
     shard->epoch = change->num;
     shard->range = take_range(next_range);
-    effect->created = true;
 }
 
 bool shard_can_adopt(const struct shard *shard, const struct shard_change *change)

@@ -128,7 +128,6 @@ struct shard_effect {
     bool changed;        /* struct shard is to be written */
     uint64_t dropped[2]; /* these ranges are no longer part of the state */
     size_t n_dropped;
-    bool created;         /* the shard begins empty: nobody ever owned it */
     bool installed;       /* staging became live */
     bool copy_was_broken; /* what arrived is not what was sent: thrown away, to be copied again */
 };

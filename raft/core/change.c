@@ -37,15 +37,18 @@ static size_t count_voters(const struct raft_configuration *configuration)
 }
 
 /* The configuration says it; where it does not, first contact: as remembered by the driver, or by
- * this leader. */
+ * this leader. Of a learner by this leader alone: the driver may remember the one that was removed
+ * under this id, if it never saw a configuration without it. A learner's acknowledgements count in
+ * no majority, and its promotion names the one that made them. */
 bool change_is_known_incarnation(const struct raft *raft, raft_id id,
                                  const struct raft_event *event)
 {
     const struct raft_server *server = raft_configuration_find(configuration_of(raft), id);
     const struct progress *progress = replicate_find(raft, id);
+    bool is_learner = server != NULL && server->flags == RAFT_LEARNER;
     uint64_t known = server != NULL ? server->incarnation : 0;
 
-    known = known == 0 ? event->pinned : known;
+    known = known == 0 && !is_learner ? event->pinned : known;
     known = known == 0 && progress != NULL ? progress->incarnation : known;
     return known == 0 || event->incarnation == 0 || known == event->incarnation;
 }

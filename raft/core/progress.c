@@ -60,6 +60,7 @@ void progress_become_snapshot(struct progress *progress, uint64_t now_ms)
 {
     progress_reset(progress);
     progress->state = RAFT_SNAPSHOT;
+    progress->tail = (struct tail){0};
     progress->next_index = progress->match_index + 1;
     progress->snapshot.last_progress_ms = now_ms;
     progress->snapshot.last_sent_ms = now_ms;
@@ -171,6 +172,7 @@ void progress_check(const struct progress *progress, raft_index last_index)
     ASSERT(progress->match_index <= last_index && progress->next_index <= last_index + 1);
     ASSERT(progress->state == RAFT_REPLICATE || progress->n_inflights == 0);
     ASSERT(progress->state == RAFT_PROBE || !progress->probe_sent);
+    ASSERT(progress->state != RAFT_SNAPSHOT || progress->tail.target == 0);
     for (size_t i = 0; i < progress->n_inflights; i++) {
         ASSERT(progress->inflights[i].last_index > progress->match_index);
         ASSERT(progress->inflights[i].last_index < progress->next_index);

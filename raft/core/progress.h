@@ -27,6 +27,12 @@ struct snapshot_send {
     uint64_t last_progress_ms; /* when acked last grew */
 };
 
+/* What was written while a snapshot travelled, and since: entries that the follower still needs. */
+struct tail {
+    raft_index target; /* kept until it has everything up to here; 0: nothing is kept for it */
+    uint64_t left;     /* how many entries it lacked when that was decided */
+};
+
 /* How a learner catches up, in rounds (thesis 4.2.1). */
 struct catch_up {
     raft_index target;   /* the round ends when it has everything up to here; 0: none began */
@@ -37,7 +43,7 @@ struct catch_up {
 
 /* Invariants: match_index < next_index; match_index never falls while this leader leads; nothing is
  * in flight unless in state RAFT_REPLICATE; inflights ascend by last_index, all above match_index
- * and below next_index. */
+ * and below next_index; no tail is kept in state RAFT_SNAPSHOT. */
 struct progress {
     raft_id id;
     enum raft_progress_state state;
@@ -63,6 +69,7 @@ struct progress {
     uint64_t last_durable_ms; /* when match_index last grew; 0: not in this term */
 
     struct snapshot_send snapshot; /* RAFT_SNAPSHOT */
+    struct tail tail;              /* after it */
 
     uint64_t incarnation;      /* that it was met as, by this leader; 0: not known */
     bool heard;                /* an answer of it came in this term */

@@ -207,6 +207,9 @@ raft_index raft_compaction_bound(const struct raft *raft)
             progress->snapshot.index < bound) {
             bound = progress->snapshot.index;
         }
+        if (progress->tail.target != 0 && progress->match_index < bound) {
+            bound = progress->match_index;
+        }
     }
     return bound;
 }

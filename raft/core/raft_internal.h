@@ -213,6 +213,8 @@ void recv_heartbeat_reply(struct raft *raft, const struct raft_message *message)
 void send_snapshot_chunk_read(struct raft *raft, const struct raft_event *event);
 void send_snapshot_flush(struct raft *raft, struct progress *progress);
 void send_snapshot_tick(struct raft *raft, struct progress *progress);
+/* Whether the log is still to be kept for a follower that installed one. */
+void send_snapshot_tick_tail(struct raft *raft, struct progress *progress);
 void recv_install_snapshot_reply(struct raft *raft, const struct raft_message *message);
 
 /* ---- read_index.c ---- */

@@ -419,6 +419,8 @@ void replicate_tick(struct raft *raft)
         progress->heartbeat_due |= heartbeat_is_due(raft, progress);
         if (progress->state == RAFT_SNAPSHOT) {
             send_snapshot_tick(raft, progress);
+        } else if (progress->tail.target != 0) {
+            send_snapshot_tick_tail(raft, progress);
         }
     }
 }

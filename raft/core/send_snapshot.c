@@ -4,12 +4,16 @@
  * begins, and lets at most max_chunks_inflight of them travel. The follower's answers say what is
  * durable there; a lost chunk, a broken link or a new leader rewinds to that. While a transfer
  * moves, the log behind its snapshot is kept (raft_compaction_bound); one that does not move for a
- * bounded time is given up, and the next sign of life begins with the newest snapshot. */
+ * bounded time is given up, and the next sign of life begins with the newest snapshot.
+ *
+ * What was written meanwhile is kept until the follower has that, too, or it would need another
+ * snapshot for ever: in rounds, as a learner catches up. */
 #include "raft/core/raft_internal.h"
 #include "raft/util/crc32c.h"
 #include "raft/util/mem.h"
 
 #define STALLED_AFTER_TIMEOUTS 20 /* election timeouts without progress */
+#define TAIL_PARTS             10 /* of what a round leaves, the next one leaves one less */
 
 void send_snapshot_flush(struct raft *raft, struct progress *progress)
 {
@@ -113,6 +117,37 @@ void send_snapshot_tick(struct raft *raft, struct progress *progress)
     }
 }
 
+/* Keeps what is committed and the follower does not have yet; nothing, if it has all. */
+static void keep_tail(const struct raft *raft, struct progress *progress)
+{
+    bool behind = progress->match_index < raft->commit_index;
+
+    progress->tail.target = behind ? raft->commit_index : 0;
+    progress->tail.left = behind ? raft->commit_index - progress->match_index : 0;
+}
+
+/* A round ends when the follower has what was committed at its beginning. If that leaves nearly as
+ * much as the round before, it takes entries hardly faster than they are written: it would hold the
+ * log for ever, and proposals up once that is full. So would one that takes none. */
+void send_snapshot_tick_tail(struct raft *raft, struct progress *progress)
+{
+    uint64_t patience = (uint64_t)STALLED_AFTER_TIMEOUTS * raft->options.election_timeout_ms;
+    uint64_t left_before = progress->tail.left;
+    bool gives_up = raft->now_ms - progress->last_durable_ms >= patience;
+
+    ASSERT(progress->tail.target != 0 && progress->match_index >= raft->log.snapshot_index);
+    if (!gives_up && progress->match_index >= progress->tail.target) {
+        keep_tail(raft, progress);
+        gives_up = progress->tail.left * TAIL_PARTS > left_before * (TAIL_PARTS - 1);
+    }
+    if (gives_up) {
+        trace_info(raft->options.trace, "log is kept no longer for=%u match=%llu commit=%llu",
+                   progress->id, (unsigned long long)progress->match_index,
+                   (unsigned long long)raft->commit_index);
+        progress->tail = (struct tail){0};
+    }
+}
+
 /* The follower stored everything below `offset` and wants what begins there. */
 static void recv_offset(struct raft *raft, struct snapshot_send *send, struct progress *progress,
                         uint64_t offset)
@@ -156,6 +191,7 @@ void recv_install_snapshot_reply(struct raft *raft, const struct raft_message *m
         }
         if (progress->state == RAFT_SNAPSHOT && reply->index >= raft->log.snapshot_index) {
             progress_become_replicate(progress);
+            keep_tail(raft, progress);
         }
     } else if (progress->state == RAFT_SNAPSHOT && reply->index == progress->snapshot.index) {
         recv_offset(raft, &progress->snapshot, progress, reply->offset);

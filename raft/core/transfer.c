@@ -33,7 +33,7 @@ static bool has_working_disk(const struct raft *raft, const struct progress *pro
            progress->match_index == last_index_of(raft);
 }
 
-/* The most caught-up voter that is heard; ties go to the lowest id. 0: none. */
+/* The most caught-up voter that was heard, in this term; ties go to the lowest id. 0: none. */
 static raft_id best_target(const struct raft *raft, bool with_working_disk)
 {
     const struct progress *best = NULL;
@@ -41,7 +41,7 @@ static raft_id best_target(const struct raft *raft, bool with_working_disk)
     for (size_t i = 0; i < raft->n_progress; i++) {
         const struct progress *progress = &raft->progress[i];
 
-        if (!is_candidate_for_transfer(raft, progress->id) ||
+        if (!is_candidate_for_transfer(raft, progress->id) || !progress->heard ||
             raft->now_ms - progress->last_heard_ms >= raft->options.election_timeout_ms ||
             (with_working_disk && !has_working_disk(raft, progress))) {
             continue;

@@ -2,6 +2,7 @@
 #ifndef RAFT_HOST_HOST_INTERNAL_H
 #define RAFT_HOST_HOST_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "raft/host.h"
@@ -42,7 +43,9 @@ struct host {
     uint64_t stop_ms;       /* when the end began; 0: it did not */
     bool led_at_stop;       /* then */
     int exit_code;
-    atomic_bool finished; /* read by the signal thread: the end was reached in time */
+    atomic_bool finished;       /* read by the signal thread: the end was reached in time */
+    pthread_mutex_t stop_mutex; /* the signal thread posts to net under it, unless */
+    bool closes;                /* net is about to go: the loop has ended */
 };
 
 /* ---- rebuild.c ---- */
@@ -51,7 +54,7 @@ void host_rebuild_mark(struct host *host, const char *reason);
 /* With --rebuild: ST_CORRUPT if such a note lies in the directory. */
 enum status host_rebuild_check(struct host *host, char *error);
 /* With --rebuild: sets the damaged directory aside, so that an empty one takes its place. Whether
- * it did; if not, error says why in place of the damage, unless --rebuild was not given. */
+ * it did; if not, error says why in place of the damage. */
 bool host_rebuild_set_aside(struct host *host, char *error);
 
 /* Traces as lines on stderr: time, level, gid/id, text. One write a line, any thread. */

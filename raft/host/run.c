@@ -131,7 +131,7 @@ static void learn_cluster_id(struct host *host)
         return;
     }
     wal_statistics(host->wal, &wal);
-    if (wal.writes == 0 && memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) == 0) {
+    if (wal.records == 0 && memcmp(host->identity.cluster_id, unknown, sizeof(unknown)) == 0) {
         return; /* nothing of the log is durable yet: META must not claim that there is one */
     }
     host->cluster_known = true;
@@ -254,18 +254,28 @@ static uint64_t on_deadline(void *context)
     return service < own ? service : own;
 }
 
-/* On the loop thread. */
+/* On the loop thread. A server that halted may be closing already: that is the end, then. */
 static void begin_stop(void *arg)
 {
     struct host *host = arg;
     struct io_event event = {.type = IO_EVENT_STOP};
 
-    if (host->stop_ms == 0) {
+    if (host->server != NULL && host->stop_ms == 0) {
         host->stop_ms = net_now_ms();
         host->led_at_stop = group_is_leader(host->service->group(host->server));
         trace_info(&host->trace, "stopping");
         net_deliver(host->net, &event);
     }
+}
+
+/* On the signal thread. */
+static void post_stop(struct host *host)
+{
+    pthread_mutex_lock(&host->stop_mutex);
+    if (!host->closes) {
+        net_post(host->net, begin_stop, host);
+    }
+    pthread_mutex_unlock(&host->stop_mutex);
 }
 
 static void *wait_for_signals(void *arg)
@@ -278,9 +288,7 @@ static void *wait_for_signals(void *arg)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigwait(&signals, &signal);
-    if (!atomic_load(&host->finished)) {
-        net_post(host->net, begin_stop, host);
-    }
+    post_stop(host);
     for (uint64_t waited_ms = 0; waited_ms < STOP_DEADLINE_MS;) {
         uint64_t began_ms = net_now_ms(), slept_ms;
 
@@ -528,6 +536,7 @@ int host_run(const struct host_settings *settings, const struct host_service *se
 {
     struct host host = {.settings = settings,
                         .service = service,
+                        .stop_mutex = PTHREAD_MUTEX_INITIALIZER,
                         .space.free_bytes = UINT64_MAX,
                         .start_wall_us = net_wall_us()};
     char error[STORE_ERROR_BYTES] = "";
@@ -564,6 +573,9 @@ int host_run(const struct host_settings *settings, const struct host_service *se
 
     net_run(host.net);
 
+    pthread_mutex_lock(&host.stop_mutex);
+    host.closes = true;
+    pthread_mutex_unlock(&host.stop_mutex);
     close_all(&host);
     atomic_store(&host.finished, true);
     pthread_kill(waiter, SIGTERM); /* wakes it if no signal came */

@@ -68,7 +68,9 @@ static void visitor_on_up(struct conn *conn)
 
     if (visitor->peer_id != 0) {
         visitor_replace_older(visitor);
-        conn->ping_ms = net->options.heartbeat_ms;
+        ASSERT(conn->inbox.n == 0);
+        conn->inbox.pool = &net->accepted.peers_pool;
+        conn->fragment_pause_ms = 0;
         conn->pause_bytes = 0;
         conn_set_keep_alive(conn, net->options.heartbeat_ms, net->options.election_timeout_ms);
         return;
@@ -170,6 +172,7 @@ void accepted_init(struct net *net)
 
     ASSERT(net->options.limits.max_connections < 1u << VISITOR_SLOT_BITS);
     accepted->pool.limit = net->options.limits.max_total_reassembly_bytes;
+    accepted->peers_pool.limit = net->options.limits.max_total_reassembly_bytes;
     accepted->n_slots = net->options.limits.max_connections;
     accepted->slots = mem_zalloc(accepted->n_slots * sizeof(accepted->slots[0]));
 }
@@ -276,6 +279,7 @@ void accepted_add(struct net *net, nng_stream *stream)
         .silence_ms = CLIENT_SILENCE_MS,
         .pause_bytes = net->options.limits.max_client_queue_bytes / 2,
         .max_reassembly_bytes = net->options.limits.max_reassembly_bytes,
+        .fragment_pause_ms = net->options.limits.max_fragment_pause_ms,
         .pool = &accepted->pool};
     struct visitor *visitor;
     char host[STREAM_NAME_BYTES];
@@ -387,7 +391,7 @@ void accepted_keep_peers(struct net *net, const struct io_peer *peers, size_t n)
         struct visitor *visitor = net->accepted.slots[i];
         size_t at = 0;
 
-        if (visitor == NULL || visitor->peer_id == 0 || visitor->conn == NULL) {
+        if (visitor == NULL || visitor->peer_id == 0) {
             continue;
         }
         while (at < n && peers[at].id != visitor->peer_id) {

@@ -24,7 +24,8 @@ struct accepted {
     uint32_t n_slots, n;
     uint64_t serial;  /* of the last client */
     uint64_t waiting; /* bytes of answers, at most: what was sent since they were counted counts */
-    struct inbox_pool pool;
+    struct inbox_pool pool;       /* of messages that clients have not finished */
+    struct inbox_pool peers_pool; /* of those of peers: no client may keep them out */
     struct complaints complaints; /* of those who are refused */
 };
 

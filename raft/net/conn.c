@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "raft/net/greeting.h"
 #include "raft/net/net_internal.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -68,13 +69,25 @@ static bool conn_is_paused(const struct conn *conn)
     return conn->pause_bytes > 0 && conn->send_queue.bytes >= conn->pause_bytes;
 }
 
+/* When an unfinished message will have got no further for too long, by the awake clock. */
+static uint64_t conn_fragment_end_ms(const struct conn *conn)
+{
+    uint64_t since_ms = conn->fragment_pause_ms > 0 ? inbox_waits_since(&conn->inbox) : UINT64_MAX;
+
+    return since_ms == UINT64_MAX ? UINT64_MAX : since_ms + conn->fragment_pause_ms;
+}
+
 static void conn_arm_timer(struct conn *conn)
 {
     struct loop *loop = conn_loop(conn);
     uint64_t at_ms = conn->end_ms;
 
     if (conn->state == CONN_UP) {
-        at_ms = loop_from_awake_ms(loop, conn->heard_ms + conn->silence_ms);
+        uint64_t silence_end_ms = conn->heard_ms + conn->silence_ms;
+        uint64_t fragment_end_ms = conn_fragment_end_ms(conn);
+
+        at_ms = loop_from_awake_ms(loop, fragment_end_ms < silence_end_ms ? fragment_end_ms
+                                                                          : silence_end_ms);
         if (!conn->accepted && conn->sent_ms + conn->ping_ms < at_ms) {
             at_ms = conn->sent_ms + conn->ping_ms;
         }
@@ -101,6 +114,9 @@ static void conn_on_timer(void *owner)
     } else if (loop_awake_ms(loop) >= conn->heard_ms + conn->silence_ms) {
         conn_fail(conn, ST_TIMEOUT, "silent for too long");
         return;
+    } else if (loop_awake_ms(loop) >= conn_fragment_end_ms(conn)) {
+        conn_fail(conn, ST_TIMEOUT, "a message was left unfinished for too long");
+        return;
     } else if (!conn->accepted && loop->now_ms >= conn->sent_ms + conn->ping_ms) {
         conn_put_ping(conn);
         conn->sent_ms = loop->now_ms; /* due again after another pause, even if it can't leave */
@@ -120,7 +136,7 @@ void conn_set_keep_alive(struct conn *conn, uint32_t ping_ms, uint32_t silence_m
 
 /* ---- Receiving ---- */
 
-static void conn_enter_up(struct conn *conn)
+void conn_enter_up(struct conn *conn)
 {
     ASSERT(conn->state == CONN_GREETING);
     conn->state = CONN_UP;
@@ -132,21 +148,13 @@ static void conn_enter_up(struct conn *conn)
     conn->events->up(conn);
 }
 
-static void conn_put_greeting(struct conn *conn, enum frame_kind kind, struct slice body)
+void conn_put_greeting(struct conn *conn, enum frame_kind kind, struct slice body)
 {
     send_queue_put_control(&conn->send_queue, kind, body);
     conn_mark_dirty(conn);
 }
 
-static void conn_put_proof(struct conn *conn)
-{
-    uint8_t proof[HANDSHAKE_PROOF_BYTES];
-
-    handshake_prove(&conn->handshake, proof);
-    conn_put_greeting(conn, FRAME_PROOF, slice_of(proof, sizeof(proof)));
-}
-
-static void conn_refuse(struct conn *conn, enum status status, const char *reason)
+void conn_refuse(struct conn *conn, enum status status, const char *reason)
 {
     struct buf body = {0};
 
@@ -162,83 +170,7 @@ static void conn_refuse(struct conn *conn, enum status status, const char *reaso
     conn_arm_timer(conn);
 }
 
-/* The other side is who it says it is, as far as can be known: does the owner want it? Only now,
- * for the owner may remember what the hello says. */
-static bool conn_admit(struct conn *conn)
-{
-    const char *reason = "";
-    enum status status = conn->events->hello(conn, &conn->handshake.other, &reason);
-
-    ASSERT(conn->handshake.state == HANDSHAKE_DONE);
-    if (status != ST_OK) {
-        conn_refuse(conn, status, reason);
-    }
-    return status == ST_OK;
-}
-
-static void conn_on_caller(struct conn *conn, struct slice body)
-{
-    struct handshake *handshake = &conn->handshake;
-    uint8_t nonce[HELLO_NONCE_BYTES];
-    const char *reason = "";
-    enum status status;
-
-    net_random(nonce, sizeof(nonce));
-    status = handshake_accept(handshake, &conn->net->self, nonce,
-                              peer_key_handshake(conn->net->peer_key), body, &reason);
-    if (status != ST_OK) {
-        conn_refuse(conn, status, reason);
-    } else if (handshake->state != HANDSHAKE_DONE) {
-        conn_put_greeting(conn, FRAME_HELLO, buf_slice(&handshake->second));
-    } else if (conn_admit(conn)) {
-        conn_put_greeting(conn, FRAME_HELLO, buf_slice(&handshake->second));
-        conn_enter_up(conn);
-    }
-}
-
-static void conn_on_answer(struct conn *conn, struct slice body)
-{
-    const char *reason = "";
-    enum status status = handshake_on_answer(&conn->handshake, body, &reason);
-
-    if (status != ST_OK) {
-        conn_refuse(conn, status, reason);
-    } else if (conn->handshake.state != HANDSHAKE_DONE) {
-        conn_put_proof(conn);
-    } else if (conn_admit(conn)) {
-        conn_enter_up(conn);
-    }
-}
-
-static void conn_on_proof(struct conn *conn, struct slice body)
-{
-    const char *reason = "";
-    enum status status = handshake_on_proof(&conn->handshake, body, &reason);
-
-    if (status != ST_OK) {
-        conn_refuse(conn, status, reason);
-    } else if (conn_admit(conn)) {
-        if (conn->accepted) {
-            conn_put_proof(conn);
-        }
-        conn_enter_up(conn);
-    }
-}
-
-static void conn_on_refuse(struct conn *conn, struct slice body)
-{
-    enum status status;
-    char text[REFUSE_MAX_TEXT + 1];
-
-    if (!refuse_decode(body, &status, text)) {
-        conn_fail(conn, ST_MALFORMED, "malformed refusal");
-        return;
-    }
-    conn->refused = true;
-    conn_fail(conn, status, text);
-}
-
-static void conn_malformed(struct conn *conn, const char *what)
+void conn_malformed(struct conn *conn, const char *what)
 {
     conn->net->stats.malformed++;
     conn_fail(conn, ST_MALFORMED, what);
@@ -271,7 +203,8 @@ static void conn_on_fragment(struct conn *conn, struct slice body)
         conn_malformed(conn, "malformed fragment");
         return;
     }
-    status = inbox_receive(&conn->inbox, &fragment, &finished, &message);
+    status =
+        inbox_receive(&conn->inbox, &fragment, loop_awake_ms(conn_loop(conn)), &finished, &message);
     if (status == ST_MALFORMED) {
         conn_malformed(conn, "a fragment out of order");
     } else if (status != ST_OK) {
@@ -281,6 +214,8 @@ static void conn_on_fragment(struct conn *conn, struct slice body)
         conn->events->message(conn, message.group, message.type,
                               slice_of(message.bytes, message.total));
         inbox_release(&message);
+    } else {
+        conn_arm_timer(conn);
     }
 }
 
@@ -303,30 +238,11 @@ static void conn_on_stamp(struct conn *conn, const struct frame *frame)
     }
 }
 
-/* Nothing but what the handshake waits for, or a refusal of what we said. */
-static void conn_on_greeting(struct conn *conn, const struct frame *frame)
-{
-    enum handshake_state awaited = conn->handshake.state;
-
-    if (frame->kind == FRAME_HELLO && awaited == HANDSHAKE_IDLE) {
-        conn_on_caller(conn, frame->body);
-    } else if (frame->kind == FRAME_HELLO && awaited == HANDSHAKE_ANSWER) {
-        conn_on_answer(conn, frame->body);
-    } else if (frame->kind == FRAME_PROOF && awaited == HANDSHAKE_PROOF) {
-        conn_on_proof(conn, frame->body);
-    } else if (frame->kind == FRAME_REFUSE && awaited != HANDSHAKE_IDLE) {
-        conn_on_refuse(conn, frame->body);
-    } else {
-        conn_malformed(conn, awaited == HANDSHAKE_PROOF ? "a frame before the proof"
-                                                        : "a frame before the hello");
-    }
-}
-
 static void conn_on_frame(struct conn *conn, const struct frame *frame)
 {
     conn->net->stats.frames_in++;
     if (conn->state == CONN_GREETING) {
-        conn_on_greeting(conn, frame);
+        greeting_on_frame(conn, frame);
         return;
     }
     switch (frame->kind) {
@@ -341,32 +257,13 @@ static void conn_on_frame(struct conn *conn, const struct frame *frame)
         conn_on_stamp(conn, frame);
         return;
     case FRAME_REFUSE:
-        conn_on_refuse(conn, frame->body);
+        greeting_on_refuse(conn, frame->body);
         return;
     case FRAME_HELLO:
     case FRAME_PROOF:
         conn_malformed(conn, "a second hello");
         return;
     }
-}
-
-/* The other side speaks TLS where we don't: said in words of its own, because it is a common
- * mistake. A record begins with its kind, 20 to 23, and the version 3.x (or 0.0, before mbedTLS has
- * found out what the other side speaks). */
-static bool conn_refuse_tls(struct conn *conn)
-{
-    struct slice input = stream_input(conn->stream);
-
-    if (conn->state != CONN_GREETING || input.len < 2 || input.data[0] < 20 || input.data[0] > 23 ||
-        (input.data[1] != 3 && input.data[1] != 0)) {
-        return false;
-    }
-    conn_refuse(conn, ST_DENIED,
-                conn->accepted ? "the caller speaks TLS, this port is plain: tcp:// and tls+tcp:// "
-                                 "are mixed up"
-                               : "the port speaks TLS, we called it plain: tcp:// and tls+tcp:// "
-                                 "are mixed up");
-    return true;
 }
 
 /* Handles all whole frames of the input. */
@@ -384,7 +281,7 @@ static void conn_decode(struct conn *conn)
             }
             return;
         case FRAME_BAD:
-            if (conn_refuse_tls(conn)) {
+            if (greeting_refuse_tls(conn)) {
                 return;
             }
             if (reason == ST_VERSION && conn->state == CONN_GREETING) {
@@ -479,9 +376,10 @@ static void conn_on_sent(void *owner)
 
     if (conn_is_paused(conn)) { /* it reads what we send: it is alive, though we don't listen */
         conn->heard_ms = loop_awake_ms(conn_loop(conn));
+        inbox_wait_from(&conn->inbox, conn->heard_ms);
     }
-    if (!send_queue_is_empty(&conn->send_queue)) { /* the rest goes in the next turn */
-        conn_mark_dirty(conn);
+    if (conn->ping_due || conn->pong_due || !send_queue_is_empty(&conn->send_queue)) {
+        conn_mark_dirty(conn); /* what came meanwhile, and the rest: in the next turn */
     }
 }
 
@@ -536,19 +434,6 @@ bool conn_is_news(char told[CONN_REASON_BYTES], const char *reason)
     return true;
 }
 
-static void conn_open_handshake(struct conn *conn, const struct hello *self)
-{
-    struct hello shown = *self;
-    uint8_t nonce[HELLO_NONCE_BYTES];
-
-    if (self->who == HELLO_CLIENT && conn->net->self.who == HELLO_PEER) {
-        shown.flags |= HELLO_SERVICE;
-    }
-    net_random(nonce, sizeof(nonce));
-    handshake_open(&conn->handshake, &shown, nonce, peer_key_handshake(conn->net->peer_key));
-    conn_put_greeting(conn, FRAME_HELLO, buf_slice(&conn->handshake.first));
-}
-
 static const struct stream_events conn_stream_events = {
     .received = conn_on_received, .sent = conn_on_sent, .broken = conn_on_broken};
 
@@ -565,13 +450,14 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
     conn->silence_ms = settings->silence_ms;
     conn->pause_bytes = settings->pause_bytes;
     conn->window_bytes = settings->window_bytes;
+    conn->fragment_pause_ms = settings->fragment_pause_ms;
     conn->end_ms = net->loop.now_ms + settings->greeting_ms;
     conn->timer = (struct timer){.fired = conn_on_timer, .owner = conn};
     conn->stream = stream_create(&net->loop, stream, CONN_MAX_INPUT, &conn_stream_events, conn);
     send_queue_init(&conn->send_queue);
     inbox_init(&conn->inbox, settings->max_reassembly_bytes, settings->pool);
     if (!conn->accepted) {
-        conn_open_handshake(conn, self);
+        greeting_begin(conn, self);
     }
     conn_arm_timer(conn);
     stream_receive(conn->stream);

@@ -8,7 +8,7 @@
  *             own or with a REFUSE; servers with a peer key then exchange proofs
  *   UP        messages pass
  *   REFUSING  a REFUSE was sent: waits a moment for the other side to read it and close
- *   FAILED    over; closed() is told, and the memory freed, by net's next conns_reap
+ *   FAILED    over; closed() is told, and the memory freed, by net's next net_reap_failed
  *
  * Window: between peers and towards servers, at most `window_bytes` are sent beyond what the other
  * side is known to have read; then only urgent messages leave. So what a vote or a heartbeat finds
@@ -37,6 +37,11 @@ enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 
 struct conn;
 struct conn_events {
+    /* Dialled: whether the other side's hello, as far as it can be believed, is of whom we meant to
+     * call; same result as the next. Asked before we prove anything, so that a proof is of no use
+     * to who passes it on to somebody else. NULL for accepted ones: they prove themselves second.
+     */
+    enum status (*meant)(struct conn *conn, const struct hello *hello, const char **reason);
     /* The other side's hello, proved if it had to be. ST_OK, or why not to talk to it, with
      * *reason (static). */
     enum status (*hello)(struct conn *conn, const struct hello *hello, const char **reason);
@@ -57,16 +62,17 @@ struct conn {
     struct send_queue send_queue;
     struct inbox inbox;
 
-    struct timer timer;    /* the earliest of what follows */
-    uint64_t end_ms;       /* GREETING and REFUSING must be over by then */
-    uint64_t heard_ms;     /* when bytes last came, by the loop's awake clock */
-    uint64_t sent_ms;      /* when bytes last were handed over */
-    uint32_t ping_ms;      /* pause after which to send something; 0: never by itself */
-    uint32_t silence_ms;   /* of the other side, after which it counts as gone */
-    uint32_t window_bytes; /* 0: no window */
-    uint64_t sent_bytes;   /* in all */
-    uint64_t pinged_bytes; /* sent_bytes at the last PING */
-    uint64_t read_bytes;   /* by the other side, of sent_bytes */
+    struct timer timer;         /* the earliest of what follows */
+    uint64_t end_ms;            /* GREETING and REFUSING must be over by then */
+    uint64_t heard_ms;          /* when bytes last came, by the loop's awake clock */
+    uint64_t sent_ms;           /* when bytes last were handed over */
+    uint32_t ping_ms;           /* pause after which to send something; 0: never by itself */
+    uint32_t silence_ms;        /* of the other side, after which it counts as gone */
+    uint32_t window_bytes;      /* 0: no window */
+    uint32_t fragment_pause_ms; /* how long an unfinished message may get no further; 0: for ever */
+    uint64_t sent_bytes;        /* in all */
+    uint64_t pinged_bytes;      /* sent_bytes at the last PING */
+    uint64_t read_bytes;        /* by the other side, of sent_bytes */
     bool ping_due, pong_due;
     uint64_t pong_stamp;  /* of the last PING that came */
     uint32_t pause_bytes; /* read nothing more while so much waits to be sent; 0: read always */
@@ -86,7 +92,8 @@ TAILQ_HEAD(conn_list, conn);
 /* What a kind of connection needs. */
 struct conn_settings {
     bool accepted;
-    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes, window_bytes;
+    uint32_t greeting_ms, ping_ms, silence_ms, pause_bytes, max_reassembly_bytes, window_bytes,
+        fragment_pause_ms;
     struct inbox_pool *pool;
 };
 
@@ -95,7 +102,8 @@ struct conn *conn_create(struct net *net, nng_stream *stream, const struct conn_
                          const struct hello *self, const struct conn_events *events, void *owner);
 /* Ends the connection; closed() follows, later in the turn. Failed already: nothing. */
 void conn_fail(struct conn *conn, enum status status, const char *reason);
-/* Closes and frees at once, without closed(): only when net goes down. Clears the pointer. */
+/* Closes and frees at once, without closed(): for who tells the owner itself, or is the owner.
+ * Clears the pointer. */
 void conn_destroy(struct conn **conn);
 
 /* Queues a message, taken over. Only while UP. */
@@ -115,5 +123,14 @@ void conn_receive_more(struct conn *conn);
 
 /* Gives to nng what waits, if nothing is on its way. */
 void conn_flush(struct conn *conn);
+
+/* ---- For the greeting (greeting.h) ---- */
+
+void conn_put_greeting(struct conn *conn, enum frame_kind kind, struct slice body);
+/* Says why not, and ends the connection when the other side has had time to read it. */
+void conn_refuse(struct conn *conn, enum status status, const char *reason);
+void conn_enter_up(struct conn *conn);
+/* Counts it, and fails. */
+void conn_malformed(struct conn *conn, const char *what);
 
 #endif

@@ -12,7 +12,8 @@ struct dial {
     dial_done done; /* NULL: cancelled */
     void *owner;
     bool timed_out;
-    int error; /* written before the mail is posted */
+    const char *refusal; /* NULL: it was made */
+    int error;           /* written before the mail is posted */
     nng_stream *stream;
 };
 
@@ -40,14 +41,28 @@ static void dial_free(struct mail *mail)
     mem_free(dial);
 }
 
+static void dial_tell(const struct dial *dial)
+{
+    enum status status = ST_OK;
+    const char *reason = "";
+
+    if (dial->refusal != NULL) {
+        status = ST_DENIED;
+        reason = dial->refusal;
+    } else if (dial->stream == NULL) {
+        status = dial->timed_out ? ST_TIMEOUT : ST_UNAVAILABLE;
+        reason = dial->timed_out ? "timed out" : nng_strerror(dial->error);
+    }
+    dial->done(dial->owner, dial->stream, status, reason);
+}
+
 static void dial_on_completed(struct mail *mail)
 {
     struct dial *dial = (struct dial *)mail;
-    const char *reason = dial->timed_out ? "timed out" : nng_strerror(dial->error);
 
     timers_cancel(&dial->loop->timers, &dial->timeout);
     if (dial->done != NULL) {
-        dial->done(dial->owner, dial->stream, reason, dial->timed_out);
+        dial_tell(dial);
     } else if (dial->stream != NULL) {
         nng_stream_close(dial->stream);
         nng_stream_free(dial->stream);
@@ -75,8 +90,7 @@ static int dial_set_nodelay(nng_stream_dialer *dialer)
     return failed == NNG_ENOTSUP ? 0 : failed;
 }
 
-struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
-                        uint32_t timeout_ms, dial_done done, void *owner)
+static struct dial *dial_create(struct loop *loop, dial_done done, void *owner)
 {
     struct dial *dial = mem_zalloc(sizeof(*dial));
 
@@ -87,6 +101,14 @@ struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
     dial->owner = owner;
     loop->n_open++;
     ASSERT(nng_aio_alloc(&dial->aio, dial_completed, dial) == 0);
+    return dial;
+}
+
+struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
+                        uint32_t timeout_ms, dial_done done, void *owner)
+{
+    struct dial *dial = dial_create(loop, done, owner);
+
     dial->error = nng_stream_dialer_alloc(&dial->dialer, url);
     if (dial->error == 0 && tls != NULL) {
         dial->error = nng_stream_dialer_set_ptr(dial->dialer, NNG_OPT_TLS_CONFIG, tls);
@@ -100,6 +122,15 @@ struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
     }
     timers_set(&loop->timers, &dial->timeout, loop->now_ms + timeout_ms);
     nng_stream_dialer_dial(dial->dialer, dial->aio);
+    return dial;
+}
+
+struct dial *dial_refuse(struct loop *loop, const char *reason, dial_done done, void *owner)
+{
+    struct dial *dial = dial_create(loop, done, owner);
+
+    dial->refusal = reason;
+    mailbox_post(&loop->mailbox, &dial->mail);
     return dial;
 }
 

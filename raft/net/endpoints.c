@@ -63,6 +63,16 @@ static void endpoint_pause(struct endpoint *endpoint, bool refused)
 
 /* ---- The connection ---- */
 
+static enum status endpoint_meant(struct conn *conn, const struct hello *hello, const char **reason)
+{
+    (void)conn;
+    if (hello->who != HELLO_SERVER) {
+        *reason = "no server answers at this URL";
+        return ST_WRONG_NODE;
+    }
+    return ST_OK;
+}
+
 static enum status endpoint_on_hello(struct conn *conn, const struct hello *hello,
                                      const char **reason)
 {
@@ -106,6 +116,19 @@ static void endpoint_on_message(struct conn *conn, uint32_t group, uint8_t type,
     net_deliver(endpoint->net, &event);
 }
 
+static void endpoint_tell_refused(struct endpoint *endpoint, const char *by, enum status status,
+                                  const char *reason)
+{
+    const struct net_sink *sink = &endpoint->net->options.sink;
+    enum trace_level level = conn_is_news(endpoint->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
+
+    TRACE(endpoint->net->loop.trace, level, "endpoint refused url=%s by=%s status=%s reason=\"%s\"",
+          endpoint->url, by, status_name(status), reason);
+    if (sink->refused != NULL) {
+        sink->refused(sink->context, endpoint->url, reason);
+    }
+}
+
 static void endpoint_on_closed(struct conn *conn, enum status status, const char *reason,
                                bool refused)
 {
@@ -114,16 +137,7 @@ static void endpoint_on_closed(struct conn *conn, enum status status, const char
 
     endpoint->conn = NULL;
     if (refused || by_us) {
-        enum trace_level level =
-            conn_is_news(endpoint->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
-
-        TRACE(endpoint->net->loop.trace, level,
-              "endpoint refused url=%s by=%s status=%s reason=\"%s\"", endpoint->url,
-              refused ? "server" : "us", status_name(status), reason);
-        if (endpoint->net->options.sink.refused != NULL) {
-            endpoint->net->options.sink.refused(endpoint->net->options.sink.context, endpoint->url,
-                                                reason);
-        }
+        endpoint_tell_refused(endpoint, refused ? "server" : "us", status, reason);
     } else {
         trace_debug(endpoint->net->loop.trace, "endpoint down url=%s reason=\"%s\"", endpoint->url,
                     reason);
@@ -132,12 +146,14 @@ static void endpoint_on_closed(struct conn *conn, enum status status, const char
     endpoint_deliver_down(endpoint);
 }
 
-static const struct conn_events endpoint_events = {.hello = endpoint_on_hello,
+static const struct conn_events endpoint_events = {.meant = endpoint_meant,
+                                                   .hello = endpoint_on_hello,
                                                    .up = endpoint_on_up,
                                                    .message = endpoint_on_message,
                                                    .closed = endpoint_on_closed};
 
-static void endpoint_on_dialled(void *owner, nng_stream *stream, const char *reason, bool timed_out)
+static void endpoint_on_dialled(void *owner, nng_stream *stream, enum status status,
+                                const char *reason)
 {
     struct endpoint *endpoint = owner;
     struct net *net = endpoint->net;
@@ -150,12 +166,15 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, const char *rea
                                      .pool = &net->endpoints.pool};
     struct hello self = net->self;
 
-    (void)timed_out;
     endpoint->dial = NULL;
     if (stream == NULL) {
-        trace_debug(net->loop.trace, "endpoint dial failed url=%s reason=\"%s\"", endpoint->url,
-                    reason);
-        endpoint_pause(endpoint, false);
+        if (status == ST_DENIED) {
+            endpoint_tell_refused(endpoint, "us", status, reason);
+        } else {
+            trace_debug(net->loop.trace, "endpoint dial failed url=%s reason=\"%s\"", endpoint->url,
+                        reason);
+        }
+        endpoint_pause(endpoint, status == ST_DENIED);
         endpoint_deliver_down(endpoint);
         return;
     }
@@ -166,8 +185,12 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, const char *rea
 
 static void endpoint_dial(struct endpoint *endpoint)
 {
-    endpoint->dial = dial_start(&endpoint->net->loop, endpoint->url, endpoint->tls,
-                                ENDPOINT_SILENCE_MS, endpoint_on_dialled, endpoint);
+    struct loop *loop = &endpoint->net->loop;
+
+    endpoint->dial = tls_forbids(endpoint->net->tls, endpoint->url)
+                         ? dial_refuse(loop, TLS_FORBIDDEN, endpoint_on_dialled, endpoint)
+                         : dial_start(loop, endpoint->url, endpoint->tls, ENDPOINT_SILENCE_MS,
+                                      endpoint_on_dialled, endpoint);
 }
 
 static void endpoint_on_retry(void *owner)

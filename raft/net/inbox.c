@@ -60,7 +60,7 @@ static enum status inbox_begin(struct inbox *inbox, const struct frame_fragment 
 }
 
 enum status inbox_receive(struct inbox *inbox, const struct frame_fragment *fragment,
-                          bool *finished, struct inbox_message *message)
+                          uint64_t now_ms, bool *finished, struct inbox_message *message)
 {
     struct inbox_message *found = inbox_find(inbox, fragment->stream);
 
@@ -79,6 +79,7 @@ enum status inbox_receive(struct inbox *inbox, const struct frame_fragment *frag
     ASSERT(fragment->bytes.len <= found->total - found->received);
     memcpy(found->bytes + found->received, fragment->bytes.data, fragment->bytes.len);
     found->received += (uint32_t)fragment->bytes.len;
+    found->heard_ms = now_ms;
     if (found->received == found->total) {
         *finished = true;
         *message = *found;
@@ -92,4 +93,23 @@ void inbox_release(struct inbox_message *message)
 {
     mem_free(message->bytes);
     message->bytes = NULL;
+}
+
+uint64_t inbox_waits_since(const struct inbox *inbox)
+{
+    uint64_t since_ms = UINT64_MAX;
+
+    for (size_t i = 0; i < inbox->n; i++) {
+        if (inbox->unfinished[i].heard_ms < since_ms) {
+            since_ms = inbox->unfinished[i].heard_ms;
+        }
+    }
+    return since_ms;
+}
+
+void inbox_wait_from(struct inbox *inbox, uint64_t now_ms)
+{
+    for (size_t i = 0; i < inbox->n; i++) {
+        inbox->unfinished[i].heard_ms = now_ms;
+    }
 }

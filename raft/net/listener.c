@@ -6,6 +6,7 @@
 #include "raft/util/mem.h"
 
 #define LISTENER_PAUSE_MS 20
+#define LISTENER_AGAIN_MS 60000 /* a failure that lasts is told again after it */
 
 struct listener {
     struct mail mail;
@@ -19,6 +20,8 @@ struct listener {
     bool closing; /* nothing is submitted any more */
     int error;
     nng_stream *stream;
+    int told_error;   /* the failure that was told last, */
+    uint64_t told_ms; /* and when; 0: none */
 };
 
 /* On a thread of nng's. */
@@ -57,6 +60,20 @@ static void listener_accept(void *owner)
     nng_stream_listener_accept(listener->nng, listener->aio);
 }
 
+/* Without descriptors each attempt fails, fifty times a second: said once a minute. */
+static void listener_on_failed(struct listener *listener)
+{
+    struct loop *loop = listener->loop;
+
+    if (listener->told_ms == 0 || listener->told_error != listener->error ||
+        loop->now_ms >= listener->told_ms + LISTENER_AGAIN_MS) {
+        listener->told_error = listener->error;
+        listener->told_ms = loop->now_ms;
+        trace_warn(loop->trace, "accept failed error=\"%s\"", nng_strerror(listener->error));
+    }
+    timers_set(&loop->timers, &listener->pause, loop->now_ms + LISTENER_PAUSE_MS);
+}
+
 static void listener_on_accepted(struct mail *mail)
 {
     struct listener *listener = (struct listener *)mail;
@@ -71,10 +88,7 @@ static void listener_on_accepted(struct mail *mail)
         return;
     }
     if (listener->error != 0) {
-        trace_warn(listener->loop->trace, "accept failed error=\"%s\"",
-                   nng_strerror(listener->error));
-        timers_set(&listener->loop->timers, &listener->pause,
-                   listener->loop->now_ms + LISTENER_PAUSE_MS);
+        listener_on_failed(listener);
         return;
     }
     listener->accepted(listener->owner, listener->stream);

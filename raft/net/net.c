@@ -364,6 +364,7 @@ void net_options_default(struct net_options *options)
                                                .max_reassembly_bytes = 128u << 20,
                                                .max_endpoint_queue_bytes = 256u << 20,
                                                .max_total_reassembly_bytes = 1u << 30,
+                                               .max_fragment_pause_ms = 60000,
                                                .max_total_client_queue_bytes = 512u << 20}};
 }
 
@@ -545,7 +546,8 @@ void net_statistics(const struct net *net, struct net_stats *stats)
 {
     *stats = net->stats;
     stats->asleep_ms = net->loop.asleep_ms;
-    stats->reassembly_bytes = net->accepted.pool.used + net->endpoints.pool.used;
+    stats->reassembly_bytes =
+        net->accepted.pool.used + net->accepted.peers_pool.used + net->endpoints.pool.used;
     for (size_t i = 0; i < NET_DROP_REASONS; i++) {
         stats->dropped += stats->drops[i];
     }

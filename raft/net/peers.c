@@ -69,16 +69,23 @@ static void peer_retry(struct peer *peer, bool timed_out)
 }
 
 /* A server, of our group, and the replica that we know under this URL. */
-static enum status peer_on_hello(struct conn *conn, const struct hello *hello, const char **reason)
+static enum status peer_meant(struct conn *conn, const struct hello *hello, const char **reason)
 {
     struct peer *peer = conn->owner;
 
-    peer->incarnation = hello->incarnation;
     if (hello->who != HELLO_SERVER || hello->gid != peer->net->options.group ||
         hello->id != peer->id) {
         *reason = "another replica than the one of that id answers at this URL";
         return ST_WRONG_NODE;
     }
+    return ST_OK;
+}
+
+static enum status peer_on_hello(struct conn *conn, const struct hello *hello, const char **reason)
+{
+    struct peer *peer = conn->owner;
+
+    peer->incarnation = hello->incarnation;
     return net_admit(peer->net, &peer->net->self, hello, reason);
 }
 
@@ -111,6 +118,16 @@ static void peer_on_message(struct conn *conn, uint32_t group, uint8_t type, str
     net_deliver(conn->net, &event);
 }
 
+static void peer_on_refused(struct peer *peer, const char *by, enum status status,
+                            const char *reason)
+{
+    enum trace_level level = conn_is_news(peer->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
+
+    TRACE(peer->net->loop.trace, level, "peer refused id=%u url=%s by=%s status=%s reason=\"%s\"",
+          (unsigned)peer->id, peer->url, by, status_name(status), reason);
+    peer_retry_after(peer, PEER_REFUSED_MS);
+}
+
 static void peer_on_closed(struct conn *conn, enum status status, const char *reason, bool refused)
 {
     struct peer *peer = conn->owner;
@@ -131,12 +148,7 @@ static void peer_on_closed(struct conn *conn, enum status status, const char *re
                     (unsigned)peer->id, reason);
     }
     if (refused || (status != ST_UNAVAILABLE && status != ST_TIMEOUT)) {
-        enum trace_level level = conn_is_news(peer->complaint, reason) ? TRACE_WARN : TRACE_DEBUG;
-
-        TRACE(peer->net->loop.trace, level,
-              "peer refused id=%u url=%s by=%s status=%s reason=\"%s\"", (unsigned)peer->id,
-              peer->url, refused ? "peer" : "us", status_name(status), reason);
-        peer_retry_after(peer, PEER_REFUSED_MS);
+        peer_on_refused(peer, refused ? "peer" : "us", status, reason);
     } else {
         peer_retry(peer, status == ST_TIMEOUT);
     }
@@ -145,10 +157,13 @@ static void peer_on_closed(struct conn *conn, enum status status, const char *re
     }
 }
 
-static const struct conn_events peer_events = {
-    .hello = peer_on_hello, .up = peer_on_up, .message = peer_on_message, .closed = peer_on_closed};
+static const struct conn_events peer_events = {.meant = peer_meant,
+                                               .hello = peer_on_hello,
+                                               .up = peer_on_up,
+                                               .message = peer_on_message,
+                                               .closed = peer_on_closed};
 
-static void peer_on_dialled(void *owner, nng_stream *stream, const char *reason, bool timed_out)
+static void peer_on_dialled(void *owner, nng_stream *stream, enum status status, const char *reason)
 {
     struct peer *peer = owner;
     struct net *net = peer->net;
@@ -157,14 +172,18 @@ static void peer_on_dialled(void *owner, nng_stream *stream, const char *reason,
                                      .silence_ms = net->options.election_timeout_ms,
                                      .window_bytes = PEER_WINDOW_BYTES_PER_MS *
                                                      net->options.election_timeout_ms,
-                                     .pool = &net->accepted.pool};
+                                     .pool = &net->accepted.peers_pool};
     struct hello self = net->self;
 
     peer->dial = NULL;
+    if (status == ST_DENIED) {
+        peer_on_refused(peer, "us", status, reason);
+        return;
+    }
     if (stream == NULL) {
         trace_debug(net->loop.trace, "peer dial failed id=%u reason=\"%s\"", (unsigned)peer->id,
                     reason);
-        peer_retry(peer, timed_out);
+        peer_retry(peer, status == ST_TIMEOUT);
         return;
     }
     self.who = HELLO_PEER;
@@ -174,9 +193,12 @@ static void peer_on_dialled(void *owner, nng_stream *stream, const char *reason,
 static void peer_dial(void *owner)
 {
     struct peer *peer = owner;
+    struct loop *loop = &peer->net->loop;
 
-    peer->dial = dial_start(&peer->net->loop, peer->url, peer->tls, peer_timeout_ms(peer),
-                            peer_on_dialled, peer);
+    peer->dial =
+        tls_forbids(peer->net->tls, peer->url)
+            ? dial_refuse(loop, TLS_FORBIDDEN, peer_on_dialled, peer)
+            : dial_start(loop, peer->url, peer->tls, peer_timeout_ms(peer), peer_on_dialled, peer);
 }
 
 /* ---- Who they are ---- */

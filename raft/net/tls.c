@@ -182,6 +182,11 @@ nng_tls_config *tls_client_config(const struct tls *tls, const char *url)
     return config;
 }
 
+bool tls_forbids(const struct tls *tls, const char *url)
+{
+    return tls != NULL && strncmp(url, "tcp://", 6) == 0;
+}
+
 void tls_release_config(nng_tls_config **config)
 {
     if (*config != NULL) {

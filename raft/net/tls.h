@@ -6,6 +6,8 @@
 #include <nng/nng.h>
 #include <nng/supplemental/tls/tls.h>
 
+#include <stdbool.h>
+
 #include "raft/util/status.h"
 
 struct tls;
@@ -23,6 +25,11 @@ nng_tls_config *tls_server_config(const struct tls *tls);
 /* For dialling this URL: the server's certificate must be of the CA and for the URL's host; without
  * a CA none is. NULL if the URL is not tls+tcp. To be released by tls_release_config. */
 nng_tls_config *tls_client_config(const struct tls *tls, const char *url);
+/* Whether the URL must not be dialled: it is plain tcp, and there are certificates. Whoever had it
+ * put where we found it would hear in clear what others have to prove that they may hear. */
+bool tls_forbids(const struct tls *tls, const char *url);
+#define TLS_FORBIDDEN                                                                              \
+    "a plain tcp:// URL, and there are TLS certificates: only tls+tcp:// is called"
 void tls_release_config(nng_tls_config **config);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * One at a time, and only when the own log holds durably everything that was applied (a state ahead
  * of its log would be a replica that remembers effects but not its promises). Compaction follows a
- * finished checkpoint: never beyond it, never past a snapshot that a follower is receiving, and
- * some log is kept behind for followers that lag a little.
+ * finished checkpoint: never beyond it, never past a snapshot that a follower is receiving (or what
+ * it needs after it), and some log is kept behind for followers that lag a little.
  *
  * A dropped range is deleted after a checkpoint without it, and the log still tells of it too. So
  * a drop has a checkpoint made soon, however little happens, and then the log up to there goes as

@@ -201,6 +201,9 @@ static void on_tick(struct group *group)
     struct raft_event event = {.type = RAFT_EVENT_TICK};
 
     rsm_step_raft(group, &event);
+    if (!group->halted && group->stopping && raft_role(group->raft) == RAFT_LEADER) {
+        transfer(group, 0); /* nobody had answered yet, or it came to nothing */
+    }
     if (!group->halted) {
         rsm_checkpoint_tick(group);
         rsm_peers_follow(group);

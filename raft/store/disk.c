@@ -97,23 +97,28 @@ static char *disk_parent(const char *path)
 
 enum status disk_make_dir(const char *path, char *error)
 {
+    bool made = mkdir(path, 0700) == 0;
     enum status status = ST_OK;
     struct stat found;
     char *parent;
 
-    if (mkdir(path, 0700) == 0) {
-        parent = disk_parent(path);
-        status = disk_sync_dir(parent, error);
-        mem_free(parent);
-        return status;
-    }
-    if (errno != EEXIST) {
+    if (!made && errno != EEXIST) {
         return disk_fail_open(error, "make directory", path, errno);
     }
     if (stat(path, &found) != 0) {
         return disk_fail_open(error, "look at", path, errno);
     }
-    return S_ISDIR(found.st_mode) ? ST_OK : disk_fail_open(error, "open directory", path, ENOTDIR);
+    if (!S_ISDIR(found.st_mode)) {
+        return disk_fail_open(error, "open directory", path, ENOTDIR);
+    }
+    /* Who made it may have ended before its name was durable. One that lies where we may not look
+     * was made by somebody else. */
+    parent = disk_parent(path);
+    if (made || access(parent, R_OK) == 0) {
+        status = disk_sync_dir(parent, error);
+    }
+    mem_free(parent);
+    return status;
 }
 
 /* Reads to the end or to one byte more than `max`. 0 or an errno. */
@@ -205,7 +210,7 @@ enum status disk_write_file(const char *directory, const char *name, struct slic
         status = disk_sync_dir(directory, error);
     }
     if (status != ST_OK) {
-        unlink((char *)temporary.data); /* it was full, or is of no use; the old file stands */
+        unlink((char *)temporary.data); /* of no use; gone if it was renamed */
     }
     buf_fini(&temporary);
     mem_free(path);

@@ -34,7 +34,8 @@ enum status disk_sync_dir(const char *path, char *error);
 enum status disk_read_file(const char *path, size_t max, struct buf *content, char *error);
 
 /* Replaces directory/name by the content, atomically and durably, by way of directory/name.tmp.
- * Mode 0600. */
+ * Mode 0600. Where it fails the old content stands, but if only the directory could not be synced:
+ * then a crash decides which one does. */
 enum status disk_write_file(const char *directory, const char *name, struct slice content,
                             char *error);
 

@@ -317,8 +317,3 @@ enum status store_dir_save(struct store_dir *dir, const struct identity *identit
     ASSERT(identity->id > 0 && identity->id < META_PEERS);
     return identity_write(dir->path, identity, error);
 }
-
-const char *store_dir_path(const struct store_dir *dir)
-{
-    return dir->path;
-}

@@ -391,11 +391,6 @@ const struct overlay_entry *overlay_next(const struct overlay_entry *entry)
     return RB_NEXT(overlay_tree, NULL, (struct overlay_entry *)entry);
 }
 
-const struct overlay_entry *overlay_oldest(const struct overlay *overlay)
-{
-    return overlay->oldest;
-}
-
 /* What most comparisons need of an entry, so that they need not look at it. */
 struct overlay_rank {
     uint64_t range;

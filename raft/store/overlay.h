@@ -4,12 +4,12 @@
  * hides what LevelDB holds. The state store writes into one overlay, the active one; when a
  * checkpoint begins it is frozen and handed to the background thread, which only reads it.
  *
- * Order is made only when it is asked for (overlay_seek): most overlays are written, looked up by
- * key, and turned into a checkpoint, which needs none.
+ * Order is made only when it is asked for: most overlays are written, looked up by key, and sorted
+ * once, off the loop thread, for their checkpoint (overlay_sort); overlay_seek is for iterations.
  *
  * Not thread-safe: an overlay belongs to the loop thread, which also counts the references. Of a
- * frozen one another thread may read the entries by overlay_oldest or overlay_sort, and nothing
- * else.
+ * frozen one another thread may read the entries (overlay_sort), their count and their bytes, and
+ * nothing else.
  */
 #ifndef RAFT_STORE_OVERLAY_H
 #define RAFT_STORE_OVERLAY_H
@@ -28,7 +28,7 @@ struct overlay_range {
 /* The key is right behind it. */
 struct overlay_entry {
     RB_ENTRY(overlay_entry) link; /* in the tree, once order was asked for */
-    struct overlay_entry *newer;
+    struct overlay_entry *newer;  /* the one first written after it */
     struct overlay_range *range;
     uint8_t *value; /* value_len bytes */
     uint32_t key_len;
@@ -59,9 +59,6 @@ const struct overlay_entry *overlay_find(const struct overlay *overlay, struct i
  * was written since the last time is put in order first. */
 const struct overlay_entry *overlay_seek(struct overlay *overlay, struct io_key key);
 const struct overlay_entry *overlay_next(const struct overlay_entry *entry);
-/* All entries, in the order in which their keys were first written: from the oldest one by `newer`.
- * Whether others have asked for order makes no difference to whoever walks so. */
-const struct overlay_entry *overlay_oldest(const struct overlay *overlay);
 /* All entries by their keys, overlay_count of them; the caller frees the array. */
 const struct overlay_entry **overlay_sort(const struct overlay *overlay);
 

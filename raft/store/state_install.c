@@ -145,7 +145,7 @@ static bool state_install_is_whole(const struct state_incoming *incoming)
     return good && count == incoming->count;
 }
 
-/* Opens what was being received. If its end was torn (see state_open_current), it is opened once
+/* Opens what was being received. If its end was torn (see state_open_torn), it is opened once
  * without paranoid checks, which may drop chunks, and counts only if it still has every record. */
 static bool state_install_reopen(struct state_worker *worker, uint64_t number)
 {
@@ -186,15 +186,21 @@ void state_install_resume(struct state_worker *worker)
 static enum status state_install_begin(struct state_worker *worker, struct state_install_job *job)
 {
     struct state_incoming *incoming = &worker->incoming;
+    uint64_t number = worker->next_db++;
+    char error[STORE_ERROR_BYTES];
     enum status status;
 
     ASSERT(job->offset == 0);
     state_install_discard(worker);
     incoming->index = job->index;
     incoming->term = job->term;
-    status = state_db_open(&worker->options, worker->next_db++, true, true, &incoming->db,
-                           job->job.note);
-    return status == ST_OK ? disk_sync_dir(worker->options.path, job->job.note) : status;
+    status = state_db_open(&worker->options, number, true, true, &incoming->db, job->job.note);
+    if (status == ST_OK) {
+        return disk_sync_dir(worker->options.path, job->job.note);
+    }
+    /* Each try has a number of its own, so what a failed one made would stay. */
+    state_db_destroy(worker->options.path, number, error);
+    return status;
 }
 
 /* ---- One chunk ---- */
@@ -291,6 +297,26 @@ static enum status state_install_write(struct state_worker *worker, leveldb_writ
     return state_db_sync_names(db, error);
 }
 
+/* Moves everything into tables. The chunks' batches are not numbered: none of them may be left in
+ * LevelDB's log file, where damage could drop one unseen. LevelDB does not say whether a compaction
+ * failed; then its log still holds something, and the next write, an empty one, tells why. */
+static enum status state_install_flush(struct state_worker *worker, char *error)
+{
+    struct state_db *db = worker->incoming.db;
+    leveldb_writebatch_t *nothing;
+    enum status status;
+
+    leveldb_compact_range(db->db, "a", 1, "a", 1);
+    if (state_room_to_open(db->path) == 0) {
+        return state_db_sync_names(db, error);
+    }
+    disk_format_error(error, "%s: what was received is not in tables", db->path);
+    nothing = leveldb_writebatch_create();
+    status = state_install_write(worker, nothing, error);
+    leveldb_writebatch_destroy(nothing);
+    return status == ST_OK ? ST_IO : status;
+}
+
 /* Whether CURRENT still names the database in use. */
 static bool state_install_is_unchanged(const struct state_worker *worker)
 {
@@ -318,21 +344,16 @@ static enum status state_install_switch(struct state_worker *worker, struct stat
     leveldb_writebatch_delete(batch, incoming_key, sizeof(incoming_key) - 1);
     leveldb_writebatch_delete(batch, header_key, sizeof(header_key) - 1);
     status = state_install_write(worker, batch, job->job.note);
+    status = status == ST_OK ? state_install_flush(worker, job->job.note) : status;
     if (status != ST_OK) {
         return status;
     }
-    /* The chunks' batches are not numbered: none of them may be left in LevelDB's log file, where
-     * damage could drop one unseen. */
-    leveldb_compact_range(incoming->db->db, "a", 1, "a", 1);
-    status = state_db_sync_names(incoming->db, job->job.note);
-    if (status == ST_OK) {
-        status = state_current_write(worker->options.path, incoming->db->number, job->job.note);
+    status = state_current_write(worker->options.path, incoming->db->number, job->job.note);
+    if (status != ST_OK) {
         /* If the name was replaced, but not for certain durably, a crash may show either state:
-         * stop. */
-        worker->failed = state_install_is_unchanged(worker) ? ST_OK : status;
-    }
-    if (status != ST_OK) {
-        return status;
+         * stop, even if it is for lack of room, which may pass. */
+        worker->failed = state_install_is_unchanged(worker) ? ST_OK : ST_IO;
+        return worker->failed == ST_OK ? status : ST_IO;
     }
     worker->db = incoming->db;
     incoming->db = NULL;

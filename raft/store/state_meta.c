@@ -8,7 +8,7 @@
  * Each checkpoint is one batch, and LevelDB keeps batches in its log file until it writes them to a
  * table. When it opens a log file whose end was torn, or that is damaged, it can drop batches; one
  * dropped from the middle shows as a gap in the last 64 numbers, because the log file is made to
- * begin anew at least every STATE_CHAIN / 2 checkpoints (state_checkpoint.c); those dropped from
+ * begin anew in time (state_worker.c, state_worker_flush); those dropped from
  * the end show as a number or an index below what the Raft log recorded as durable.
  */
 #include "raft/store/state_private.h"
@@ -179,7 +179,8 @@ static enum status state_meta_check_empty(struct state_db *db, char *error)
     status = state_db_iter_status(db, iter, error);
     leveldb_iter_destroy(iter);
     if (status == ST_OK && any) {
-        disk_format_error(error, "%s is damaged: it holds keys, but no checkpoint", db->path);
+        disk_format_error(error, "%s is damaged: it holds keys, but no checkpoint; " STORE_REBUILD,
+                          db->path);
         return ST_CORRUPT;
     }
     return status;
@@ -198,7 +199,8 @@ enum status state_meta_load(struct state_db *db, group_id group, uint64_t durabl
         status = state_meta_decode(buf_slice(&value), meta);
         if (status != ST_OK) {
             disk_format_error(error, "%s: meta is %s", db->path,
-                              status == ST_VERSION ? "of a newer format" : "damaged");
+                              status == ST_VERSION ? "of a newer format"
+                                                   : "damaged; " STORE_REBUILD);
         } else if (meta->group != group) {
             disk_format_error(error, "%s holds the state of group %u, not of group %u", db->path,
                               meta->group, group);

@@ -7,8 +7,8 @@
  * other, in the order they were queued, so a job may use whatever the jobs before it left; what a
  * job holds (a database, a frozen overlay) is given back on the loop thread by its finish.
  *
- * Keys in LevelDB: 'm' and a name for the store's own ("mckpt\<n mod 64>", "mincoming", "mmeta"),
- * 'u', range (big-endian u64), kind, key for the state.
+ * Keys in LevelDB: 'm' and a name for the store's own ("mckpt\<n mod 64>", "mheader", "mincoming",
+ * "mmeta", "msweep\<range>"); 'u', range (big-endian u64), kind, key for the state.
  */
 #ifndef RAFT_STORE_STATE_PRIVATE_H
 #define RAFT_STORE_STATE_PRIVATE_H
@@ -83,9 +83,13 @@ enum status state_db_iter_status(const struct state_db *db, const leveldb_iterat
 enum status state_db_sync_names(const struct state_db *db, char *error);
 
 /* Compactions on a thread of their own (state_compact.c). Asked for by the background thread, one
- * at a time; `end` waits for the one in hand. */
-void state_compact_begin(struct state_db *db, struct slice from, struct slice to);
+ * at a time; `end` waits for the one in hand. `moves`: so many checkpoints are in LevelDB's log
+ * file now, and will not be any more. */
+void state_compact_begin(struct state_db *db, struct slice from, struct slice to, uint64_t moves);
 bool state_compact_busy(const struct state_db *db);
+void state_compact_wait(struct state_db *db); /* until it is not busy */
+/* How many the compactions that are over moved; each is told once. */
+uint64_t state_compact_moved(struct state_db *db);
 void state_compact_end(struct state_db *db);
 
 /* A LevelDB snapshot with a count of its users, on the loop thread. */
@@ -256,7 +260,7 @@ struct state_worker {
     struct state_incoming incoming;
     struct state_sweep sweep;
     uint64_t next_db;    /* number for the next new database */
-    uint64_t unflushed;  /* checkpoints since LevelDB's log file was last known to begin anew */
+    uint64_t unflushed;  /* checkpoints that LevelDB's log file may hold */
     uint64_t *leftovers; /* databases found at start besides the current one */
     size_t n_leftovers;
 };
@@ -268,6 +272,8 @@ void state_worker_stop(struct state_worker *worker);
 void state_worker_unref(struct state_worker *worker);
 /* ST_OK, or how LevelDB failed before this job; what failed between the jobs becomes its note. */
 enum status state_worker_failed(struct state_worker *worker, struct state_job *job);
+/* On the background thread, while no job runs: has the loop thread trace a line. */
+void state_worker_tell(struct state_worker *worker, const char *line);
 /* Queues a job, which begins with a struct state_job and was mem_zalloc'ed. Takes it over. */
 void state_worker_queue(struct state_worker *worker, struct state_job *job);
 

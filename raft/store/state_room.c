@@ -93,7 +93,6 @@ uint64_t state_room_to_open(const char *path)
 struct state_reopen_job {
     struct state_job job;
     struct state *state; /* its thread waits */
-    enum status status;
     pthread_mutex_t *lock;
     pthread_cond_t *ended;
     bool *has_ended;
@@ -120,7 +119,7 @@ static void state_reopen_let_go(struct state *state)
 }
 
 /* Opens it and reads where it stands. It counts only if no checkpoint is missing: see
- * state_open_current, whose steps these are. */
+ * state_open_torn, whose steps these are. */
 static enum status state_reopen_try(struct state_worker *worker, struct state_meta *meta,
                                     char *error)
 {
@@ -149,23 +148,22 @@ static enum status state_reopen_try(struct state_worker *worker, struct state_me
     return status;
 }
 
-static void state_reopen_run(struct state_worker *worker, struct state_job *base)
+static void state_reopen_now(struct state_worker *worker, struct state_reopen_job *job)
 {
-    struct state_reopen_job *job = (struct state_reopen_job *)base;
     const struct timespec pause = {0, STATE_REOPEN_PAUSE_MS * 1000000L};
     struct state_meta meta = {0};
+    enum status status = ST_NO_SPACE;
 
     ASSERT(worker->failed == ST_NO_SPACE && job->state->db == worker->db);
     state_reopen_let_go(job->state);
-    job->status = ST_NO_SPACE;
-    for (int i = 0; i < STATE_REOPEN_TRIES && job->status == ST_NO_SPACE; i++) {
+    for (int i = 0; i < STATE_REOPEN_TRIES && status == ST_NO_SPACE; i++) {
         if (i > 0) {
             store_reserve_yield(worker->options.reserve, worker->options.room_bytes);
             nanosleep(&pause, NULL);
         }
-        job->status = state_reopen_try(worker, &meta, job->job.note);
+        status = state_reopen_try(worker, &meta, job->job.note);
     }
-    if (job->status == ST_OK) {
+    if (status == ST_OK) {
         state_meta_fini(&worker->meta);
         worker->meta = meta;
         worker->failed = ST_OK;
@@ -174,6 +172,17 @@ static void state_reopen_run(struct state_worker *worker, struct state_job *base
         disk_format_error(job->job.note, "%s: opened again, there is room", worker->db->path);
     } else {
         worker->failed = ST_IO; /* nothing can be read any more */
+    }
+}
+
+/* What the loop thread knew may be out of date: a chunk that failed for lack of room can be
+ * answered after LevelDB was opened again for a checkpoint. */
+static void state_reopen_run(struct state_worker *worker, struct state_job *base)
+{
+    struct state_reopen_job *job = (struct state_reopen_job *)base;
+
+    if (worker->failed == ST_NO_SPACE) {
+        state_reopen_now(worker, job);
     }
     pthread_mutex_lock(job->lock);
     *job->has_ended = true;

@@ -130,7 +130,7 @@ static void state_sweep_compact(struct state_worker *worker, struct slice end)
 {
     struct state_sweep *sweep = &worker->sweep;
 
-    state_compact_begin(worker->db, buf_slice(&sweep->span), end);
+    state_compact_begin(worker->db, buf_slice(&sweep->span), end, worker->unflushed);
     buf_clear(&sweep->span);
     buf_put_slice(&sweep->span, end);
     sweep->span_bytes = 0;
@@ -140,7 +140,7 @@ static void state_sweep_compact(struct state_worker *worker, struct slice end)
  * and removes the files that nothing holds any more. */
 static void state_sweep_flush(struct state_worker *worker)
 {
-    state_compact_begin(worker->db, slice_text("a"), slice_text("a"));
+    state_compact_begin(worker->db, slice_text("a"), slice_text("a"), worker->unflushed);
 }
 
 /* How many snapshots were ever taken; false: there are some. */
@@ -189,15 +189,18 @@ static void state_sweep_begin(struct state_worker *worker)
     char error[STORE_ERROR_BYTES];
     uint8_t key[STATE_SWEEP_NOTE];
     struct buf value = {0};
-    bool noted = state_db_get(worker->db, worker->db->sweep,
-                              state_sweep_note(sweep->ranges[0], key), &value, error) == ST_OK;
+    enum status noted = state_db_get(worker->db, worker->db->sweep,
+                                     state_sweep_note(sweep->ranges[0], key), &value, error);
 
     buf_fini(&value);
+    if (noted != ST_OK && noted != ST_NOT_FOUND) {
+        state_worker_tell(worker, error);
+    }
     buf_clear(&sweep->position);
     buf_clear(&sweep->span);
     state_db_put_key(&sweep->position, (struct io_key){sweep->ranges[0], 0, {0}});
     buf_put_slice(&sweep->span, buf_slice(&sweep->position));
-    if (!noted && !state_sweep_has_keys(worker, sweep->ranges[0])) {
+    if (noted != ST_OK && !state_sweep_has_keys(worker, sweep->ranges[0])) {
         state_sweep_leave(worker); /* none of it ever reached the disk */
         return;
     }
@@ -273,6 +276,7 @@ static bool state_sweep_delete(struct state_worker *worker)
     leveldb_iterator_t *iter;
     char error[STORE_ERROR_BYTES];
     uint64_t pins;
+    bool damaged;
 
     if (!state_sweep_no_pins(worker, &pins)) {
         return false;
@@ -296,13 +300,17 @@ static bool state_sweep_delete(struct state_worker *worker)
     if (!state_sweep_fill(worker, iter, batch)) {
         buf_clear(&sweep->position);
     }
-    if (state_db_iter_status(worker->db, iter, error) != ST_OK) {
-        /* Damage in a range that nobody reads: left alone, reported by whoever meets it next. */
-        leveldb_writebatch_clear(batch);
-        state_sweep_leave(worker);
-    }
+    damaged = state_db_iter_status(worker->db, iter, error) != ST_OK;
     leveldb_iter_destroy(iter);
-    state_sweep_write_deletes(worker, batch, pins);
+    if (damaged) {
+        /* In a range that nobody reads: left alone, until the next start. Where it is, is said now:
+         * it is looked for only once. */
+        leveldb_writebatch_destroy(batch);
+        state_worker_tell(worker, error);
+        state_sweep_leave(worker);
+    } else {
+        state_sweep_write_deletes(worker, batch, pins);
+    }
     return true;
 }
 

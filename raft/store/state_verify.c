@@ -2,9 +2,10 @@
  *
  * LevelDB says of most damage that a checksum is wrong, and not where. Before such a line is shown,
  * the files are gone through: each block of each table, each record of the logs and of the manifest
- * has a checksum of its own (leveldb's doc/table_format.md, doc/log_format.md). It is done once, by
- * a replica that is about to end; nothing is changed. What is found may be another place than the
- * one that was met; that is damage all the same.
+ * has a checksum of its own (leveldb's doc/table_format.md, doc/log_format.md). It is done at most
+ * once for a database, by whichever thread met the damage, while others may go on with it; nothing
+ * is changed. What is found may be another place than the one that was met; that is damage all the
+ * same.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -57,9 +58,13 @@ static bool block_is_good(struct slice file, uint64_t offset, uint64_t size)
 /* The blocks that an index block names. */
 static uint64_t verify_index(struct slice file, struct slice index)
 {
-    uint32_t restarts = index.len >= 4 ? get_u32(index.data + index.len - 4) : UINT32_MAX;
     struct reader reader;
+    uint32_t restarts;
 
+    if (index.len < 4) {
+        return VERIFY_NOTHING;
+    }
+    restarts = get_u32(index.data + index.len - 4);
     if (restarts > index.len / 4 - 1) {
         return VERIFY_NOTHING;
     }

@@ -5,6 +5,7 @@
  * worker lives on until the last message is out of the mail; such messages are dropped.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "raft/store/state_private.h"
@@ -17,6 +18,8 @@
 
 #define STATE_WORKER_NICE    10
 #define STATE_WORKER_POLL_MS 5 /* between looks whether a compaction is done */
+/* So many checkpoints in LevelDB's log file, and the next one waits until some are moved out. */
+#define STATE_WORKER_UNFLUSHED (STATE_CHAIN - 4)
 
 static void state_worker_free_job(struct state_job *job)
 {
@@ -98,6 +101,22 @@ static void state_worker_finish(void *arg)
     state_worker_unref(worker);
 }
 
+/* Sends a job that has run back to the loop thread. */
+static void state_worker_post(struct state_worker *worker, struct state_job *job)
+{
+    atomic_fetch_add(&worker->references, 1);
+    worker->options.mail.post(worker->options.mail.context, state_worker_finish, job);
+}
+
+void state_worker_tell(struct state_worker *worker, const char *line)
+{
+    struct state_job *job = mem_zalloc(sizeof(*job));
+
+    job->worker = worker;
+    snprintf(job->note, sizeof(job->note), "%s", line);
+    state_worker_post(worker, job);
+}
+
 /* Waits for work, so long at most if there is something to delete. NULL: none; or to stop. */
 static struct state_job *state_worker_next(struct state_worker *worker, uint32_t pause_ms,
                                            bool *stop)
@@ -128,12 +147,19 @@ static struct state_job *state_worker_next(struct state_worker *worker, uint32_t
 }
 
 /* Makes LevelDB's log file begin anew before it can hold more checkpoints than the chain of numbers
- * covers (state_meta.c). A compaction of a span where no key can be does just that. */
+ * covers (state_meta.c). A compaction of a span where no key can be does just that. It is waited
+ * for, as is any other before it, only if it is not over when there is no other way. */
 static void state_worker_flush(struct state_worker *worker)
 {
-    if (worker->unflushed >= STATE_CHAIN / 2) {
-        leveldb_compact_range(worker->db->db, "a", 1, "a", 1);
-        worker->unflushed = 0;
+    if (worker->failed != ST_OK) {
+        return; /* LevelDB writes nothing before it was opened again */
+    }
+    if (worker->unflushed >= STATE_WORKER_UNFLUSHED) {
+        state_compact_wait(worker->db);
+    }
+    worker->unflushed -= state_compact_moved(worker->db);
+    if (worker->unflushed >= STATE_CHAIN / 2 && !state_compact_busy(worker->db)) {
+        state_compact_begin(worker->db, slice_text("a"), slice_text("a"), worker->unflushed);
     }
 }
 
@@ -160,8 +186,7 @@ static void *state_worker_main(void *arg)
             continue;
         }
         job->run(worker, job);
-        atomic_fetch_add(&worker->references, 1);
-        worker->options.mail.post(worker->options.mail.context, state_worker_finish, job);
+        state_worker_post(worker, job);
         state_worker_flush(worker);
     }
 }

@@ -5,9 +5,8 @@
  * into one, which becomes the next single write and sync (group commit). When a batch is durable,
  * its tokens go back to the loop thread through the mail, and become IO_EVENT_LOG_WRITTEN there.
  *
- * What only the loop thread touches: pending, queued, content. What only the disk thread touches:
- * disk. What they share, under the lock: the list of batches, an empty one, stop, the copy of the
- * statistics, begun_us.
+ * Only the loop thread touches pending, queued, content; only the disk thread, disk. They share,
+ * under the lock: the batches, n_wanted, blocked, an empty batch, stop, stats, bytes, begun_us.
  *
  * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_writer
  * (durable bytes), wal_disk and wal_dir (segments), wal_scan, wal_recover and wal_restart

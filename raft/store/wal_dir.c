@@ -142,12 +142,27 @@ enum status wal_disk_make_directory(struct wal_disk *disk)
 
 /* ---- Making a segment's file ---- */
 
+/* Gives back what an allocation got that found no room for all. That it fails does no harm. */
+static void grow_back(struct wal_disk *disk, int fd, int64_t before)
+{
+    const struct wal_files *files = disk->files;
+    int64_t size = files->size(files->context, fd);
+
+    if (before >= 0 && size > (int64_t)wal_disk_whole((uint64_t)before)) {
+        (void)files->truncate(files->context, fd, wal_disk_whole((uint64_t)before));
+    }
+}
+
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
                           uint64_t bytes)
 {
     const struct wal_files *files = disk->files;
+    int64_t before = files->size(files->context, fd);
     int error = files->allocate(files->context, fd, bytes);
 
+    if (is_no_space(error)) {
+        grow_back(disk, fd, before);
+    }
     if (error != 0) {
         return disk_refused(disk, error, "allocation", id, suffix);
     }
@@ -231,6 +246,40 @@ enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes,
     return ST_OK;
 }
 
+/* How long the file is that the next segment is made of; 0: it is a new one. */
+static uint64_t spare_size(const struct wal_disk *disk)
+{
+    const struct wal_files *files = disk->files;
+    char path[WAL_PATH_BYTES];
+    int64_t size = 0;
+    int fd;
+
+    if (disk->n_spare == 0) {
+        return 0;
+    }
+    wal_disk_path(disk, disk->spare[disk->n_spare - 1], WAL_SUFFIX_FREE, path);
+    fd = files->open(files->context, path, false);
+    if (fd >= 0) {
+        size = files->size(files->context, fd);
+        files->close(files->context, fd);
+    }
+    return size > 0 ? (uint64_t)size : 0;
+}
+
+static bool has_room(const struct wal_disk *disk, uint64_t bytes)
+{
+    uint64_t size = spare_size(disk);
+
+    return bytes <= size ||
+           disk->files->free_bytes(disk->files->context, disk->path) >= bytes - size;
+}
+
+enum status wal_disk_create_ahead(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                                  struct wal_file *file, uint64_t *size)
+{
+    return has_room(disk, bytes) ? wal_disk_create(disk, id, bytes, file, size) : ST_NO_SPACE;
+}
+
 /* A segment need not be of the usual size: on a full disk, a small one keeps the log going. */
 static uint64_t small_bytes(const struct wal_disk *disk, uint64_t least)
 {
@@ -244,7 +293,8 @@ enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t b
                                   uint64_t least, struct wal_file *file, uint64_t *size)
 {
     uint64_t small = small_bytes(disk, least);
-    enum status status = wal_disk_create(disk, id, bytes, file, size);
+    enum status status = small < bytes ? wal_disk_create_ahead(disk, id, bytes, file, size)
+                                       : wal_disk_create(disk, id, bytes, file, size);
 
     if (status == ST_NO_SPACE && small < bytes) {
         status = wal_disk_create(disk, id, small, file, size);

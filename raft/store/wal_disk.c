@@ -238,7 +238,7 @@ static enum status next_ensure(struct wal_disk *disk, uint64_t bytes, bool neede
     }
     next->id = disk->highest_id + 1;
     status = needed ? wal_disk_create_least(disk, next->id, usual, bytes, &next->file, &next->bytes)
-                    : wal_disk_create(disk, next->id, usual, &next->file, &next->bytes);
+                    : wal_disk_create_ahead(disk, next->id, usual, &next->file, &next->bytes);
     next->ready = status == ST_OK;
     next->failed = status == ST_NO_SPACE;
     return status;

@@ -89,8 +89,12 @@ enum status wal_disk_sync_point(struct wal_disk *disk);
 void wal_disk_prepare(struct wal_disk *disk, bool idle);
 /* Writes some zeros ahead of the log, if they are short; true: there are more to write. */
 bool wal_disk_zero_ahead(struct wal_disk *disk);
-/* Makes segment `id`'s file of `bytes`; for lack of space, of `least`, if need be with the
- * reserve's space. Without poison if even that is not to be had. */
+/* Makes segment `id`'s file of `bytes`, if so much is free. It isn't tried otherwise: failing, it
+ * would take from everybody else, for a moment, all that there is. */
+enum status wal_disk_create_ahead(struct wal_disk *disk, uint64_t id, uint64_t bytes,
+                                  struct wal_file *file, uint64_t *size);
+/* The same; for lack of space, of `least`, if need be with the reserve's space. Without poison if
+ * even that is not to be had. */
 enum status wal_disk_create_least(struct wal_disk *disk, uint64_t id, uint64_t bytes,
                                   uint64_t least, struct wal_file *file, uint64_t *size);
 /* Recycles the oldest segments that no group needs. */
@@ -99,7 +103,8 @@ uint64_t wal_disk_bytes(const struct wal_disk *disk);
 
 /* ---- Shared with recovery ---- */
 
-/* Files end at a multiple of this, so that the last block is a whole one. */
+/* Files end at a multiple of this, so that the last block is a whole one. Where direct writes take
+ * longer blocks, the last one may reach beyond the end, and the file gets longer. */
 static inline uint64_t wal_disk_whole(uint64_t bytes)
 {
     return (bytes + WAL_BLANK_BYTES - 1) / WAL_BLANK_BYTES * WAL_BLANK_BYTES;
@@ -120,7 +125,8 @@ enum status wal_disk_sync_dir(struct wal_disk *disk, uint64_t id, enum wal_suffi
  * without poison if there is no space; *file is open on ST_OK. */
 enum status wal_disk_create(struct wal_disk *disk, uint64_t id, uint64_t bytes,
                             struct wal_file *file, uint64_t *size);
-/* Space for at least `bytes`, synced; fails without poison if there is none. */
+/* Space for at least `bytes`, synced; fails without poison if there is none, and the file is as
+ * long as it was. */
 enum status wal_disk_grow(struct wal_disk *disk, int fd, uint64_t id, enum wal_suffix suffix,
                           uint64_t bytes);
 /* N.wal becomes N.free, or goes if there are enough of those. */

@@ -198,6 +198,12 @@ static int posix_make_dir(void *context, const char *path)
     return mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
+static uint64_t posix_free_bytes(void *context, const char *path)
+{
+    (void)context;
+    return store_free_bytes(path);
+}
+
 static const struct wal_files posix_files = {
     .open = posix_open,
     .open_direct = posix_open_direct,
@@ -214,6 +220,7 @@ static const struct wal_files posix_files = {
     .sync_dir = posix_sync_dir,
     .list = posix_list,
     .make_dir = posix_make_dir,
+    .free_bytes = posix_free_bytes,
 };
 
 const struct wal_files *wal_posix_files(void)

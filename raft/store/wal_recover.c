@@ -98,7 +98,10 @@ static enum status recovery_list(struct wal_recovery *recovery)
     int error = files->list(files->context, recovery->disk->path, list_each, &listing);
 
     if (error != 0) {
-        status = recovery_unreadable(recovery, 1, 0, error);
+        snprintf(recovery->disk->error, STORE_ERROR_BYTES,
+                 "write-ahead log: listing %s failed: %s; repair the disk or " STORE_REBUILD,
+                 recovery->disk->path, strerror(-error));
+        status = ST_IO;
     }
     for (size_t i = 0; i < listing.n_unmade && status == ST_OK; i++) {
         error = files->unlink(
@@ -506,6 +509,7 @@ enum status wal_recover(struct wal_disk *disk, struct wal_table *content)
     status = status == ST_OK ? wal_recovery_apply_held(&recovery) : status;
     status = status == ST_OK ? judge_entries(&recovery) : status;
     status = status == ST_OK ? wal_restart(&recovery) : status;
+    disk->stats = (struct wal_stats){0}; /* they begin now that the log is open */
     wal_write_fini(&recovery.held);
     mem_free(recovery.found);
     return status;

@@ -379,6 +379,16 @@ test_cli_usage() {
     refused 3 "transfer 1: .*no such replica" "${c[@]}" transfer 1 9
     refused 3 "join 1: " "${c[@]}" join 1 "1=$url"
     refused 3 "join 2: " "${c[@]}" join 2 "$spec_g1"
+
+    # A result that can't be printed: a read failed, but a change was made.
+    for value in "get key-1" config "--json moves" "replica list 1" "move 1 1 --dry-run"; do
+        # shellcheck disable=SC2086
+        refused 3 'standard output: ' bash -c '"$@" >/dev/full' - "${c[@]}" $value
+    done
+    for value in "append unprinted v" "--json put unprinted v" "moves resume"; do
+        # shellcheck disable=SC2086
+        refused 4 'standard output: ' bash -c '"$@" >/dev/full' - "${c[@]}" $value
+    done
 }
 
 # Nobody listens: nothing was sent, so nothing is applied.

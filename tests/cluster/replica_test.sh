@@ -148,6 +148,9 @@ expect 0 cli replica add 1 5="$(url r5)"
 [ "$(replicas_listed)" = 5 ] || die "the configuration lists $(replicas_listed) replicas"
 expect 0 cli replica add 1 5="$(url r5)"
 expect 3 cli replica add 1 5="$(url r6)"
+expect 4 cli --timeout 1500 replica add 1 7="$(url r7)" # nobody is there to become a voter
+grep -q 'added, but' "$work/err" || die "it is not said that the replica was added"
+expect 0 cli replica remove 1 7
 expect 2 cli replica add 1 6
 expect 2 cli replica add 1 0="$(url r6)"
 check_load "growing"
@@ -168,6 +171,14 @@ rm -rf "$work/r$dead"
 member=$(leader 1)
 start "r$dead" "$(spec "r$member" "r$dead")" --join
 expect 0 cli replica replace 1 "$dead=$(url "r$dead")"
+expect 0 cli replica replace 1 "$dead=$(url "r$dead")"
+[ "$(voters 1)" = 4 ] || die "group 1 has $(voters 1) voters"
+expect 4 cli replica replace 1 "$dead=$(url "r$member")" # removed; the other's URL is refused
+grep -q 'removed but not added' "$work/err" || die "it is not said that the replica was removed"
+[ "$(voters 1)" = 3 ] || die "group 1 has $(voters 1) voters"
+stop "r$dead"
+rm -rf "$work/r$dead"
+start "r$dead" "$(spec "r$member" "r$dead")" --join
 expect 0 cli replica replace 1 "$dead=$(url "r$dead")"
 [ "$(voters 1)" = 4 ] || die "group 1 has $(voters 1) voters"
 check_load "the replacement"
@@ -253,6 +264,15 @@ expect 3 cli --timeout 1000 get key-1
 expect 0 cli replica recover 1 "$survivor" --dry-run
 grep -q "not heard from" "$work/out" || die "the dry run does not say who is silent"
 expect 3 cli replica recover 1 "$survivor" </dev/null # not confirmed
+for i in "$lead" "${others[1]}"; do # replicas without their data are no majority
+    start "r$i" "$(spec "r$survivor" "r$i")" --rebuild
+done
+expect 0 cli replica recover 1 "$survivor" --dry-run
+[ "$(grep -c "answers without its data" "$work/out")" = 2 ] || die "the dry run does not say who lost its data"
+for i in "$lead" "${others[1]}"; do
+    stop "r$i" KILL
+    rm -rf "$work/r$i"
+done
 expect 0 cli replica recover 1 "$survivor" --yes </dev/null
 expect 0 cli put after recovery
 start "r$lead" "$(spec "r$survivor" "r$lead")" --join

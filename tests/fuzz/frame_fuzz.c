@@ -229,7 +229,7 @@ static void fuzz_inbox(struct slice bytes)
             fragment.bytes.len > fragment.total - fragment.offset) {
             continue; /* frame_decode_fragment lets no such one through */
         }
-        status = inbox_receive(&inbox, &fragment, &finished, &message);
+        status = inbox_receive(&inbox, &fragment, 0, &finished, &message);
         ASSERT(status == model_receive(models, FRAME_MAX_STREAMS, &fragment, &done));
         ASSERT((status == ST_OK && finished) == (done != NULL));
         if (done != NULL) {

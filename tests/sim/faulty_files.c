@@ -45,6 +45,16 @@ static uint64_t used_bytes(const struct faulty_files *faulty)
     return bytes;
 }
 
+static uint64_t free_bytes(const struct faulty_files *faulty)
+{
+    uint64_t used = used_bytes(faulty);
+
+    if (faulty->quota_bytes == 0) {
+        return UINT64_MAX;
+    }
+    return faulty->quota_bytes > used ? faulty->quota_bytes - used : 0;
+}
+
 /* ---- Operations ---- */
 
 static const char *base_name(const char *path)
@@ -234,9 +244,9 @@ static int faulty_allocate(void *context, int fd, uint64_t len)
         return error;
     }
     inode = inode_open(faulty, fd);
-    if (faulty->quota_bytes > 0 && len > inode->size &&
-        used_bytes(faulty) + len - inode->size > faulty->quota_bytes) {
-        return -ENOSPC;
+    if (faulty->quota_bytes > 0 && len > inode->size && len - inode->size > free_bytes(faulty)) {
+        faulty_inode_grow(inode, inode->size + free_bytes(faulty) / FAULTY_SECTOR * FAULTY_SECTOR);
+        return -ENOSPC; /* as ext4 does: what could be had is kept */
     }
     faulty_inode_grow(inode, verdict == DO ? len : rng_below(&faulty->rng, len));
     return error;
@@ -344,6 +354,12 @@ static int faulty_make_dir(void *context, const char *path)
     return faulty->crashed ? -EIO : 0;
 }
 
+static uint64_t faulty_free_bytes(void *context, const char *path)
+{
+    (void)path;
+    return free_bytes(context);
+}
+
 /* ---- The test's side ---- */
 
 void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
@@ -363,7 +379,8 @@ void faulty_files_init(struct faulty_files *faulty, uint64_t seed)
                                               .unlink = faulty_unlink,
                                               .sync_dir = faulty_sync_dir,
                                               .list = faulty_list,
-                                              .make_dir = faulty_make_dir}};
+                                              .make_dir = faulty_make_dir,
+                                              .free_bytes = faulty_free_bytes}};
     rng_init(&faulty->rng, seed);
     faulty->names = mem_zalloc(sizeof(*faulty->names));
     faulty_names_version(faulty);

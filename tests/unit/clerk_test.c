@@ -86,6 +86,26 @@ static void the_keys_of_a_write_lie_in_one_shard(void **state)
     assert_int_equal(fake_times_applied(&story->world, "both"), 1);
 }
 
+/* That keys lie in two shards is seen only once the configuration is known and the write began. */
+static void writes_refused_after_they_began_leave_room_for_others(void **state)
+{
+    struct story *story = *state;
+    struct kv_write write = {.n_operations = 2};
+
+    warm_up(story);
+    write.operations[0] = (struct kv_operation){KV_DELETE, slice_text("{t}a"), {0}};
+    write.operations[1] = (struct kv_operation){KV_DELETE, slice_text("elsewhere"), {0}};
+    for (int i = 0; i < 513; i++) { /* one more than there is room for */
+        clerk_write(story->clerk, &write, story->world.now, story->world.now + 100, note_end,
+                    &story->ended);
+        run(story, 0);
+        assert_int_equal(story->ended.status, ST_INVALID);
+    }
+    put(story, story->key, "good", 1000);
+    run(story, 1000);
+    assert_int_equal(story->ended.status, ST_OK);
+}
+
 /* ---- Moving shards ---- */
 
 static void a_shard_that_moved_is_found_by_the_hint_at_once(void **state)
@@ -551,6 +571,7 @@ int main(void)
         STORY(what_was_put_is_read),
         STORY(what_is_past_the_limits_is_refused_at_the_next_tick),
         STORY(the_keys_of_a_write_lie_in_one_shard),
+        STORY(writes_refused_after_they_began_leave_room_for_others),
         STORY(a_shard_that_moved_is_found_by_the_hint_at_once),
         STORY(without_a_hint_the_configuration_is_read_anew),
         STORY(wrong_group_does_not_change_the_sequence_number),

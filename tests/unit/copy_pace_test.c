@@ -16,6 +16,7 @@ struct copy {
     uint64_t now_ms;
     uint32_t load, strain;
     uint32_t round;
+    uint32_t record;         /* a larger one goes alone */
     uint64_t bytes, largest; /* came; of one piece */
     uint64_t longest_ms;     /* between two pieces */
 };
@@ -49,6 +50,7 @@ static uint64_t copy_for(struct copy *copy, uint64_t ms)
             continue;
         }
         bytes = copy_pace_piece_bytes(pace, 256u << 10, copy->round, copy->load, copy->now_ms);
+        bytes = bytes > copy->record ? bytes : copy->record;
         copy->now_ms += 3;
         copy_pace_spend(pace, bytes, copy->round, began_ms, copy->now_ms);
         copy->bytes += bytes;
@@ -289,6 +291,21 @@ static void what_the_last_copy_did_is_forgotten(void **state)
     assert_int_equal(copy.pace.felt, NOTHING);
 }
 
+/* Records of 1 MiB come one in half a second: what clients felt of the last one counts still. */
+static void a_rest_after_a_large_piece_is_no_end_of_the_copy(void **state)
+{
+    struct copy copy;
+
+    (void)state;
+    begin(&copy, 0);
+    copy.record = 1u << 20;
+    copy.strain = MUCH;
+    copy_for(&copy, 10000);
+    assert_true(copy.pace.felt > 180);
+    assert_true(copy.longest_ms > 400);
+    assert_true(copy_for(&copy, 10000) < 1200000);
+}
+
 /* Now and then nothing is asked for during a moment; at once if it is not known what is usual. */
 static void it_learns_what_is_usual(void **state)
 {
@@ -345,6 +362,7 @@ int main(void)
         cmocka_unit_test(one_odd_moment_counts_little),
         cmocka_unit_test(what_happened_before_clients_came_says_nothing),
         cmocka_unit_test(what_the_last_copy_did_is_forgotten),
+        cmocka_unit_test(a_rest_after_a_large_piece_is_no_end_of_the_copy),
         cmocka_unit_test(it_learns_what_is_usual),
         cmocka_unit_test(later_rounds_are_faster),
     };

@@ -93,6 +93,31 @@ static void without_a_target_the_most_caught_up_voter_is_chosen(void **state)
     cores_destroy(cores);
 }
 
+/* A leader just elected does not know who lives: nobody answered it yet, and one is down. */
+static void without_a_target_nobody_is_chosen_who_did_not_answer(void **state)
+{
+    struct cores *cores = cores_create(5, 12);
+
+    (void)state;
+    cores_crash(cores, 2);
+    cores_timeout(cores, 1);
+    for (int i = 0; i < 100 && raft_role(core_of(cores, 1)) != RAFT_LEADER; i++) {
+        for (raft_id id = 1; id <= 5; id++) {
+            if (id != 2) {
+                cores_persist(cores, id);
+            }
+        }
+        cores_deliver(cores, 0, false);
+    }
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_LEADER);
+    assert_int_equal(cores_transfer(cores, 1, 0), ST_INVALID);
+    cores_settle(cores);
+    assert_int_equal(cores_transfer(cores, 1, 0), ST_OK);
+    cores_settle(cores);
+    assert_int_equal(raft_role(core_of(cores, 3)), RAFT_LEADER);
+    cores_destroy(cores);
+}
+
 static void bad_requests_are_refused(void **state)
 {
     struct cores *cores = cores_create(3, 6);
@@ -212,6 +237,7 @@ int main(void)
         cmocka_unit_test(no_proposals_while_handing_over_and_again_after_an_abort),
         cmocka_unit_test(a_lost_timeout_now_is_repeated),
         cmocka_unit_test(without_a_target_the_most_caught_up_voter_is_chosen),
+        cmocka_unit_test(without_a_target_nobody_is_chosen_who_did_not_answer),
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(timeout_now_from_an_old_leader_is_ignored),
         cmocka_unit_test(reads_stay_linearizable_during_a_transfer),

@@ -235,6 +235,29 @@ static void who_gets_no_answer_tries_the_controllers_known_at_first(void **state
     assert_true(spec_equal(ctrler_clerk_ctrlers(story->clerk), &learnt));
 }
 
+/* Two operations that ask the same dead controllers and end together: the second one does not turn
+ * the clerk back to the dead ones. */
+static void operations_that_end_together_turn_to_the_others_once(void **state)
+{
+    struct story *story = *state;
+    struct spec first = *ctrler_clerk_ctrlers(story->clerk), learnt = {.n = 1};
+
+    story->world.leader[0] = 2;
+    learnt.replicas[0] = *spec_find(&first, 3);
+    ctrler_clerk_follow(story->clerk, &learnt);
+    fake_server(&story->world, 0, 3)->fault = FAULT_UNREACHABLE;
+    for (int i = 0; i < 2; i++) {
+        ctrler_clerk_query(story->clerk, CONFIG_LATEST, 0, 0, story->world.now,
+                           story->world.now + 1000, note_config, story);
+    }
+    run(story, 1000);
+    assert_int_equal(story->ended.times, 2);
+    assert_int_equal(story->ended.status, ST_UNAVAILABLE);
+    assert_true(spec_equal(ctrler_clerk_ctrlers(story->clerk), &first));
+    query(story);
+    assert_int_equal(story->ended.status, ST_OK);
+}
+
 static void a_change_tells_the_number_of_its_configuration(void **state)
 {
     struct story *story = *state;
@@ -490,6 +513,7 @@ int main(void)
         STORY(who_gets_no_answer_tries_the_controllers_known_at_first),
         STORY(a_change_tells_the_number_of_its_configuration),
         STORY(a_refusal_comes_with_the_servers_words),
+        STORY(operations_that_end_together_turn_to_the_others_once),
         STORY(a_pause_is_a_change_with_a_session),
         STORY(a_dry_run_is_a_read_without_a_session),
         STORY(a_dry_run_is_refused_or_unavailable_but_never_unknown),

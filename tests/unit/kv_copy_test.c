@@ -1,6 +1,7 @@
 /* Copies of a shard while the source goes on writing and anything happens in between; and what
  * becomes of a copy that is not what was sent. */
 #include "raft/util/rng.h"
+#include "shardkv/kv_sm_internal.h"
 #include "tests/unit/kv_copy_story.h"
 
 /* ---- Anything at any time ---- */
@@ -284,12 +285,42 @@ static void a_malformed_piece_changes_nothing(void **state)
     cluster_fini(&cluster);
 }
 
+/* What is noted is known by heart as long as something can be: the taker may need long, and the
+ * shard be one of many. */
+static void nothing_is_known_by_heart_once_it_is_frozen(void **state)
+{
+    struct cluster cluster;
+    struct kv_shard *shard;
+
+    (void)state;
+    begin_move(&cluster, 100);
+    shard = &sm_of(&cluster, A)->shards[S];
+    assert_null(shard->noted);
+    while (shard->life.state == SHARD_SERVING) {
+        assert_true(step(&cluster));
+        assert_true((shard->noted != NULL) == (shard->life.state == SHARD_SERVING));
+    }
+    assert_true(shard->life.outgoing.copy_id != 0);
+    twin_restart(&cluster.groups[A].replicas[0]);
+    shard = &sm_of(&cluster, A)->shards[S];
+    assert_null(shard->noted);
+    cluster.was_broken = true; /* a copy of what is frozen begins anew */
+    cluster.wanted[B][S] = ++cluster.copy_id;
+    assert_true(step(&cluster));
+    assert_int_equal(shard->life.outgoing.copy_id, cluster.copy_id);
+    assert_null(shard->noted);
+    settle(&cluster);
+    check_data(&cluster, B, S);
+    cluster_fini(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_is_what_the_source_froze_whatever_happens_meanwhile),
         cmocka_unit_test(what_is_not_as_it_was_sent_is_thrown_away_and_copied_again),
         cmocka_unit_test(a_malformed_piece_changes_nothing),
+        cmocka_unit_test(nothing_is_known_by_heart_once_it_is_frozen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

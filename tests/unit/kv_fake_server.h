@@ -32,7 +32,8 @@ struct server {
     /* What the test changes while the server runs. */
     pthread_mutex_t mutex;
     bool silent;
-    enum status refusal; /* ST_OK: serves */
+    uint32_t transfers_unheard; /* so many orders to transfer leadership are not answered */
+    enum status refusal;        /* ST_OK: serves */
     uint8_t cluster; /* of its cluster id; 0: it does not know its cluster. For the next start */
     uint32_t writes;
 };
@@ -201,7 +202,9 @@ static inline void on_event(void *context, const struct io_event *event)
     response.cluster_time = 12345;
     response.leader_hint = 1;
     response.status = server->refusal;
-    if (!server->silent) {
+    if (request.op == PROTO_TRANSFER && server->transfers_unheard > 0) {
+        server->transfers_unheard--;
+    } else if (!server->silent) {
         if (server->refusal == ST_OK || request.op == PROTO_CONFIG) {
             response.status = ST_OK;
             serve(server, &request, &response, records, &scratch);

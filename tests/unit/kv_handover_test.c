@@ -142,6 +142,72 @@ static void the_source_serves_until_all_is_copied(void **state)
     fixture_fini(&f);
 }
 
+/* A sweep is one entry of the log: whoever asks for very much must not make it a long one. */
+static void no_pull_sweeps_more_than_a_chunk(void **state)
+{
+    struct fixture f;
+    struct answer answer = {0};
+    struct proto_request pull;
+    struct buf cursor = {0};
+    const struct shard *life;
+    shard_id shard;
+    char *value = mem_zalloc((300u << 10) + 1);
+
+    (void)state;
+    begin_large_hand_over(&f, 20, &shard, &pull);
+    memset(value, 'v', 300u << 10);
+    for (unsigned n = 0; n < 10; n++) {
+        fixture_put(&f, fixture_key(&f, shard, n), value);
+    }
+    pull.shard_pull.max_bytes = UINT32_MAX;
+    life = kv_sm_shard(fixture_sm(&f, 0), shard);
+    for (int i = 0; i < 3; i++) {
+        struct shard_sum before = life->outgoing.records;
+
+        assert_int_equal(pull_on(&f, &pull, &cursor, &answer), ST_OK);
+        assert_true(answer.body.len > 300u << 10);
+        assert_true(answer.body.len <= PROTO_MAX_CHUNK);
+        assert_true(life->outgoing.records.bytes - before.bytes <= PROTO_MAX_CHUNK);
+        assert_false(life->outgoing.is_swept);
+    }
+    mem_free(value);
+    buf_fini(&cursor);
+    answer_fini(&answer);
+    fixture_fini(&f);
+}
+
+/* The pause does not last longer for a large record: it goes over before. */
+static void a_large_record_does_not_travel_frozen(void **state)
+{
+    struct fixture f;
+    struct answer answer = {0};
+    struct proto_request pull;
+    struct buf cursor = {0};
+    const struct shard *life;
+    shard_id shard;
+    char *value = mem_zalloc(KV_PIECE_FROZEN_BYTES + 1);
+
+    (void)state;
+    begin_large_hand_over(&f, 21, &shard, &pull);
+    memset(value, 'v', KV_PIECE_FROZEN_BYTES);
+    pull.shard_pull.max_bytes = PROTO_MAX_CHUNK; /* the whole shard fits in one piece */
+    life = kv_sm_shard(fixture_sm(&f, 0), shard);
+    for (int i = 0; i < 3; i++) {
+        fixture_put(&f, fixture_key(&f, shard, 0), value);
+        assert_int_equal(pull_on(&f, &pull, &cursor, &answer), ST_OK);
+        assert_int_equal(answer.piece.shard_pull.kind, PROTO_PIECE_MORE);
+        assert_true(answer.body.len > KV_PIECE_FROZEN_BYTES);
+        assert_int_equal(life->state, SHARD_SERVING);
+    }
+    assert_int_equal(pull_on(&f, &pull, &cursor, &answer), ST_OK);
+    assert_int_equal(answer.piece.shard_pull.kind, PROTO_PIECE_END);
+    assert_true(answer.body.len < 1000);
+    mem_free(value);
+    buf_fini(&cursor);
+    answer_fini(&answer);
+    fixture_fini(&f);
+}
+
 static void another_leader_goes_on_from_the_same_cursor(void **state)
 {
     struct fixture f;
@@ -363,6 +429,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_small_shard_goes_over_with_the_first_pull),
         cmocka_unit_test(the_source_serves_until_all_is_copied),
+        cmocka_unit_test(no_pull_sweeps_more_than_a_chunk),
+        cmocka_unit_test(a_large_record_does_not_travel_frozen),
         cmocka_unit_test(another_leader_goes_on_from_the_same_cursor),
         cmocka_unit_test(a_sweep_serves_any_copy_until_one_was_broken),
         cmocka_unit_test(the_taker_is_told_that_a_move_was_called_off),

@@ -319,6 +319,44 @@ static void it_is_frozen_after_so_many_rounds(void **state)
     cluster_fini(&cluster);
 }
 
+/* A value of more than may travel while the shard is frozen. */
+static void write_large(struct cluster *cluster, uint64_t seq)
+{
+    char *value = mem_zalloc(KV_PIECE_FROZEN_BYTES + 1);
+
+    memset(value, 'v', KV_PIECE_FROZEN_BYTES);
+    assert_int_equal(write_to(cluster, A, 9, seq, KV_PUT, key_in(cluster, S, 100), value), ST_OK);
+    mem_free(value);
+}
+
+/* One change of many bytes is sent while the shard is served; but not for ever. */
+static void it_is_not_frozen_while_many_bytes_are_left(void **state)
+{
+    struct cluster cluster;
+    unsigned rounds = 0;
+
+    (void)state;
+    begin_move(&cluster, 100);
+    while (!is_in_rounds(&cluster)) {
+        assert_true(step(&cluster));
+    }
+    cluster.piece_bytes = 1u << 20;
+    assert_int_equal(need(&cluster), KV_PIECE_FREEZE);
+    write_large(&cluster, 1);
+    assert_int_equal(need(&cluster), KV_PIECE_READ);
+    assert_true(step(&cluster));
+    assert_int_equal(need(&cluster), KV_PIECE_FREEZE);
+    write_large(&cluster, 2);
+    while (need(&cluster) != KV_PIECE_FREEZE) {
+        assert_true(step(&cluster));
+        write_large(&cluster, ++rounds + 2);
+        assert_true(rounds < 100);
+    }
+    assert_true(rounds > 10);
+    settle(&cluster);
+    cluster_fini(&cluster);
+}
+
 /* A round is as many pieces as it takes: what changed during a long base is no reason to freeze
  * before most of it is there. */
 static void a_round_of_many_pieces_is_one_round(void **state)
@@ -356,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_piece_may_end_where_the_sweep_does),
         cmocka_unit_test(it_is_frozen_when_few_changes_are_left),
         cmocka_unit_test(it_is_frozen_after_so_many_rounds),
+        cmocka_unit_test(it_is_not_frozen_while_many_bytes_are_left),
         cmocka_unit_test(a_round_of_many_pieces_is_one_round),
     };
 

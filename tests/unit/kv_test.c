@@ -263,6 +263,7 @@ struct tally {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct shardkv *handle;
+    struct shardkv *other; /* that callbacks try to wait for */
     uint32_t ended, ok, unknown, cancelled, others;
     uint32_t to_start; /* from callbacks */
     int wait_code;
@@ -273,7 +274,7 @@ static void tally_init(struct tally *tally, struct shardkv *handle)
     memset(tally, 0, sizeof(*tally));
     pthread_mutex_init(&tally->mutex, NULL);
     pthread_cond_init(&tally->changed, NULL);
-    tally->handle = handle;
+    tally->handle = tally->other = handle;
 }
 
 static void note_end(void *context, struct shardkv_result *result)
@@ -434,12 +435,50 @@ static void closing_ends_what_is_outstanding(void **state)
     assert_int_equal(tally.cancelled, 52);
 }
 
+static uint32_t transfers_unheard(struct server *server, enum status refusal, uint32_t set)
+{
+    uint32_t before;
+
+    pthread_mutex_lock(&server->mutex);
+    before = server->transfers_unheard;
+    if (set > 0) {
+        server->transfers_unheard = set;
+        server->refusal = refusal;
+    }
+    pthread_mutex_unlock(&server->mutex);
+    return before;
+}
+
+/* The first order may have moved the leadership: then the next one is refused, since it is there.
+ */
+static void a_transfer_that_may_have_begun_is_never_refused(void **state)
+{
+    struct story *story = *state;
+    struct tally tally;
+    uint64_t id;
+
+    transfers_unheard(&story->server, ST_INVALID, 1);
+    assert_int_equal(shardkv_transfer(story->handle, 1, 1, 0, NULL), SHARDKV_UNKNOWN);
+    assert_int_equal(shardkv_transfer(story->handle, 1, 1, 0, NULL), SHARDKV_INVALID);
+
+    transfers_unheard(&story->server, ST_OK, 1);
+    tally_init(&tally, story->handle);
+    assert_int_equal(shardkv_transfer_async(story->handle, 1, 1, 0, note_end, &tally, &id),
+                     SHARDKV_OK);
+    for (int i = 0; i < 5000 && transfers_unheard(&story->server, ST_OK, 0) > 0; i++) {
+        usleep(1000);
+    }
+    shardkv_cancel(story->handle, id);
+    wait_for(&tally, 1);
+    assert_int_equal(tally.unknown, 1);
+}
+
 /* Waits where it must not, then starts the next operation. */
 static void chain_on(void *context, struct shardkv_result *result)
 {
     struct tally *tally = context;
 
-    tally->wait_code = shardkv_get(tally->handle, shardkv_text("k"), 0, NULL);
+    tally->wait_code = shardkv_get(tally->other, shardkv_text("k"), 0, NULL);
     if (tally->to_start > 0) {
         tally->to_start--;
         assert_int_equal(shardkv_put_async(tally->handle, shardkv_text("k"), shardkv_text("v"), 0,
@@ -462,6 +501,26 @@ static void a_callback_may_start_operations_but_not_wait(void **state)
     wait_for(&tally, 21);
     assert_int_equal(tally.ok, 21);
     assert_int_equal(tally.wait_code, SHARDKV_INVALID);
+}
+
+/* Two callbacks that waited for each other's handle would wait for ever. */
+static void a_callback_may_not_wait_for_another_handle_either(void **state)
+{
+    struct story *story = *state;
+    struct shardkv *first = story->handle;
+    struct tally tally;
+
+    open_handle(story, 1000); /* the second; the story closes this one */
+    tally_init(&tally, first);
+    tally.other = story->handle;
+    assert_int_equal(
+        shardkv_put_async(first, shardkv_text("k"), shardkv_text("v"), 0, chain_on, &tally, NULL),
+        SHARDKV_OK);
+    wait_for(&tally, 1);
+    assert_int_equal(tally.wait_code, SHARDKV_INVALID);
+    shardkv_close(&first);
+    assert_int_equal(shardkv_put(story->handle, shardkv_text("k"), shardkv_text("v"), 0, NULL),
+                     SHARDKV_OK);
 }
 
 static void codes_have_names_texts_and_classes(void **state)
@@ -496,7 +555,9 @@ int main(void)
         STORY(too_many_outstanding_operations_are_refused),
         STORY(the_asynchronous_calls_of_plans_and_pauses_end_too),
         STORY(closing_ends_what_is_outstanding),
+        STORY(a_transfer_that_may_have_begun_is_never_refused),
         STORY(a_callback_may_start_operations_but_not_wait),
+        STORY(a_callback_may_not_wait_for_another_handle_either),
         cmocka_unit_test(codes_have_names_texts_and_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,7 +167,7 @@ static inline void cluster_init_with(struct cluster *cluster, uint32_t max_sessi
             struct twin *twin = &cluster->groups[gid].replicas[i];
             /* One knows what it has noted by heart, the other hardly any of it. */
             struct kv_sm_options options = {
-                .gid = gid, .max_sessions = max_sessions, .max_noted = i == 0 ? 0 : 3};
+                .gid = gid, .max_sessions = max_sessions, .max_noted_bytes = i == 0 ? 0 : 400};
 
             twin->memory = mem_state_create(gid);
             options.state = mem_state_io(twin->memory);

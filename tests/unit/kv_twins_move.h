@@ -109,7 +109,8 @@ static inline void step_piece(struct cluster *cluster, uint32_t source, uint32_t
     struct kv_piece piece;
 
     assert_int_equal(kv_piece_read(&from, cursor, cluster->piece_bytes, &piece), ST_OK);
-    if (piece.is_all && cursor.len == 0 && from.shard->state == SHARD_SERVING) {
+    if (piece.is_all && cursor.len == 0 && from.shard->state == SHARD_SERVING &&
+        piece.body.len <= KV_PIECE_FROZEN_BYTES) {
         assert_int_equal(apply_copy_step(cluster, source, id, num, KV_COMMAND_FREEZE, copy_id),
                          ST_OK);
     } else {

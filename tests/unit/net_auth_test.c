@@ -248,6 +248,65 @@ static void who_only_claims_the_key_gets_nothing(void **state)
     stage_fini(&stage);
 }
 
+/* Answers a call with this hello: what the caller says to it. */
+static enum frame_kind caller_says(int listener, const struct hello *answer)
+{
+    struct buf bytes = {0};
+    struct frame frame;
+    enum frame_kind kind;
+    int fd = accept(listener, NULL, NULL);
+
+    assert_true(fd >= 0);
+    assert_true(raw_read_frame(fd, &bytes, &frame));
+    assert_int_equal(frame.kind, FRAME_HELLO);
+    buf_clear(&bytes);
+    put_hello_frame(&bytes, answer);
+    assert_true(raw_send(fd, buf_slice(&bytes)));
+    buf_clear(&bytes);
+    assert_true(raw_read_frame(fd, &bytes, &frame));
+    kind = frame.kind;
+    close(fd);
+    buf_fini(&bytes);
+    return kind;
+}
+
+/* Who is called may pass the hellos on between the caller and another server. The proof would be
+ * good there: so it is not given but to the replica that was meant. */
+static void a_caller_proves_itself_only_to_whom_it_meant(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 5; how++) {
+        struct stage stage;
+        struct hello answer;
+        int port, fd = raw_listen(&port);
+        struct node *caller;
+        char *url;
+
+        stage_init(&stage);
+        caller = &stage.one;
+        url = caller->options.peers.replicas[1].url;
+        answer = stage.two.options.self;
+        answer.who = how == 1 || how == 4 ? HELLO_PEER : HELLO_SERVER;
+        answer.flags = HELLO_KEYED;
+        answer.id += how == 2;
+        answer.gid += how == 3;
+        if (how < 4) {
+            snprintf(url, SPEC_MAX_URL, "tcp://127.0.0.1:%d", port);
+            node_start(caller);
+        } else { /* as another server's client */
+            char called[SPEC_MAX_URL];
+
+            caller->options.peers.n = 1;
+            snprintf(called, sizeof(called), "tcp://127.0.0.1:%d", port);
+            node_start(caller);
+            node_endpoint_send(caller, node_endpoint(caller, called), "x", 1);
+        }
+        assert_int_equal(caller_says(fd, &answer), how == 0 ? FRAME_PROOF : FRAME_REFUSE);
+        close(fd);
+        stage_fini(&stage);
+    }
+}
+
 static void one_address_gets_only_so_many_connections(void **state)
 {
     struct stage stage;
@@ -363,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_server_without_the_key_is_not_served_as_a_client),
         cmocka_unit_test(without_a_key_nobody_is_a_stranger),
         cmocka_unit_test(who_only_claims_the_key_gets_nothing),
+        cmocka_unit_test(a_caller_proves_itself_only_to_whom_it_meant),
         cmocka_unit_test(one_address_gets_only_so_many_connections),
         cmocka_unit_test(key_files_that_are_none_are_refused_in_one_line),
         cmocka_unit_test(the_mac_is_hmac_sha256),

@@ -1,4 +1,6 @@
 /* More callers than there is room for: who gives way, and who never does. */
+#include <sys/resource.h>
+
 #include "tests/unit/net_harness.h"
 #include "tests/unit/net_raw.h"
 
@@ -228,9 +230,69 @@ static void silent_visitors_do_not_block_the_metrics_page(void **state)
     node_fini(&node);
 }
 
+/* ---- No descriptors ---- */
+
+static size_t count_words(struct node *node, const char *words)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&node->mutex);
+    for (const char *at = strstr(node->trace_text, words); at != NULL; at = strstr(at + 1, words)) {
+        n++;
+    }
+    pthread_mutex_unlock(&node->mutex);
+    return n;
+}
+
+/* The lowest free one is the limit: nothing can be opened. */
+static void forbid_descriptors(struct rlimit *before)
+{
+    struct rlimit limit;
+    int free_fd = dup(0);
+
+    assert_true(free_fd >= 0);
+    close(free_fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+    limit = *before;
+    limit.rlim_cur = (rlim_t)free_fd;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void a_lack_of_descriptors_is_told_once_and_ends(void **state)
+{
+    struct stage stage;
+    struct rlimit before;
+    struct hello hello = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
+    struct buf bytes = {0};
+    struct frame frame;
+    int fd;
+
+    (void)state;
+    stage_init(&stage);
+    stage.server.options.peers.n = 1; /* it calls nobody: that would take and free descriptors */
+    node_start(&stage.server);
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    forbid_descriptors(&before);
+    raw_connect_socket(fd, url_port(stage.server.options.listen_url));
+    assert_true(node_wait_trace(&stage.server, "accept failed", WITHIN_MS));
+    pause_ms(500);
+    assert_int_equal(count_words(&stage.server, "accept failed"), 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    put_hello_frame(&bytes, &hello);
+    assert_true(raw_send(fd, buf_slice(&bytes)));
+    buf_clear(&bytes);
+    assert_true(raw_read_frame(fd, &bytes, &frame));
+    assert_int_equal(frame.kind, FRAME_HELLO);
+    close(fd);
+    buf_fini(&bytes);
+    stage_fini(&stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* First: nng closes descriptors of earlier tests when it comes to it. */
+        cmocka_unit_test(a_lack_of_descriptors_is_told_once_and_ends),
         cmocka_unit_test(idle_clients_give_way_and_busy_ones_do_not),
         cmocka_unit_test(strangers_give_way_before_clients),
         cmocka_unit_test(a_peer_keeps_its_place),

@@ -5,18 +5,24 @@
 
 #include "tests/unit/net_harness.h"
 
-static UNUSED_OK int raw_connect_port(int port)
+static UNUSED_OK void raw_connect_socket(int fd, int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(0x7f000001),
                                   .sin_port = htons((uint16_t)port)};
     struct timeval limit = {.tv_sec = WITHIN_MS / 1000};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
 
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static UNUSED_OK int raw_connect_port(int port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    raw_connect_socket(fd, port);
     return fd;
 }
 
@@ -77,6 +83,17 @@ static UNUSED_OK bool raw_read_frame(int fd, struct buf *got, struct frame *fram
         }
         got->len += (size_t)n;
     }
+}
+
+/* Listens, for a node to call. */
+static UNUSED_OK int raw_listen(int *port)
+{
+    struct timeval limit = {.tv_sec = WITHIN_MS / 1000};
+    int fd = bind_free_port(port);
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* of accept, too */
+    assert_int_equal(listen(fd, 10), 0);
+    return fd;
 }
 
 static UNUSED_OK void put_frame(struct buf *out, enum frame_kind kind, struct slice body)

@@ -252,7 +252,7 @@ static enum status receive(struct inbox *inbox, uint32_t stream, uint32_t total,
                                       .offset = offset,
                                       .bytes = slice_of(bytes, n)};
 
-    return inbox_receive(inbox, &fragment, finished, message);
+    return inbox_receive(inbox, &fragment, 0, finished, message);
 }
 
 static void fragments_of_interleaved_streams_become_whole_messages(void **state)

@@ -1,4 +1,6 @@
 /* TLS: both sides show a certificate of the same authority, or do not talk. */
+#include <fcntl.h>
+
 #include "tests/unit/net_harness.h"
 #include "tests/unit/net_raw.h"
 
@@ -211,7 +213,9 @@ static void tcp_and_tls_mixed_up_are_told(void **state)
         node_init(&client);
         stage.one.options.listen_url = plain ? stage.spec.replicas[0].url + 4 /* "tls+" */
                                              : stage.spec.replicas[0].url;
-        node_use_tls(&client, &stage.files);
+        if (plain) {
+            node_use_tls(&client, &stage.files);
+        }
         node_start(&stage.one);
         node_start(&client);
         snprintf(url, sizeof(url), "%stcp://localhost:%d", plain ? "tls+" : "",
@@ -231,6 +235,33 @@ static void tcp_and_tls_mixed_up_are_told(void **state)
         node_stop(&stage.one);
         node_forget(&stage.one);
     }
+    stage_fini(&stage);
+}
+
+/* Whoever got a plain URL put where we find it hears nothing: as a server that we call, or a peer.
+ */
+static void with_certificates_no_plain_url_is_called(void **state)
+{
+    struct stage stage;
+    char url[100];
+    uint32_t endpoint;
+    int port, fd = bind_free_port(&port);
+
+    (void)state;
+    assert_int_equal(listen(fd, 10), 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    stage_init(&stage);
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", port);
+    strcpy(stage.one.options.peers.replicas[1].url, url);
+    node_start(&stage.one);
+    assert_true(node_wait_trace(&stage.one, "peer refused id=2", WITHIN_MS));
+    endpoint = node_endpoint(&stage.one, url);
+    node_endpoint_send(&stage.one, endpoint, "secret", 6);
+    assert_true(node_wait(&stage.one, IO_EVENT_ENDPOINT_DOWN, endpoint, 1, WITHIN_MS));
+    assert_true(node_wait_trace(&stage.one, "endpoint refused url=tcp://", WITHIN_MS));
+    assert_true(node_wait_trace(&stage.one, "only tls+tcp:// is called", WITHIN_MS));
+    assert_int_equal(accept(fd, NULL, NULL), -1);
+    close(fd);
     stage_fini(&stage);
 }
 
@@ -314,6 +345,7 @@ int main(void)
         cmocka_unit_test(only_clients_that_can_be_trusted_and_trust_the_server_are_served),
         cmocka_unit_test(plain_bytes_on_a_tls_port_are_not_served),
         cmocka_unit_test(tcp_and_tls_mixed_up_are_told),
+        cmocka_unit_test(with_certificates_no_plain_url_is_called),
         cmocka_unit_test(unusable_files_are_said_in_one_line),
         cmocka_unit_test(a_net_goes_down_under_tls_traffic),
     };

@@ -18,6 +18,7 @@ struct story {
     struct buf bytes;
     io_endpoint asked;
     uint32_t n_asked;
+    const char *first_url; /* what is told of replica 1; NULL: its URL */
 };
 
 static struct story *only; /* struct io_net has no context of its own */
@@ -108,6 +109,9 @@ static void tell(struct story *story, uint32_t id, const struct proto_replica *s
         {.id = 2, .flags = PROTO_REPLICA_VOTER, .url = slice_text("tcp://b:1")}};
     struct proto_response response = {.status = ST_OK};
 
+    if (story->first_url != NULL) {
+        rows[0].url = slice_text(story->first_url);
+    }
     if (self != NULL) {
         rows[2] = *self;
         rows[2].id = SELF;
@@ -235,6 +239,22 @@ static void silent_replicas_are_asked_in_turn(void **state)
     end(&story);
 }
 
+/* Neither does it stay in the next row, whose URL is shorter. */
+static void what_is_no_url_is_passed_over(void **state)
+{
+    struct story story;
+
+    (void)state;
+    begin(&story);
+    story.first_url = "http://not-one-of-ours:12345";
+    next_request(&story);
+    assert_string_equal(story.urls[story.asked - 1], "tcp://a:1");
+    tell(&story, 1, NULL);
+    next_request(&story);
+    assert_string_equal(story.urls[story.asked - 1], "tcp://b:1");
+    end(&story);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +262,7 @@ int main(void)
         cmocka_unit_test(one_that_is_alive_is_not_removed),
         cmocka_unit_test(a_refusal_is_followed_by_another_look),
         cmocka_unit_test(silent_replicas_are_asked_in_turn),
+        cmocka_unit_test(what_is_no_url_is_passed_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,6 +268,31 @@ static void a_lost_replica_is_taken_back_as_another_one(void **state)
     bench_destroy(&bench);
 }
 
+/* A leader that was down while a replica was removed and taken back as another one, and was told of
+ * both at once, still believes that it is the first one. */
+static void a_learner_is_promoted_by_a_leader_that_missed_the_removal(void **state)
+{
+    struct bench *bench = started(3, 13);
+    raft_id leader = bench_leader(bench), lost = bench_other(bench, leader);
+    uint64_t before = bench_replica(bench, lost)->incarnation;
+
+    (void)state;
+    bench_crash(bench, lost, 0);
+    bench_wipe(bench, lost);
+    bench_run(bench, 500);
+    change_ok(bench, GROUP_REMOVE_REPLICA, lost);
+    change_ok(bench, GROUP_ADD_REPLICA, lost);
+    leader = bench_leader(bench);
+    group_pin_incarnation(bench_replica(bench, leader)->group, lost, before);
+    bench_start(bench, lost);
+    bench_run(bench, 1000);
+    assert_int_equal(bench_leader(bench), leader);
+    assert_int_equal(bench_flags(bench, leader, lost), RAFT_VOTER);
+    bench_inc(bench);
+    bench_converge(bench);
+    bench_destroy(&bench);
+}
+
 /* Its peers may all have been replaced while it was away. */
 static void one_that_finds_no_leader_listens_to_others(void **state)
 {
@@ -330,6 +355,7 @@ int main(void)
         cmocka_unit_test(a_group_that_ends_tells_what_waits),
         cmocka_unit_test(all_restart_in_the_midst_of_a_removal),
         cmocka_unit_test(a_lost_replica_is_taken_back_as_another_one),
+        cmocka_unit_test(a_learner_is_promoted_by_a_leader_that_missed_the_removal),
         cmocka_unit_test(one_that_finds_no_leader_listens_to_others),
         cmocka_unit_test(one_that_is_left_goes_on_alone),
     };

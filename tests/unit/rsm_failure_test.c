@@ -265,6 +265,29 @@ static void stopping_hands_over_and_refuses(void **state)
     bench_destroy(&bench);
 }
 
+/* Nobody has answered it yet, so it does not know to whom: it hands over as soon as it does. */
+static void a_leader_just_elected_hands_over_too(void **state)
+{
+    struct bench *bench = bench_create(3, 22);
+    struct io_event stop = {.type = IO_EVENT_STOP};
+    raft_id old = 0;
+
+    (void)state;
+    bench_start_all(bench);
+    for (int ms = 0; ms < 5000 && old == 0; ms++) {
+        bench_turn(bench);
+        for (raft_id id = 1; id <= 3; id++) {
+            old = raft_role(group_raft(bench_replica(bench, id)->group)) == RAFT_LEADER ? id : old;
+        }
+    }
+    assert_true(old != 0);
+    bench_event(bench, old, &stop);
+    bench_run(bench, 150); /* below an election timeout */
+    assert_true(raft_role(group_raft(bench_replica(bench, old)->group)) != RAFT_LEADER);
+    assert_true(bench_leader(bench) != old);
+    bench_destroy(&bench);
+}
+
 /* ---- Everything at once ---- */
 
 #define STORM_CALLS 2000
@@ -422,6 +445,7 @@ int main(void)
         cmocka_unit_test(leadership_finds_the_one_that_has_room),
         cmocka_unit_test(a_leader_without_space_applies_what_is_committed),
         cmocka_unit_test(stopping_hands_over_and_refuses),
+        cmocka_unit_test(a_leader_just_elected_hands_over_too),
         cmocka_unit_test(crashes_partitions_and_slow_disks_lose_and_double_nothing),
     };
 

@@ -12,7 +12,7 @@ static void a_shard_that_nobody_ever_owned_is_created_empty_and_serves_at_once(v
     (void)state;
     adopt(&a, 1, 0, A);
     assert_life(&a, "serving epoch 1");
-    assert_true(a.effect.created);
+    assert_true(a.effect.changed);
     assert_int_equal(a.shard.range, 1);
     adopt(&b, 1, 0, A);
     assert_life(&b, "absent epoch 0");

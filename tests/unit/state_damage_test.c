@@ -94,8 +94,8 @@ static void setup(struct kit *kit, uint64_t n)
 
 /* ---- The chain of numbers ---- */
 
-/* Removes a key from the closed database behind the store's back. */
-static void delete_from_db(const struct kit *kit, const char *key, size_t len)
+/* Sets a key of the closed database behind the store's back, or (NULL) removes it. */
+static void change_db(const struct kit *kit, const char *key, size_t len, const char *value)
 {
     leveldb_options_t *options = leveldb_options_create();
     leveldb_writeoptions_t *write = leveldb_writeoptions_create();
@@ -106,7 +106,11 @@ static void delete_from_db(const struct kit *kit, const char *key, size_t len)
     snprintf(path, sizeof(path), "%s/db-1", kit->state);
     db = leveldb_open(options, path, &error);
     assert_null(error);
-    leveldb_delete(db, write, key, len, &error);
+    if (value == NULL) {
+        leveldb_delete(db, write, key, len, &error);
+    } else {
+        leveldb_put(db, write, key, len, value, strlen(value), &error);
+    }
     assert_null(error);
     leveldb_close(db);
     leveldb_writeoptions_destroy(write);
@@ -123,7 +127,7 @@ static void a_gap_in_the_numbers_is_damage(void **state)
     assert_int_equal(kit_try_open(&kit, N_CHECKPOINTS, 10 * N_CHECKPOINTS), ST_OK);
     kit_close(&kit);
     slot[5] = (N_CHECKPOINTS - 30) % 64;
-    delete_from_db(&kit, slot, 6);
+    change_db(&kit, slot, 6, NULL);
     assert_int_equal(kit_try_open(&kit, 0, 0), ST_CORRUPT);
     assert_non_null(strstr(kit.error, "checkpoint 70 of 100"));
     assert_non_null(strstr(kit.error, kit.state));
@@ -146,14 +150,18 @@ static void a_state_older_than_the_log_knows_is_damage(void **state)
     kit_fini(&kit);
 }
 
-static void keys_without_meta_are_damage(void **state)
+static void keys_without_meta_or_with_half_of_it_are_damage(void **state)
 {
     struct kit kit;
 
     (void)state;
     setup(&kit, 3);
-    delete_from_db(&kit, "mmeta", 5);
+    change_db(&kit, "mmeta", 5, NULL);
     assert_int_equal(kit_try_open(&kit, 0, 0), ST_CORRUPT);
+    assert_non_null(strstr(kit.error, STORE_REBUILD));
+    change_db(&kit, "mmeta", 5, "\1");
+    assert_int_equal(kit_try_open(&kit, 0, 0), ST_CORRUPT);
+    assert_non_null(strstr(kit.error, STORE_REBUILD));
     kit_fini(&kit);
 }
 
@@ -544,7 +552,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gap_in_the_numbers_is_damage),
         cmocka_unit_test(a_state_older_than_the_log_knows_is_damage),
-        cmocka_unit_test(keys_without_meta_are_damage),
+        cmocka_unit_test(keys_without_meta_or_with_half_of_it_are_damage),
         cmocka_unit_test(another_groups_state_is_refused),
         cmocka_unit_test(every_flipped_bit_in_current_is_noticed),
         cmocka_unit_test(a_lost_current_is_not_a_first_start),

@@ -237,6 +237,34 @@ static void a_range_dropped_meanwhile_is_deleted_in_the_end(void **state)
     unmount(&kit);
 }
 
+/* A chunk that failed before LevelDB was opened again is answered only afterwards: that must not
+ * have it opened once more. */
+static void a_late_answer_does_not_open_it_once_more(void **state)
+{
+    struct kit kit;
+    struct kit_event *event;
+
+    (void)state;
+    begin_full(&kit);
+    checkpoint_ends(&kit, 1000, ST_NO_SPACE, 10);
+    kit.io->ops->install_chunk(kit.io, 2000, 3, 0, slice_text("chunk"), false);
+    kit_await_letter(&kit);
+    mount_size(&kit, 65536, true);
+    kit_begin_checkpoint(&kit, 1000, 3, "x", (uint64_t[]){3}, 1);
+    event = kit_wait(&kit, IO_EVENT_INSTALL_CHUNK);
+    assert_int_equal(event->event.install.status, ST_NO_SPACE);
+    kit_free_event(&event);
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    assert_int_equal(event->event.checkpoint.status, ST_OK);
+    assert_int_equal(event->event.checkpoint.index, 1000);
+    kit_free_event(&event);
+    put_many(&kit, 3, 490, 20, "newer");
+    checkpoint_ends(&kit, 1010, ST_OK, 1010);
+    expect_many(&kit, 3, 0, 490, value);
+    expect_many(&kit, 3, 490, 20, "newer");
+    unmount(&kit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +274,7 @@ int main(void)
         cmocka_unit_test(without_room_nothing_is_begun),
         cmocka_unit_test(the_reserve_lets_a_checkpoint_through),
         cmocka_unit_test(a_range_dropped_meanwhile_is_deleted_in_the_end),
+        cmocka_unit_test(a_late_answer_does_not_open_it_once_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

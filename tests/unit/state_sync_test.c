@@ -2,9 +2,12 @@
  * this test looks at the syncs themselves. */
 #include <sys/syscall.h>
 
+#include "raft/store/disk.h"
 #include "tests/unit/state_stream.h"
 
-static int syncs; /* of LevelDB's log files */
+static int syncs;        /* of LevelDB's log files */
+static pthread_t loop;   /* the test's own thread */
+static char synced[400]; /* the path of what it synced last */
 
 static void note_sync(int fd)
 {
@@ -14,6 +17,9 @@ static void note_sync(int fd)
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     len = readlink(link, path, sizeof(path) - 1);
     path[len > 0 ? len : 0] = '\0';
+    if (pthread_equal(pthread_self(), loop)) {
+        memcpy(synced, path, sizeof(synced));
+    }
     if (len > 4 && strcmp(path + len - 4, ".log") == 0) {
         __atomic_add_fetch(&syncs, 1, __ATOMIC_SEQ_CST);
     }
@@ -90,12 +96,30 @@ static void each_chunk_is_synced_before_it_is_told(void **state)
     kit_fini(&source);
 }
 
+/* A directory that was made by a process that ended before its name was durable. */
+static void the_name_of_a_directory_is_synced_though_it_is_there(void **state)
+{
+    char error[STORE_ERROR_BYTES], root[64], directory[80];
+
+    (void)state;
+    kit_make_dir(root);
+    snprintf(directory, sizeof(directory), "%s/state", root);
+    for (int i = 0; i < 2; i++) {
+        synced[0] = '\0';
+        assert_int_equal(disk_make_dir(directory, error), ST_OK);
+        assert_string_equal(synced, root);
+    }
+    kit_remove_tree(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_checkpoint_is_synced_before_it_is_told),
         cmocka_unit_test(each_chunk_is_synced_before_it_is_told),
+        cmocka_unit_test(the_name_of_a_directory_is_synced_though_it_is_there),
     };
 
+    loop = pthread_self();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,87 @@ static void a_smaller_segment_keeps_a_full_log_going(void **state)
     fixture_expect(&fx, 1, 0, i - 1, 1000);
 }
 
+static uint64_t used_bytes(void)
+{
+    uint64_t bytes = 0;
+    size_t len;
+
+    for (size_t n = 0; faulty_files_name(&fx.disk, "", n) != NULL; n++) {
+        faulty_files_bytes(&fx.disk, faulty_files_name(&fx.disk, "", n), &len);
+        bytes += len;
+    }
+    return bytes;
+}
+
+/* A failed allocation holds for a moment all that is free, from which LevelDB and other processes
+ * live. So it is not tried again and again. */
+static void a_segment_in_advance_is_not_tried_without_room_for_it(void **state)
+{
+    uint64_t tries;
+
+    (void)state;
+    fixture_write_now(&fx, 1, 1, 1, 1, 1000);
+    fx.disk.quota_bytes = used_bytes() + FIXTURE_SEGMENT - 1;
+    tries = fx.disk.counts[FAULTY_ALLOCATE];
+    for (int i = 0; i < 5; i++) {
+        wal_flush(fx.wal); /* an idle moment */
+        assert_true(statistics().no_room);
+    }
+    assert_int_equal(fx.disk.counts[FAULTY_ALLOCATE], tries);
+    fx.disk.quota_bytes++;
+    wal_flush(fx.wal);
+    assert_false(statistics().no_room);
+    assert_int_equal(fx.disk.counts[FAULTY_ALLOCATE], tries + 1);
+}
+
+/* A spare file that is shorter than a segment would keep what a failed try gave it. */
+static void a_short_spare_file_does_not_grow_into_the_last_room(void **state)
+{
+    const struct wal_files *files = &fx.disk.files;
+    const char *last;
+    size_t len;
+    int fd;
+
+    (void)state;
+    wal_close(&fx.wal);
+    fd = files->open(files->context, "data/wal/00000077.free", true);
+    assert_int_equal(files->allocate(files->context, fd, FIXTURE_SEGMENT / 2), 0);
+    files->close(files->context, fd);
+    fixture_must_open(&fx);
+    fx.disk.quota_bytes = used_bytes() + FIXTURE_SEGMENT / 4;
+    for (raft_index i = 1; i <= 60 && faulty_files_exists(&fx.disk, "00000077.free"); i++) {
+        faulty_files_bytes(&fx.disk, "00000077.free", &len);
+        assert_int_equal(len, FIXTURE_SEGMENT / 2);
+        fixture_write_now(&fx, 1, i, 1, 1, 1000);
+        wal_flush(fx.wal);
+    }
+    assert_false(faulty_files_exists(&fx.disk, "00000077.free")); /* a write needed it, as it is */
+    last = faulty_files_name(&fx.disk, ".wal", faulty_files_count(&fx.disk, ".wal") - 1);
+    faulty_files_bytes(&fx.disk, last, &len);
+    assert_int_equal(len, FIXTURE_SEGMENT / 2);
+}
+
+/* The same for a next segment that is there, and too small for one large write. */
+static void a_write_that_waits_for_room_does_not_hold_any(void **state)
+{
+    uint64_t used;
+
+    (void)state;
+    fixture_write_now(&fx, 1, 1, 1, 1, 1000);
+    wal_flush(fx.wal);
+    used = used_bytes();
+    fx.disk.quota_bytes = used + FIXTURE_SEGMENT;
+    fixture_write(&fx, 1, 2, 4, 1, FIXTURE_SEGMENT);
+    for (int i = 0; i < 3; i++) {
+        wal_flush(fx.wal);
+        assert_int_equal(fx.n_delivered, 1);
+        assert_int_equal(used_bytes(), used);
+    }
+    fx.disk.quota_bytes = 0;
+    wal_flush(fx.wal);
+    assert_int_equal(fx.n_delivered, 2);
+}
+
 static void a_log_on_a_full_disk_starts_again(void **state)
 {
     (void)state;
@@ -255,6 +336,9 @@ int main(void)
         STORY(the_reserve_becomes_a_segment_when_nothing_else_is_left),
         STORY(a_start_on_a_full_disk_may_use_the_reserve),
         STORY(a_reserve_is_found_again_and_fits_its_options),
+        STORY(a_segment_in_advance_is_not_tried_without_room_for_it),
+        STORY(a_short_spare_file_does_not_grow_into_the_last_room),
+        STORY(a_write_that_waits_for_room_does_not_hold_any),
         STORY(a_log_on_a_full_disk_starts_again),
         STORY(no_space_for_a_new_log_is_said),
     };

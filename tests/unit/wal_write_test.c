@@ -194,6 +194,26 @@ struct lines {
     char last[1024];
 };
 
+static int list_fails(void *context, const char *path, void (*each)(void *arg, const char *name),
+                      void *arg)
+{
+    (void)context;
+    (void)path;
+    (void)each;
+    (void)arg;
+    return -EIO;
+}
+
+static void a_directory_that_is_not_listed_is_named(void **state)
+{
+    (void)state;
+    wal_close(&fx.wal);
+    fx.disk.files.list = list_fails;
+    assert_int_equal(fixture_open(&fx), ST_IO);
+    assert_non_null(strstr(fx.error, "listing data/wal failed"));
+    assert_null(strstr(fx.error, "00000001.wal"));
+}
+
 static void lines_emit(void *context, enum trace_level level, const char *line)
 {
     struct lines *lines = context;
@@ -390,6 +410,7 @@ int main(void)
         STORY(a_short_write_poisons_the_log),
         STORY(a_failed_sync_poisons_the_log),
         STORY(a_failed_sync_of_a_sync_point_poisons_the_log),
+        STORY(a_directory_that_is_not_listed_is_named),
         STORY(the_reason_is_traced_once),
         STORY(the_reason_of_an_idle_failure_is_traced_once),
         STORY(compaction_recycles_segments),

@@ -1,0 +1,60 @@
+/* What a replica reads back of its state is checked to the last byte: damage is not read over. */
+#include "tests/unit/kv_twins.h"
+
+static void put(struct twin *twin, uint8_t kind, const struct buf *key, const struct buf *value,
+                size_t len)
+{
+    struct io_state *io = mem_state_io(twin->memory);
+
+    io->ops->put(io, (struct io_key){0, kind, buf_slice(key)}, slice_of(value->data, len));
+}
+
+/* The first value of that kind of range 0. */
+static void find(struct twin *twin, uint8_t kind, struct buf *key, struct buf *value)
+{
+    struct io_state *io = mem_state_io(twin->memory);
+    struct io_iter *iter = io->ops->iter_open(io, (struct io_key){0, kind, {NULL, 0}});
+    struct slice found_key, found;
+
+    assert_true(io->ops->iter_next(iter, &found_key, &found));
+    buf_put_slice(key, found_key);
+    buf_put_slice(value, found);
+    assert_int_equal(io->ops->iter_close(iter), ST_OK);
+}
+
+/* Who the group is, its configuration, the groups that it knows, its shards. */
+static void what_is_cut_or_too_long_in_the_state_is_damage(void **state)
+{
+    struct cluster cluster;
+    struct twin *twin = &cluster.groups[A].replicas[1];
+
+    (void)state;
+    cluster_init(&cluster);
+    give(&cluster, S, A);
+    for (uint8_t kind = 1; kind <= 4; kind++) {
+        struct buf key = {0}, value = {0};
+        size_t len;
+
+        find(twin, kind, &key, &value);
+        len = value.len;
+        buf_put_u8(&value, 0);
+        put(twin, kind, &key, &value, len + 1);
+        assert_int_equal(kv_sm_restore(twin->sm), ST_CORRUPT);
+        put(twin, kind, &key, &value, len - 1);
+        assert_int_equal(kv_sm_restore(twin->sm), ST_CORRUPT);
+        put(twin, kind, &key, &value, len);
+        assert_int_equal(kv_sm_restore(twin->sm), ST_OK);
+        buf_fini(&key);
+        buf_fini(&value);
+    }
+    cluster_fini(&cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_cut_or_too_long_in_the_state_is_damage),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

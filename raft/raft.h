@@ -344,9 +344,10 @@ struct raft_update {
     /* 6. Snapshot work: chunks to read for followers; at most one chunk to store, answered by
      * RAFT_EVENT_CHUNK_STORED, and for the last one also (or only) by
      * RAFT_EVENT_SNAPSHOT_INSTALLED after the atomic switch. The chunk's checksum has been checked.
-     * Every request is answered, by RAFT_EVENT_CHUNK_READ, whatever became of the follower. Further
-     * chunks may be handed out before the first is answered; they are stored, and each is answered,
-     * in that order. While the state is being switched, commit_index does not pass the snapshot. */
+     * A request is answered by RAFT_EVENT_CHUNK_READ, unless the follower needs no snapshot any
+     * more or the next request for it came. Further chunks may be handed out before the first is
+     * answered; they are stored, and each is answered, in that order. While the state is being
+     * switched, commit_index does not pass the snapshot. */
     const struct raft_chunk_request *chunk_requests;
     size_t n_chunk_requests;
     const struct raft_install_snapshot *chunk_to_store; /* NULL: none */

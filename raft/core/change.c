@@ -322,7 +322,7 @@ void change_begin(struct raft *raft, const struct raft_change *change)
 
 /* ---- What follows by itself ---- */
 
-static void begin_round(struct raft *raft, struct catch_up *catch_up)
+static void begin_catch_up(struct raft *raft, struct catch_up *catch_up)
 {
     catch_up->target = last_index_of(raft);
     catch_up->started_ms = raft->now_ms;
@@ -343,13 +343,13 @@ static bool has_caught_up(struct raft *raft, struct progress *progress)
         return false;
     }
     if (catch_up->target == 0) {
-        begin_round(raft, catch_up);
+        begin_catch_up(raft, catch_up);
     }
     if (progress->match_index < catch_up->target) {
         return false;
     }
     took = raft->now_ms - catch_up->started_ms;
-    begin_round(raft, catch_up);
+    begin_catch_up(raft, catch_up);
     if (took < timeout) {
         return true;
     }

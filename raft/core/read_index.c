@@ -3,9 +3,10 @@
  * A read may be served once this leader is known to have led after the read arrived, from the state
  * at the commit index. To know it, the leader begins a numbered round: every heartbeat and Append
  * carries the number, every answer echoes it. A round confirms the reads that waited when it began,
- * because its messages left after they arrived; those that come later wait for the next round. One
- * round is under way at a time and serves all waiting reads. Which round a majority has reached is
- * the same question as which index a majority holds, so the same function answers it. */
+ * because its messages left after they arrived; those that come later wait for the next round,
+ * which begins when this one is confirmed, or with the next heartbeats: it may be lost. Which round
+ * a majority has reached is the same question as which index a majority holds, so the same function
+ * answers it. */
 #include "raft/core/raft_internal.h"
 #include "raft/util/mem.h"
 

@@ -80,8 +80,9 @@ static void mark_leaving(struct raft *raft)
     }
 }
 
-/* The leader goes on telling a server that was removed until it knows that this is committed, or an
- * election timeout after it was: then it stops standing for election by itself. */
+/* The leader goes on telling a server that was removed until it has the entry and was sent word
+ * that this is committed, or an election timeout after it was: then it stops standing for election
+ * by itself, if the word came. */
 void replicate_forget_told(struct raft *raft)
 {
     for (size_t i = raft->n_progress; i-- > 0;) {

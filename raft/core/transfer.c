@@ -104,7 +104,6 @@ static void check_own_disk(struct raft *raft)
         trace_warn(raft->options.trace, "own disk is slow age_ms=%llu",
                    (unsigned long long)persist_oldest_age_ms(raft));
         raft->transfer.slow_disk_retry_ms = raft->now_ms + SLOW_DISK_RETRY_TIMEOUTS * timeout;
-        raft->out.status = ST_OK;
         (void)transfer_begin(raft, to);
         ASSERT(raft->transfer.to == to);
     }

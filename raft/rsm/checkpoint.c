@@ -29,7 +29,8 @@ bool rsm_checkpoint_due(const struct group *group)
         group->apply.index == checkpoint->last_index) {
         return false;
     }
-    return checkpoint->wanted || log_is_large(group) ||
+    /* One more can't free a log that is held for a follower. */
+    return checkpoint->wanted || (log_is_large(group) && !checkpoint->bound_hit) ||
            (checkpoint->drop_ms > 0 && group->now_ms >= checkpoint->drop_ms) ||
            checkpoint->applied_bytes >= group->options.checkpoint_log_bytes ||
            state->ops->dirty_bytes(state) >= group->options.checkpoint_dirty_bytes;
@@ -157,7 +158,6 @@ static void compact(struct group *group)
     }
     ASSERT(index <= group->checkpoint.last_index);
     meta.term = raft_term_at(group->raft, index);
-    raft_configuration_at(group->raft, index, &meta.configuration);
     rsm_step_raft(group, &event);
     group->world.log->ops->compact(group->world.log, group->options.group, index, meta.term);
 }

@@ -173,6 +173,55 @@ static void a_full_log_is_busy_until_a_checkpoint_frees_it(void **state)
     bench_destroy(&bench);
 }
 
+static void pads(struct bench *bench, raft_id leader, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct bench_call call;
+
+        bench_propose(bench, leader, "pad 1000", &call);
+        assert_true(bench_run_until_ended(bench, &call, 100));
+        assert_int_equal(call.status, ST_OK);
+    }
+}
+
+/* While it is kept for a follower that takes a snapshot, a large log is no reason for a checkpoint.
+ */
+static void a_large_log_that_is_held_has_no_checkpoint_made_after_every_entry(void **state)
+{
+    struct bench *bench = bench_create(3, 30);
+    struct bench_replica *victim;
+    const struct raft *raft;
+    raft_id leader;
+    uint64_t before;
+
+    (void)state;
+    bench_options(bench)->max_log_bytes = 60000; /* large: 30000 */
+    bench_options(bench)->snapshot_chunk_bytes = 10;
+    bench_start_all(bench);
+    leader = bench_leader(bench);
+    raft = group_raft(bench_replica(bench, leader)->group);
+    victim = bench_replica(bench, bench_other(bench, leader));
+    victim->cut = true;
+    pads(bench, leader, 60);
+    assert_true(raft_first_index(raft) > 20);
+    victim->hold_state = true;
+    victim->cut = false;
+    bench_run(bench, 200);
+    assert_true(raft_compaction_bound(raft) < UINT64_MAX);
+    pads(bench, leader, 35);
+    assert_true(raft_log_bytes(raft) > 30000);
+    before = stats(bench, leader)->checkpoints;
+    bench_run(bench, 100);
+    pads(bench, leader, 10);
+    assert_true(stats(bench, leader)->checkpoints <= before + 1);
+    victim->hold_state = false;
+    bench_converge(bench);
+    bench_run(bench, 200);
+    assert_int_equal(raft_compaction_bound(raft), UINT64_MAX);
+    assert_true(raft_log_bytes(raft) < 30000); /* the checkpoint that was put off */
+    bench_destroy(&bench);
+}
+
 /* Its state waits for its disk while the others go on: what it holds in memory stays bounded, and
  * once its disk is there again it catches up. */
 static void a_follower_whose_disk_stands_still_takes_no_more_than_a_log_may_hold(void **state)
@@ -381,6 +430,7 @@ int main(void)
         cmocka_unit_test(no_checkpoint_while_what_it_covers_is_being_replaced),
         cmocka_unit_test(more_proposals_or_reads_than_allowed_are_busy),
         cmocka_unit_test(a_full_log_is_busy_until_a_checkpoint_frees_it),
+        cmocka_unit_test(a_large_log_that_is_held_has_no_checkpoint_made_after_every_entry),
         cmocka_unit_test(a_follower_whose_disk_stands_still_takes_no_more_than_a_log_may_hold),
         cmocka_unit_test(dirty_bytes_are_bounded_whatever_the_disk_does),
         cmocka_unit_test(a_dropped_range_has_a_checkpoint_made_in_seconds),

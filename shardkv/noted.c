@@ -9,6 +9,7 @@
 
 #define uthash_malloc(size)       mem_alloc(size)
 #define uthash_free(memory, size) mem_free(memory)
+#define uthash_fatal(message)     UNREACHABLE(message)
 #include <uthash.h>
 
 struct node {

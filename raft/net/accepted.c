@@ -41,6 +41,11 @@ static enum status visitor_on_hello(struct conn *conn, const struct hello *hello
                                                    : "no other replica of the group has that id";
         return ST_WRONG_NODE;
     }
+    /* Who has that replica's address passed on to us what was meant for it (handshake.h). */
+    if ((hello->flags & HELLO_SERVICE) != 0 && peers_has_url(net, hello->called)) {
+        *reason = "the caller meant another replica of the group";
+        return ST_WRONG_NODE;
+    }
     visitor->peer_id = hello->who == HELLO_PEER ? hello->id : 0;
     visitor->incarnation = hello->who == HELLO_PEER ? hello->incarnation : 0;
     return net_admit(net, &self, hello, reason);

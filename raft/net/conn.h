@@ -38,7 +38,7 @@ enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 struct conn;
 struct conn_events {
     /* Dialled: whether the other side's hello, as far as it can be believed, is of whom we meant to
-     * call; same result as the next. Asked before we prove anything, so that a proof is of no use
+     * call. Asked before we prove anything, so that a proof is of no use
      * to who passes it on to somebody else. NULL for accepted ones: they prove themselves second.
      */
     enum status (*meant)(struct conn *conn, const struct hello *hello, const char **reason);

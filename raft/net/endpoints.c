@@ -180,6 +180,7 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, enum status sta
     }
     self.who = HELLO_CLIENT;
     self.id = 0;
+    self.called = spec_url_fingerprint(endpoint->url);
     endpoint->conn = conn_create(net, stream, &settings, &self, &endpoint_events, endpoint);
 }
 

@@ -218,6 +218,19 @@ bool peers_has(const struct net *net, raft_id id)
     return id != net->self.id && (net->peers.open || peers_find(net, id) != NULL);
 }
 
+bool peers_has_url(const struct net *net, uint64_t fingerprint)
+{
+    const char *own = net->options.listen_url;
+    bool found = false;
+
+    for (size_t i = 0; i < net->peers.n && fingerprint != 0; i++) {
+        const struct peer *peer = net->peers.links[i];
+
+        found |= !peer->gone && spec_url_fingerprint(peer->url) == fingerprint;
+    }
+    return found && (own == NULL || spec_url_fingerprint(own) != fingerprint);
+}
+
 static void peer_add(struct net *net, raft_id id, const char *url)
 {
     struct peer *peer = mem_zalloc(sizeof(*peer));

@@ -31,6 +31,8 @@ void peers_fini(struct net *net);
 
 /* See struct io_net_ops. May be called while an event is delivered. */
 void peers_set(struct net *net, const struct io_peer *peers, size_t n, bool open);
+/* Whether it is the fingerprint of another replica's URL, and not of our own. */
+bool peers_has_url(const struct net *net, uint64_t fingerprint);
 /* Whether a replica of that id may be a peer. */
 bool peers_has(const struct net *net, raft_id id);
 /* The own hello changed: net_check_cluster on each link. The same in endpoints.h, accepted.h. */

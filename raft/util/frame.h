@@ -106,9 +106,9 @@ enum hello_flag {
 
 /* Format: u32 magic "HELO", u8 format = 1, u8 who, u16 protocol_low, u16 protocol_high, u16 active
  * level, 16 bytes cluster id, u32 gid, u32 id, u64 incarnation, u64 spec fingerprint; and if
- * protocol_high is 2 or more, u16 flags, 32 bytes nonce. Flags not known here mean nothing; bytes
- * after it are of a later minor format and are skipped. Both sides then speak the highest version
- * that both know: hello_protocol. */
+ * protocol_high is 2 or more, u16 flags, 32 bytes nonce, and with HELLO_SERVICE u64 called. Flags
+ * not known here mean nothing; bytes after it are of a later minor format and are skipped. Both
+ * sides then speak the highest version that both know: hello_protocol. */
 struct hello {
     enum hello_who who;
     uint16_t protocol_low;
@@ -121,6 +121,8 @@ struct hello {
     uint64_t spec_fingerprint; /* of the SPEC it was started with; 0: a client, or it joined */
     uint16_t flags;            /* enum hello_flag */
     uint8_t nonce[HELLO_NONCE_BYTES]; /* random: what the other side's proof must answer */
+    uint64_t
+        called; /* HELLO_SERVICE: spec_url_fingerprint of the URL it called; 0: it does not say */
 };
 
 void hello_encode(const struct hello *hello, struct buf *out);

@@ -25,6 +25,9 @@ void hello_encode(const struct hello *hello, struct buf *out)
     if (hello->protocol_high >= HELLO_PROTOCOL_PROOF) {
         buf_put_u16(out, hello->flags);
         buf_put(out, hello->nonce, sizeof(hello->nonce));
+        if ((hello->flags & HELLO_SERVICE) != 0) {
+            buf_put_u64(out, hello->called);
+        }
     }
 }
 
@@ -37,6 +40,9 @@ static void decode_flags(struct reader *reader, struct hello *hello)
     nonce = reader_take(reader, sizeof(hello->nonce));
     if (reader_ok(reader)) {
         memcpy(hello->nonce, nonce.data, sizeof(hello->nonce));
+    }
+    if ((hello->flags & HELLO_SERVICE) != 0 && reader_left(reader) >= 8) { /* older ones end here */
+        hello->called = reader_u64(reader);
     }
 }
 

@@ -229,15 +229,29 @@ bool spec_decode(struct reader *reader, struct spec *spec)
     return true;
 }
 
-uint64_t spec_fingerprint(const struct spec *spec)
+/* FNV-1a. */
+static uint64_t fingerprint(struct slice text)
 {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a over the ordered list */
-    struct buf text = {0};
+    uint64_t hash = 0xcbf29ce484222325u;
 
-    spec_format(spec, &text);
     for (size_t i = 0; i < text.len; i++) {
         hash = (hash ^ text.data[i]) * 0x100000001b3u;
     }
-    buf_fini(&text);
     return hash == 0 ? 1 : hash;
+}
+
+uint64_t spec_url_fingerprint(const char *url)
+{
+    return fingerprint(slice_text(url));
+}
+
+uint64_t spec_fingerprint(const struct spec *spec)
+{
+    struct buf text = {0}; /* the ordered list */
+    uint64_t hash;
+
+    spec_format(spec, &text);
+    hash = fingerprint(buf_slice(&text));
+    buf_fini(&text);
+    return hash;
 }

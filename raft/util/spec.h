@@ -49,6 +49,8 @@ void spec_format(const struct spec *spec, struct buf *text);
 void spec_encode(const struct spec *spec, struct buf *out);
 bool spec_decode(struct reader *reader, struct spec *spec);
 
+/* The same for the same URL, letter by letter; never 0. */
+uint64_t spec_url_fingerprint(const char *url);
 /* An order-independent fingerprint of the same replicas under the same URLs, never 0. */
 uint64_t spec_fingerprint(const struct spec *spec);
 

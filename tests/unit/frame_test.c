@@ -3,6 +3,7 @@
 #include "raft/util/frame.h"
 #include "raft/util/mem.h"
 #include "raft/util/rng.h"
+#include "raft/util/spec.h"
 #include "tests/cmocka.h"
 
 static struct frame must_decode(struct slice bytes)
@@ -362,6 +363,26 @@ static void a_hello_of_the_first_version_ends_earlier(void **state)
     buf_fini(&bytes);
 }
 
+/* Servers that call as clients say which URL; one of an older version ends before it. */
+static void a_service_says_which_url_it_called(void **state)
+{
+    struct hello hello = sample_hello(), again;
+    struct buf bytes = {0};
+
+    (void)state;
+    hello.who = HELLO_CLIENT;
+    hello.flags |= HELLO_SERVICE;
+    hello.called = spec_url_fingerprint("tcp://kv1:7000");
+    hello_encode(&hello, &bytes);
+    assert_true(hello_decode(buf_slice(&bytes), &again));
+    assert_true(again.called == hello.called);
+    assert_true(hello.called != spec_url_fingerprint("tcp://kv1:7001"));
+    assert_true(hello_decode(slice_of(bytes.data, bytes.len - 8), &again));
+    assert_true(again.called == 0);
+    assert_memory_equal(again.nonce, hello.nonce, sizeof(hello.nonce));
+    buf_fini(&bytes);
+}
+
 static void the_highest_version_that_both_speak_is_spoken(void **state)
 {
     struct hello old = {.protocol_low = 1, .protocol_high = 1};
@@ -564,6 +585,7 @@ int main(void)
         cmocka_unit_test(random_bytes_never_break_a_decoder),
         cmocka_unit_test(a_hello_comes_back_as_it_was_put),
         cmocka_unit_test(a_hello_of_the_first_version_ends_earlier),
+        cmocka_unit_test(a_service_says_which_url_it_called),
         cmocka_unit_test(the_highest_version_that_both_speak_is_spoken),
         cmocka_unit_test(a_hello_with_wrong_fields_is_malformed),
         cmocka_unit_test(peers_talk_only_within_their_group),

@@ -307,6 +307,33 @@ static void a_caller_proves_itself_only_to_whom_it_meant(void **state)
     }
 }
 
+/* Somebody got an address of its own into one's group, as replica two's, and passes on to one what
+ * is said to it; here it is an alias of one's own. */
+static void a_call_that_was_meant_for_another_replica_is_refused(void **state)
+{
+    struct stage stage;
+    struct node other;
+    struct spec spec;
+    char *url;
+    uint32_t endpoint;
+
+    (void)state;
+    stage_init(&stage);
+    spec_on_free_ports(&spec, 1);
+    be_another_group(&stage, &other, &spec);
+    url = stage.one.options.peers.replicas[1].url;
+    snprintf(url, SPEC_MAX_URL, "tcp://localhost:%d", url_port(stage.spec.replicas[0].url));
+    node_start(&stage.one);
+    node_start(&other);
+    endpoint = node_endpoint(&other, url);
+    node_endpoint_send(&other, endpoint, "x", 1);
+    assert_true(node_wait(&other, IO_EVENT_ENDPOINT_DOWN, endpoint, 1, WITHIN_MS));
+    assert_true(node_wait_trace(&other, "the caller meant another replica", WITHIN_MS));
+    assert_int_equal(node_count(&stage.one, IO_EVENT_CLIENT_MESSAGE, 0), 0);
+    node_fini(&other);
+    stage_fini(&stage);
+}
+
 static void one_address_gets_only_so_many_connections(void **state)
 {
     struct stage stage;
@@ -423,6 +450,7 @@ int main(void)
         cmocka_unit_test(without_a_key_nobody_is_a_stranger),
         cmocka_unit_test(who_only_claims_the_key_gets_nothing),
         cmocka_unit_test(a_caller_proves_itself_only_to_whom_it_meant),
+        cmocka_unit_test(a_call_that_was_meant_for_another_replica_is_refused),
         cmocka_unit_test(one_address_gets_only_so_many_connections),
         cmocka_unit_test(key_files_that_are_none_are_refused_in_one_line),
         cmocka_unit_test(the_mac_is_hmac_sha256),

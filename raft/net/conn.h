@@ -37,10 +37,9 @@ enum conn_state { CONN_GREETING, CONN_UP, CONN_REFUSING, CONN_FAILED };
 
 struct conn;
 struct conn_events {
-    /* Dialled: whether the other side's hello, as far as it can be believed, is of whom we meant to
-     * call. Asked before we prove anything, so that a proof is of no use
-     * to who passes it on to somebody else. NULL for accepted ones: they prove themselves second.
-     */
+    /* Dialled: whether the other side's hello is of whom we meant to call. Asked before we prove
+     * anything: a proof is of no use to who passes it on to another server. NULL for accepted ones,
+     * which prove themselves second. */
     enum status (*meant)(struct conn *conn, const struct hello *hello, const char **reason);
     /* The other side's hello, proved if it had to be. ST_OK, or why not to talk to it, with
      * *reason (static). */

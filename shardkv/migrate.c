@@ -192,14 +192,14 @@ struct attempt *migrate_attempt(const struct job *job)
 
 /* ---- Looking for work ---- */
 
-static bool shard_has_job(const struct migrate *migrate, shard_id id)
+static const struct job *find_job(const struct migrate *migrate, shard_id id)
 {
     for (uint32_t i = 0; i < migrate->n_slots; i++) {
         if (migrate->jobs[i].in_use && migrate->jobs[i].shard == id) {
-            return true;
+            return &migrate->jobs[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 /* Past its base, or maybe frozen: it waits for no other shard. */
@@ -247,7 +247,7 @@ static void begin_some(struct migrate *migrate, bool urgent)
         shard_id id = (begin + i) % migrate->n_shards;
         const struct shard_transition *head = shard_head(kv_sm_shard(context->sm, id));
 
-        if (head == NULL || head->kind != SHARD_RECEIVE || shard_has_job(migrate, id) ||
+        if (head == NULL || head->kind != SHARD_RECEIVE || find_job(migrate, id) != NULL ||
             is_urgent(migrate, id) != urgent) {
             continue;
         }
@@ -340,16 +340,6 @@ uint64_t migrate_next_deadline_ms(const struct migrate *migrate)
 }
 
 /* ---- What others want to know ---- */
-
-static const struct job *find_job(const struct migrate *migrate, shard_id id)
-{
-    for (uint32_t i = 0; i < migrate->n_slots; i++) {
-        if (migrate->jobs[i].in_use && migrate->jobs[i].shard == id) {
-            return &migrate->jobs[i];
-        }
-    }
-    return NULL;
-}
 
 bool migrate_is_nearly_here(const struct migrate *migrate, shard_id id)
 {

@@ -104,11 +104,16 @@ static struct dial *dial_create(struct loop *loop, dial_done done, void *owner)
     return dial;
 }
 
-struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
-                        uint32_t timeout_ms, dial_done done, void *owner)
+struct dial *dial_start(struct loop *loop, const struct tls *own, const char *url,
+                        nng_tls_config *tls, uint32_t timeout_ms, dial_done done, void *owner)
 {
     struct dial *dial = dial_create(loop, done, owner);
 
+    if (tls_forbids(own, url)) {
+        dial->refusal = TLS_FORBIDDEN;
+        mailbox_post(&loop->mailbox, &dial->mail);
+        return dial;
+    }
     dial->error = nng_stream_dialer_alloc(&dial->dialer, url);
     if (dial->error == 0 && tls != NULL) {
         dial->error = nng_stream_dialer_set_ptr(dial->dialer, NNG_OPT_TLS_CONFIG, tls);
@@ -122,15 +127,6 @@ struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
     }
     timers_set(&loop->timers, &dial->timeout, loop->now_ms + timeout_ms);
     nng_stream_dialer_dial(dial->dialer, dial->aio);
-    return dial;
-}
-
-struct dial *dial_refuse(struct loop *loop, const char *reason, dial_done done, void *owner)
-{
-    struct dial *dial = dial_create(loop, done, owner);
-
-    dial->refusal = reason;
-    mailbox_post(&loop->mailbox, &dial->mail);
     return dial;
 }
 

@@ -11,20 +11,21 @@
 #include <nng/supplemental/tls/tls.h>
 
 #include "raft/net/loop.h"
+#include "raft/net/tls.h"
 #include "raft/util/status.h"
 
 struct dial;
 
 /* The end of the attempt, unless it was cancelled: ST_OK and the stream, for the owner to take
- * over; or NULL, with ST_UNAVAILABLE, ST_TIMEOUT or (dial_refuse) ST_DENIED, and the reason. The
- * dial is gone then. */
+ * over; or NULL, with ST_UNAVAILABLE, ST_TIMEOUT or ST_DENIED, and the reason. The dial is gone
+ * then. */
 typedef void (*dial_done)(void *owner, nng_stream *stream, enum status status, const char *reason);
 
-/* tls: the configuration for a tls+tcp URL, else NULL. done never runs before this returns. */
-struct dial *dial_start(struct loop *loop, const char *url, nng_tls_config *tls,
-                        uint32_t timeout_ms, dial_done done, void *owner);
-/* An attempt that is not made: ends with ST_DENIED and that reason (static). */
-struct dial *dial_refuse(struct loop *loop, const char *reason, dial_done done, void *owner);
+/* own: the certificates of this process, or NULL; what they forbid (tls_forbids) is not called, and
+ * ends with ST_DENIED. tls: the configuration for a tls+tcp URL, else NULL. done never runs before
+ * this returns. */
+struct dial *dial_start(struct loop *loop, const struct tls *own, const char *url,
+                        nng_tls_config *tls, uint32_t timeout_ms, dial_done done, void *owner);
 /* Clears the pointer; done will not be called. */
 void dial_cancel(struct dial **dial);
 

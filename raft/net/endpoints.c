@@ -186,12 +186,8 @@ static void endpoint_on_dialled(void *owner, nng_stream *stream, enum status sta
 
 static void endpoint_dial(struct endpoint *endpoint)
 {
-    struct loop *loop = &endpoint->net->loop;
-
-    endpoint->dial = tls_forbids(endpoint->net->tls, endpoint->url)
-                         ? dial_refuse(loop, TLS_FORBIDDEN, endpoint_on_dialled, endpoint)
-                         : dial_start(loop, endpoint->url, endpoint->tls, ENDPOINT_SILENCE_MS,
-                                      endpoint_on_dialled, endpoint);
+    endpoint->dial = dial_start(&endpoint->net->loop, endpoint->net->tls, endpoint->url,
+                                endpoint->tls, ENDPOINT_SILENCE_MS, endpoint_on_dialled, endpoint);
 }
 
 static void endpoint_on_retry(void *owner)

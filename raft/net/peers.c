@@ -193,12 +193,8 @@ static void peer_on_dialled(void *owner, nng_stream *stream, enum status status,
 static void peer_dial(void *owner)
 {
     struct peer *peer = owner;
-    struct loop *loop = &peer->net->loop;
-
-    peer->dial =
-        tls_forbids(peer->net->tls, peer->url)
-            ? dial_refuse(loop, TLS_FORBIDDEN, peer_on_dialled, peer)
-            : dial_start(loop, peer->url, peer->tls, peer_timeout_ms(peer), peer_on_dialled, peer);
+    peer->dial = dial_start(&peer->net->loop, peer->net->tls, peer->url, peer->tls,
+                            peer_timeout_ms(peer), peer_on_dialled, peer);
 }
 
 /* ---- Who they are ---- */

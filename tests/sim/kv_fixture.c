@@ -237,3 +237,14 @@ config_num fixture_move(struct fixture *fixture, shard_id shard, size_t group)
                       fixture_changed, &answer);
     return fixture_end_change(fixture, &answer);
 }
+
+void fixture_set_paused(struct fixture *fixture, bool paused)
+{
+    struct answer answer = {0};
+    uint64_t now_ms = world_now_ms(fixture->world);
+
+    ctrler_clerk_pause(fixture->admin, paused, now_ms, now_ms + FIXTURE_WAIT_MS, fixture_changed,
+                       &answer);
+    (void)fixture_end_change(fixture, &answer);
+    world_run_ms(fixture->world, 500);
+}

@@ -91,6 +91,8 @@ void fixture_check_everywhere(struct fixture *fixture, const char *value);
 config_num fixture_join(struct fixture *fixture, size_t group);
 config_num fixture_leave(struct fixture *fixture, size_t group);
 config_num fixture_move(struct fixture *fixture, shard_id shard, size_t group);
+/* moves_paused, and time for the groups to hear of it. */
+void fixture_set_paused(struct fixture *fixture, bool paused);
 
 /* ---- Looking inside: kv_fixture_inside.c ---- */
 struct kv_server *fixture_server(const struct fixture *fixture, size_t group, size_t i);

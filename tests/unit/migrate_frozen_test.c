@@ -100,25 +100,9 @@ static void clog_source(struct fixture *f, bool clogged)
     }
 }
 
-static void on_pause(void *context, enum status status, config_num num, const char *text)
-{
-    struct answer *answer = context;
-
-    (void)num;
-    (void)text;
-    answer->ended = true;
-    answer->status = status;
-}
-
 static void set_paused(struct fixture *f, bool paused)
 {
-    struct answer answer = {0};
-    uint64_t now_ms = world_now_ms(f->world);
-
-    ctrler_clerk_pause(f->admin, paused, now_ms, now_ms + FIXTURE_WAIT_MS, on_pause, &answer);
-    fixture_await(f, &answer);
-    assert_int_equal(answer.status, ST_OK);
-    world_run_ms(f->world, 500);
+    fixture_set_paused(f, paused);
     assert_int_equal(kv_sm_config(fixture_sm(f, 1))->moves_paused, paused);
 }
 

@@ -202,27 +202,6 @@ static void a_broken_copy_is_noticed_and_copied_again(void **state)
     fixture_fini(&f);
 }
 
-static void on_pause(void *context, enum status status, config_num num, const char *text)
-{
-    struct answer *answer = context;
-
-    (void)num;
-    (void)text;
-    answer->ended = true;
-    answer->status = status;
-}
-
-static void set_paused(struct fixture *f, bool paused)
-{
-    struct answer answer = {0};
-    uint64_t now_ms = world_now_ms(f->world);
-
-    ctrler_clerk_pause(f->admin, paused, now_ms, now_ms + FIXTURE_WAIT_MS, on_pause, &answer);
-    fixture_await(f, &answer);
-    assert_int_equal(answer.status, ST_OK);
-    world_run_ms(f->world, 500);
-}
-
 static void while_moves_are_paused_no_base_is_copied(void **state)
 {
     struct fixture f;
@@ -232,7 +211,7 @@ static void while_moves_are_paused_no_base_is_copied(void **state)
     (void)state;
     begin_slow_move(&f, 2, 34);
     run_until(&f, is_on_its_way);
-    set_paused(&f, true);
+    fixture_set_paused(&f, true);
     pieces = shard_at(&f, 1)->copy.next_piece;
     range = shard_at(&f, 1)->copy.range;
     world_run_ms(f.world, 10000);
@@ -241,7 +220,7 @@ static void while_moves_are_paused_no_base_is_copied(void **state)
     assert_int_equal(shard_at(&f, 0)->state, SHARD_SERVING);
     migrate_progress(migrate_at(&f, 1), SLOW_SHARD, &progress);
     assert_int_equal(progress.phase, MIGRATE_WAITING);
-    set_paused(&f, false);
+    fixture_set_paused(&f, false);
     run_until(&f, is_there);
     assert_int_equal(shard_at(&f, 1)->range, range); /* what had arrived was kept */
     fixture_fini(&f);
@@ -264,7 +243,7 @@ static void what_is_past_its_base_is_handed_over_although_moves_are_paused(void 
     begin_slow_move(&f, 2, 35);
     run_until(&f, is_in_rounds);
     clog_source(&f, true);
-    set_paused(&f, true);
+    fixture_set_paused(&f, true);
     fixture_crash_group(&f, 1); /* so that nothing is asked for already */
     fixture_start_group(&f, 1);
     world_run_ms(f.world, 3000);

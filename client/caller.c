@@ -164,6 +164,7 @@ uint64_t caller_start(struct caller *caller, const struct caller_target *target,
     ASSERT(done != NULL);
     caller->now_ms = now_ms;
     call->caller = caller;
+    call->gid = target->gid;
     call->group = group_of_target(caller, target);
     call->group->n_calls++;
     call->group->last_use = ++caller->serial;

@@ -19,7 +19,7 @@
  * can't be reached shows as caller_on_down, later. */
 struct caller_transport {
     void *context;
-    void (*send)(void *context, const char *url, struct buf *message);
+    void (*send)(void *context, uint32_t gid, const char *url, struct buf *message);
     /* Takes a message back that has not left yet: true if it never will. May be NULL: every message
      * is taken for sent. */
     bool (*withdraw)(void *context, const char *url, uint64_t request_id);
@@ -57,6 +57,8 @@ struct caller_end {
 typedef void (*caller_done)(void *context, const struct caller_end *end);
 
 struct caller_target {
+    uint32_t gid; /* whose replicas; 0: the controllers'. Clients, who deal with any server, need
+                   * not say it */
     struct spec replicas;
     char prefer[SPEC_MAX_URL + 1]; /* asked first for as long as it answers at all; "" for none */
     bool only_prefer; /* ask nobody else: every answer of it is the call's end, and so is a

@@ -50,6 +50,7 @@ try {
 struct call {
     uint64_t id; /* serial << CALL_SLOT_BITS | slot */
     struct caller *caller;
+    uint32_t gid; /* of whom is asked, as the transport is told */
     struct caller_group *group;
     size_t prefer; /* index of the preferred replica, or NO_REPLICA */
     bool only_prefer;

@@ -112,7 +112,7 @@ void caller_try_start(struct call *call, uint64_t now_ms, size_t replica)
     set_timer(call,
               now_ms + caller->options.try_timeout_ms + call->message.len / BYTES_PER_EXTRA_MS,
               now_ms);
-    caller->options.transport.send(caller->options.transport.context,
+    caller->options.transport.send(caller->options.transport.context, call->gid,
                                    caller_group_url(call->group, replica), &copy);
     check_call(call);
 }

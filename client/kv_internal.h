@@ -125,7 +125,7 @@ int kv_wait(struct shardkv *handle, struct kv_request *request, int early, const
 void kv_request_answer(struct kv_request *request, struct shardkv_result *result);
 
 /* ---- kv_link.c: a caller_transport; all on the loop thread ---- */
-void kv_link_send(void *handle, const char *url, struct buf *message);
+void kv_link_send(void *handle, uint32_t gid, const char *url, struct buf *message);
 bool kv_link_withdraw(void *handle, const char *url, uint64_t request_id);
 /* True: the message was for the link itself. */
 bool kv_link_message(struct shardkv *handle, io_endpoint endpoint, struct slice message);

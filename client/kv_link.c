@@ -45,7 +45,7 @@ static struct kv_link *link_of_url(struct shardkv *handle, const char *url)
     if (handle->last_link != NULL && strcmp(handle->last_link->url, url) == 0) {
         return handle->last_link;
     }
-    endpoint = io->ops->endpoint(io, url);
+    endpoint = io->ops->endpoint(io, 0, url);
     while (handle->n_links <= endpoint) {
         MEM_GROW(handle->links, handle->links_capacity, handle->n_links + 1);
         handle->links[handle->n_links++] = NULL;
@@ -88,12 +88,13 @@ static void send_ping(struct shardkv *handle, struct kv_link *link)
     net_send(handle, link, &message);
 }
 
-void kv_link_send(void *context, const char *url, struct buf *message)
+void kv_link_send(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct shardkv *handle = context;
     struct kv_link *link = link_of_url(handle, url);
     struct waiting *waiting;
 
+    (void)gid; /* any server that a client knows by its URL will do */
     if (link->state == LINK_UP) {
         net_send(handle, link, message);
         return;

@@ -31,11 +31,11 @@ struct rejoin {
 
 /* ---- The way to the others ---- */
 
-static void transport_send(void *context, const char *url, struct buf *message)
+static void transport_send(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct rejoin *rejoin = context;
     struct io_net *net = rejoin->options.net;
-    io_endpoint endpoint = net->ops->endpoint(net, url);
+    io_endpoint endpoint = net->ops->endpoint(net, gid, url);
 
     ASSERT(endpoint > 0 && strlen(url) <= SPEC_MAX_URL);
     if (endpoint < MAX_ENDPOINTS) {
@@ -84,7 +84,7 @@ static void order(struct rejoin *rejoin, const struct proto_replicas *told,
                   enum proto_replica_change change)
 {
     struct proto_request request = {.op = PROTO_REPLICA};
-    struct caller_target target = {.replicas = rejoin->others};
+    struct caller_target target = {.gid = rejoin->options.gid, .replicas = rejoin->others};
 
     request.replica.kind = change;
     request.replica.gid = rejoin->options.gid;
@@ -196,7 +196,7 @@ static void on_told(void *context, const struct caller_end *end)
 static void look(struct rejoin *rejoin)
 {
     struct proto_request request = {.op = PROTO_REPLICAS};
-    struct caller_target target = {.only_prefer = true};
+    struct caller_target target = {.gid = rejoin->options.gid, .only_prefer = true};
     const char *url = rejoin->leader[0] != '\0'
                           ? rejoin->leader
                           : rejoin->others.replicas[rejoin->next % rejoin->others.n].url;

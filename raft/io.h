@@ -49,8 +49,10 @@ struct io_net_ops {
                       bool open);
     /* Answers on a client connection. Takes the buffer over. Dropped if the connection is gone. */
     void (*reply)(struct io_net *net, io_conn conn, struct buf *message);
-    /* The endpoint of a URL, made when first asked for. The same URL gives the same number. */
-    io_endpoint (*endpoint)(struct io_net *net, const char *url);
+    /* The endpoint of a URL, made when first asked for: the same URL and group give the same
+     * number. A server deals there with a replica of that group alone (0: of the controllers); a
+     * client with whoever answers, and names no group. */
+    io_endpoint (*endpoint)(struct io_net *net, group_id gid, const char *url);
     /* Sends a request to another server, as its client; connects when needed. Takes the buffer
      * over. Answers come as IO_EVENT_ENDPOINT_MESSAGE; IO_EVENT_ENDPOINT_DOWN says that nothing
      * sent before it will be answered. */

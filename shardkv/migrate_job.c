@@ -317,7 +317,7 @@ static void job_pull(struct job *job, const struct spec *replicas)
 {
     struct migrate *migrate = job->migrate;
     struct kv_context *context = migrate->context;
-    struct caller_target target = {.replicas = *replicas};
+    struct caller_target target = {.gid = job->gid, .replicas = *replicas};
     struct proto_request request = {.op = PROTO_SHARD_PULL};
 
     request.shard_pull.shard = job->shard;

@@ -93,7 +93,7 @@ static void slot_call(struct slot *slot, shard_id id, const struct shard_release
 {
     struct kv_context *kv = slot->release->context;
     const struct spec *replicas = kv_sm_find_group(kv->sm, pending->gid);
-    struct caller_target target = {0};
+    struct caller_target target = {.gid = pending->gid};
     struct proto_request request = {.op = PROTO_SHARD_RELEASE};
 
     ASSERT(replicas != NULL && !slot->in_use);

@@ -18,7 +18,9 @@
 struct endpoint {
     struct net *net;
     io_endpoint number;
+    group_id gid; /* of whom is meant, if we are a server */
     char *url;
+    struct endpoint *same_url; /* of another group */
     nng_tls_config *tls;
     struct dial *dial;
     struct conn *conn;
@@ -65,9 +67,16 @@ static void endpoint_pause(struct endpoint *endpoint, bool refused)
 
 static enum status endpoint_meant(struct conn *conn, const struct hello *hello, const char **reason)
 {
-    (void)conn;
+    const struct endpoint *endpoint = conn->owner;
+
     if (hello->who != HELLO_SERVER) {
         *reason = "no server answers at this URL";
+        return ST_WRONG_NODE;
+    }
+    /* Else somebody's own URL, joined as a group of its own, would be where we prove ourselves to
+     * whomever it passes our hello on to. */
+    if (endpoint->net->self.who == HELLO_PEER && hello->gid != endpoint->gid) {
+        *reason = "a server of another group answers at this URL";
         return ST_WRONG_NODE;
     }
     return ST_OK;
@@ -207,26 +216,33 @@ void endpoints_init(struct net *net)
     net->endpoints.pool.limit = net->options.limits.max_total_reassembly_bytes;
 }
 
-io_endpoint endpoints_intern(struct net *net, const char *url)
+io_endpoint endpoints_intern(struct net *net, group_id gid, const char *url)
 {
     struct endpoints *endpoints = &net->endpoints;
-    struct endpoint *endpoint;
+    struct endpoint *endpoint, *same_url;
 
-    HASH_FIND_STR(endpoints->by_url, url, endpoint);
-    if (endpoint != NULL) {
-        return endpoint->number;
+    HASH_FIND_STR(endpoints->by_url, url, same_url);
+    for (endpoint = same_url; endpoint != NULL; endpoint = endpoint->same_url) {
+        if (endpoint->gid == gid) {
+            return endpoint->number;
+        }
     }
     MEM_GROW(endpoints->all, endpoints->capacity, endpoints->n + 1);
     endpoint = mem_zalloc(sizeof(*endpoint));
     endpoints->all[endpoints->n++] = endpoint;
     endpoint->net = net;
     endpoint->number = (io_endpoint)endpoints->n;
+    endpoint->gid = gid;
+    endpoint->same_url = same_url;
     endpoint->url = mem_copy_string(url);
     endpoint->tls = tls_client_config(net->tls, url);
     endpoint->retry = (struct timer){.fired = endpoint_on_retry, .owner = endpoint};
     endpoint->down = (struct timer){.fired = endpoint_deliver_down, .owner = endpoint};
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
     send_queue_init(&endpoint->waiting);
+    if (same_url != NULL) {
+        HASH_DEL(endpoints->by_url, same_url);
+    }
     HASH_ADD_KEYPTR(hh, endpoints->by_url, endpoint->url, strlen(endpoint->url), endpoint);
     return endpoint->number;
 }

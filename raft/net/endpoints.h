@@ -1,4 +1,4 @@
-/* endpoints: the servers that this process calls, by URL, as their client.
+/* endpoints: the servers that this process calls, by group and URL, as their client.
  *
  * An endpoint connects when something is sent to it. Requests wait (bounded) while it connects; any
  * break, a failed dial or a refusal drops them and is told once, as IO_EVENT_ENDPOINT_DOWN: nothing
@@ -15,7 +15,7 @@
 struct endpoint;
 
 struct endpoints {
-    struct endpoint *by_url; /* uthash */
+    struct endpoint *by_url; /* uthash: of each URL the last one made, which leads to the others */
     struct endpoint **all;   /* number - 1 */
     size_t n, capacity;
     struct inbox_pool pool; /* of all answers being put together */
@@ -24,7 +24,8 @@ struct endpoints {
 void endpoints_init(struct net *net);
 void endpoints_fini(struct net *net);
 
-io_endpoint endpoints_intern(struct net *net, const char *url);
+/* See struct io_net_ops. */
+io_endpoint endpoints_intern(struct net *net, group_id gid, const char *url);
 /* Takes the message over; drops it when too much waits already. */
 void endpoints_send(struct net *net, io_endpoint number, struct buf *message);
 void endpoints_check_cluster(struct net *net);

@@ -78,9 +78,9 @@ static void net_reply(struct io_net *io, io_conn conn, struct buf *message)
     accepted_reply(net_of(io), conn, message);
 }
 
-static io_endpoint net_endpoint(struct io_net *io, const char *url)
+static io_endpoint net_endpoint(struct io_net *io, group_id gid, const char *url)
 {
-    return endpoints_intern(net_of(io), url);
+    return endpoints_intern(net_of(io), gid, url);
 }
 
 static void net_endpoint_send(struct io_net *io, io_endpoint endpoint, struct buf *message)

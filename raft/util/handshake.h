@@ -16,10 +16,9 @@
  *
  * Who is called could pass all of it on to another server, and be taken for the caller there. So
  * the owner of the connection looks before handshake_prove whether the other's hello is of whom it
- * meant (role, gid and id of a peer), and a server that calls as a client says which URL it called:
- * the called one refuses what was meant for another replica of its group. A URL of another group
- * that somebody made up is known to neither: only TLS, which looks at the name in the certificate,
- * keeps a call there from being passed on.
+ * meant: role, gid and id of a peer; a server of the group meant, if it calls as a client, for
+ * somebody may have joined an address of its own as another group. Such a caller also says which
+ * URL it called: the called one refuses what was meant for another replica of its group.
  *
  * Who must prove: every server that calls, as a peer or as another server's client, if either side
  * has a peer key. Clients need none, and pass for no server. It proves "a server of this cluster",

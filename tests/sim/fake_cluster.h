@@ -112,7 +112,7 @@ void fake_respond(struct fake_cluster *world, struct fake_server *server,
 
 /* ---- In motion: fake_motion.c ---- */
 struct fake_server *fake_server_of_url(struct fake_cluster *world, const char *url);
-void fake_send(void *context, const char *url, struct buf *message);
+void fake_send(void *context, uint32_t gid, const char *url, struct buf *message);
 bool fake_withdraw(void *context, const char *url, uint64_t request_id);
 /* Lets everything happen that happens before `until`, at its moment; true if anything is left. */
 bool fake_run(struct fake_cluster *world, uint64_t until);

@@ -15,12 +15,13 @@ struct fake_server *fake_server_of_url(struct fake_cluster *world, const char *u
     abort();
 }
 
-void fake_send(void *context, const char *url, struct buf *message)
+void fake_send(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct fake_cluster *world = context;
     struct fake_server *server = fake_server_of_url(world, url);
     struct fake_event *event;
 
+    (void)gid;
     if (server->fault == FAULT_UNREACHABLE) {
         fake_take_fault(server);
         if (server->connected) {

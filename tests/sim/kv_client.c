@@ -44,9 +44,11 @@ static uint64_t client_deadline(void *client)
 static const struct world_client_ops client_ops = {client_message, client_down, client_tick,
                                                    client_deadline};
 
-static void client_send(void *context, const char *url, struct buf *message)
+static void client_send(void *context, group_id gid, const char *url, struct buf *message)
 {
     struct kv_client *client = context;
+
+    (void)gid;
     world_client_send(client->cluster->world, client->number, url, message);
 }
 

@@ -63,10 +63,11 @@ static uint64_t fixture_next_deadline(void *client)
     return caller_next_deadline_ms(((struct fixture *)client)->caller);
 }
 
-static void fixture_send(void *context, const char *url, struct buf *message)
+static void fixture_send(void *context, group_id gid, const char *url, struct buf *message)
 {
     struct fixture *fixture = context;
 
+    (void)gid;
     world_client_send(fixture->world, fixture->client, url, message);
 }
 

@@ -157,9 +157,12 @@ static void net_reply(struct io_net *net, io_conn conn, struct buf *message)
     world_send_reply(node_of(net)->world, node_of(net), conn, message);
 }
 
-static io_endpoint net_endpoint(struct io_net *net, const char *url)
+static io_endpoint net_endpoint(struct io_net *net, group_id gid, const char *url)
 {
-    size_t node = world_find_url(node_of(net)->world, url);
+    struct world *world = node_of(net)->world;
+    size_t node = world_find_url(world, url);
+
+    ASSERT(node == SIZE_MAX || world->nodes[node]->gid == gid); /* a real one would be refused */
     return node == SIZE_MAX ? 0 : (io_endpoint)node + 1;
 }
 

@@ -17,10 +17,11 @@ struct story {
     bool maybe_applied;
 };
 
-static void on_send(void *context, const char *url, struct buf *message)
+static void on_send(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct story *story = context;
 
+    (void)gid;
     snprintf(story->asked, sizeof(story->asked), "%s", url);
     story->request_id = proto_request_peek_id(buf_slice(message));
     story->n_asked++;

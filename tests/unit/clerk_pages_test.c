@@ -12,7 +12,7 @@ struct pages {
     size_t n_asked;
 };
 
-static void pages_send(void *context, const char *url, struct buf *message)
+static void pages_send(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct pages *pages = context;
     struct proto_request request;
@@ -22,7 +22,7 @@ static void pages_send(void *context, const char *url, struct buf *message)
         assert_true(pages->n_asked < MAX_ASKED);
         pages->asked[pages->n_asked++] = buf_take(message);
     } else {
-        fake_send(&pages->story.world, url, message);
+        fake_send(&pages->story.world, gid, url, message);
     }
     proto_request_fini(&request);
 }

@@ -96,7 +96,7 @@ static const struct proto_session *session_of(const struct proto_request *reques
 }
 
 /* Changes are answered by the script, everything else by the fake cluster. */
-static void send_scripted(void *context, const char *url, struct buf *message)
+static void send_scripted(void *context, uint32_t gid, const char *url, struct buf *message)
 {
     struct story *story = context;
     struct proto_request request;
@@ -108,7 +108,7 @@ static void send_scripted(void *context, const char *url, struct buf *message)
         story->sent[story->n_sent++ % 64] = *session;
     }
     if (request.op == PROTO_CONFIG || story->n_script == 0) {
-        fake_send(&story->world, url, message);
+        fake_send(&story->world, gid, url, message);
     } else {
         answer(story, url, &request);
         buf_fini(message);

@@ -75,11 +75,11 @@ static void tap_reply(struct io_net *net, io_conn conn, struct buf *message)
     below->ops->reply(below, conn, message);
 }
 
-static io_endpoint tap_endpoint(struct io_net *net, const char *url)
+static io_endpoint tap_endpoint(struct io_net *net, group_id gid, const char *url)
 {
     struct io_net *below = ((struct tap *)net)->below;
 
-    return below->ops->endpoint(below, url);
+    return below->ops->endpoint(below, gid, url);
 }
 
 static void tap_endpoint_send(struct io_net *net, io_endpoint endpoint, struct buf *message)

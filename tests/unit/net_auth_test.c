@@ -271,11 +271,12 @@ static enum frame_kind caller_says(int listener, const struct hello *answer)
 }
 
 /* Who is called may pass the hellos on between the caller and another server. The proof would be
- * good there: so it is not given but to the replica that was meant. */
+ * good there: so it is not given but to the replica that was meant, or, by another server's client,
+ * to a server of the group that was meant. */
 static void a_caller_proves_itself_only_to_whom_it_meant(void **state)
 {
     (void)state;
-    for (int how = 0; how < 5; how++) {
+    for (int how = 0; how < 6; how++) {
         struct stage stage;
         struct hello answer;
         int port, fd = raw_listen(&port);
@@ -289,7 +290,7 @@ static void a_caller_proves_itself_only_to_whom_it_meant(void **state)
         answer.who = how == 1 || how == 4 ? HELLO_PEER : HELLO_SERVER;
         answer.flags = HELLO_KEYED;
         answer.id += how == 2;
-        answer.gid += how == 3;
+        answer.gid += how == 3 || how == 5;
         if (how < 4) {
             snprintf(url, SPEC_MAX_URL, "tcp://127.0.0.1:%d", port);
             node_start(caller);

@@ -51,12 +51,23 @@ static void a_request_is_answered(void **state)
 static void an_endpoint_has_one_number_however_often_asked(void **state)
 {
     struct stage stage;
+    uint32_t other[3];
 
     (void)state;
     stage_init(&stage);
     stage_start(&stage);
     assert_int_equal(node_endpoint(&stage.client, stage.server.options.listen_url), stage.endpoint);
     assert_int_not_equal(node_endpoint(&stage.client, "tcp://127.0.0.1:1"), stage.endpoint);
+    for (uint32_t gid = 7; gid < 10; gid++) { /* whoever is meant there has one of its own */
+        other[gid - 7] = node_endpoint_of(&stage.client, gid, stage.server.options.listen_url);
+        assert_int_not_equal(other[gid - 7], stage.endpoint);
+    }
+    for (uint32_t gid = 7; gid < 10; gid++) {
+        assert_int_equal(node_endpoint_of(&stage.client, gid, stage.server.options.listen_url),
+                         other[gid - 7]);
+        assert_int_not_equal(other[gid - 7], other[(gid - 6) % 3]);
+    }
+    assert_int_equal(node_endpoint(&stage.client, stage.server.options.listen_url), stage.endpoint);
     assert_int_equal(node_stats(&stage.server).connections, 0); /* connects when needed only */
     stage_fini(&stage);
 }

@@ -20,9 +20,10 @@
 #include "raft/util/trace.h"
 #include "tests/cmocka.h"
 
-#define WITHIN_MS  10000 /* for what must happen: generous, because machines are slow at times */
-#define KEEP_BYTES 64    /* of each message; the rest is only counted */
-#define SUM_BYTES  (1u << 20) /* larger messages are not summed: it would hold up the loop */
+#define WITHIN_MS   10000 /* for what must happen: generous, because machines are slow at times */
+#define KEEP_BYTES  64    /* of each message; the rest is only counted */
+#define HARNESS_GID 5
+#define SUM_BYTES   (1u << 20) /* larger messages are not summed: it would hold up the loop */
 
 #define UNUSED_OK __attribute__((unused))
 
@@ -249,16 +250,17 @@ static UNUSED_OK void node_init(struct node *node)
     node->options.self.cluster_id[0] = 7;
 }
 
-/* Makes the node the replica `id` of the SPEC (group 5). Change node->options afterwards to taste.
+/* Makes the node the replica `id` of the SPEC (group HARNESS_GID). Change node->options afterwards
+ * to taste.
  */
 static UNUSED_OK void node_be_replica(struct node *node, const struct spec *spec, uint32_t id)
 {
     node->options.self.who = HELLO_PEER;
-    node->options.self.gid = 5;
+    node->options.self.gid = HARNESS_GID;
     node->options.self.id = id;
     node->options.self.incarnation = 100 + id;
     node->options.self.spec_fingerprint = spec_fingerprint(spec);
-    node->options.group = 5;
+    node->options.group = HARNESS_GID;
     node->options.peers = *spec;
     node->options.listen_url = spec_find(spec, id)->url;
 }
@@ -328,6 +330,7 @@ static UNUSED_OK void node_call(struct node *node, void (*run)(struct node *node
 
 struct node_message {
     uint32_t to;
+    group_id gid;
     enum io_class class;
     uint64_t conn;
     size_t len;
@@ -372,15 +375,21 @@ static void node_on_endpoint(struct node *node, void *arg)
 {
     struct node_message *message = arg;
 
-    message->to = net_io(node->net)->ops->endpoint(net_io(node->net), message->data);
+    message->to = net_io(node->net)->ops->endpoint(net_io(node->net), message->gid, message->data);
+}
+
+/* Where a replica of that group is meant to answer. */
+static uint32_t node_endpoint_of(struct node *node, group_id gid, const char *url)
+{
+    struct node_message message = {.gid = gid, .data = url};
+
+    node_call(node, node_on_endpoint, &message);
+    return message.to;
 }
 
 static UNUSED_OK uint32_t node_endpoint(struct node *node, const char *url)
 {
-    struct node_message message = {.data = url};
-
-    node_call(node, node_on_endpoint, &message);
-    return message.to;
+    return node_endpoint_of(node, HARNESS_GID, url);
 }
 
 static void node_on_endpoint_send(struct node *node, void *arg)

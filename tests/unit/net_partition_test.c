@@ -122,7 +122,7 @@ static int replica_main(uint32_t id)
     }
     replica.other =
         net_io(replica.net)
-            ->ops->endpoint(net_io(replica.net), spec_find(&options.peers, 3 - id)->url);
+            ->ops->endpoint(net_io(replica.net), 5, spec_find(&options.peers, 3 - id)->url);
     pthread_create(&thread, NULL, replica_watch_input, &replica);
     net_run(replica.net);
     pthread_join(thread, NULL);

@@ -18,7 +18,7 @@ void wire_encode_message(const struct raft_message *message, struct buf *out);
  * nothing. Entries' data is copied out of `bytes`. */
 bool wire_decode_message(struct slice bytes, struct raft_message *message);
 
-/* One entry: u64 index, u64 term, u8 type, u32 length, data. Used in Appends and in the WAL. */
+/* One entry: u64 index, u64 term, u8 type, u32 length, data. */
 void wire_encode_entry(const struct raft_entry *entry, struct buf *out);
 /* On success the caller owns entry->data. */
 bool wire_decode_entry(struct reader *reader, struct raft_entry *entry);

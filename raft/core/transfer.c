@@ -1,6 +1,6 @@
 /* Leadership transfer (thesis 3.10): stop taking proposals, bring the target up to date, tell it to
  * stand for election at once. Its vote requests carry a flag that overrides leader stickiness; it
- * skips the pre-vote, which the others would refuse while they hear this leader. If nothing came of
+ * skips the pre-vote, which the others don't answer while they hear this leader. If nothing came of
  * it within an election timeout, this leader goes on.
  *
  * Reads stay safe meanwhile, because every one is confirmed by a round of its own (no leases).

@@ -1,13 +1,13 @@
 /* Proposals: gathered during a turn, appended together at its end, ended by what becomes of their
  * place in the log.
  *
- * A proposal that was appended at (index, term) is told one of three ends:
- *   ST_OK          the entry applied at `index` has `term`: it is that very entry.
- *   ST_NOT_LEADER  an entry of another term was applied at `index`, or one of a later term below
- * it. What is committed stays, and terms never fall along a log: so this entry will never be in a
- * committed log. (The other term may also be an earlier one: a later leader may commit what it had
- * before this entry's leader was elected.) ST_UNKNOWN     a snapshot jumped over `index`, or the
- * group ended. Losing leadership ends nothing: another leader may still commit the entry.
+ * A proposal that was appended at (index, term) is told one of three ends. ST_OK: the entry applied
+ * at `index` has `term`, it is that very entry. ST_NOT_LEADER: an entry of another term was applied
+ * at `index`, or one of a later term below it; what is committed stays, and terms never fall along
+ * a log, so this entry will never be in a committed log. (The other term may also be an earlier
+ * one: a later leader may commit what it had before this entry's leader was elected.) ST_UNKNOWN: a
+ * snapshot jumped over `index`, or the group ended. Losing leadership ends nothing: another leader
+ * may still commit the entry.
  */
 #include "raft/rsm/group.h"
 #include "raft/wire.h"

@@ -10,7 +10,7 @@
  *
  * Files in reading order: wal_format (bytes), wal_table (what records add up to), wal_writer
  * (durable bytes), wal_disk and wal_dir (segments), wal_scan, wal_recover and wal_restart
- * (opening), this one, wal_files. WAL.md has the whole story.
+ * (opening), wal_batch, this one, wal_files. WAL.md has the whole story.
  */
 #include <errno.h>
 #include <inttypes.h>

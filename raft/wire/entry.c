@@ -1,4 +1,4 @@
-/* Entries, hard state and snapshot metadata as bytes: what both messages and the WAL are made of.
+/* Entries, hard state and snapshot metadata as bytes: what messages are made of.
  * The formats are in raft/wire.h. */
 #include "raft/util/assert.h"
 #include "raft/wire.h"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The whole thing on one machine: installs, builds, starts a controller group and two replica groups as
 # nine processes, loads this machine's package index through the client library, and reads every record
-# back after each of: a join, a leave, a move, a kill -9 of each group's leader, a restart of everything
-# - with clients reading and writing all the while. Ends 0 only if every record read back right and no
-# client saw an error that it should not have seen.
+# back after each of: a join, a leave, a move, a kill -9 of each group's leader, with clients reading and
+# writing all the while; then kills everything and restarts it. Ends 0 only if every record read back right
+# and no client saw an error that it should not have seen. A cluster that is in DIR already is deleted first.
 # Usage: scripts/demo.sh [--dir DIR] [--sessions N] [--records N] [--down]
 #   --records N   load only the first N records (default: all, some 60,000)
 #   --down        stop the cluster and delete its data at the end (default: leave it running)
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     --sessions) sessions=$2; shift 2 ;;
     --records) records=$2; shift 2 ;;
     --down) down=1; shift ;;
-    --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
+    --help) sed -n '2,10s/^# //p' "$0"; exit 0 ;;
     *) die "no such option: $1 (see --help)" ;;
     esac
 done

@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
         continue
         ;;
     --help)
-        sed -n '2,7s/^# //p' "$0"
+        sed -n '2,7s/^# //p' scripts/sim-hunt.sh
         exit 0
         ;;
     esac

@@ -187,7 +187,13 @@ print_table() {
 put_into_readme() {
     local suite=$1
     {
-        if [ "$seeds" = 1 ]; then say 'One run.'; else say "Medians of $seeds seeds."; fi
+        if [ "$suite" = rsm ]; then
+            say "One run: each scenario has a seed of its own, whatever \`SCENARIO_SEED\` says."
+        elif [ "$seeds" = 1 ]; then
+            say 'One run.'
+        else
+            say "Medians of $seeds seeds."
+        fi
         say ''
         cat
     } >"$scratch/table"

@@ -112,7 +112,11 @@ static void unpark_reads(struct kv_server *server)
         if (request->parked_until_ms <= server->context.now_ms ||
             !is_awaited(server, request->shard)) {
             take_read_out(server, request);
-            request->read(request);
+            if (request->is_abandoned) {
+                kv_request_refuse(request, ST_SHUTDOWN, NULL);
+            } else {
+                request->read(request);
+            }
         }
     }
 }

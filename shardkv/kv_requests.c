@@ -146,8 +146,9 @@ static void read_confirmed(void *context, enum status status)
     struct kv_request *request = context;
     struct kv_server *server = request->server;
 
-    if (status != ST_OK) {
-        kv_request_refuse(request, status, NULL);
+    TAILQ_REMOVE(&server->later.unconfirmed, request, in_later_reads);
+    if (status != ST_OK || request->is_abandoned) {
+        kv_request_refuse(request, status != ST_OK ? status : ST_SHUTDOWN, NULL);
     } else if (kv_server_park_read(server, request)) {
         return;
     } else if (server->turn_bytes >= TURN_BYTES || server->later.n > 0) {
@@ -155,6 +156,12 @@ static void read_confirmed(void *context, enum status status)
     } else {
         request->read(request);
     }
+}
+
+static void ask_to_read(struct kv_request *request)
+{
+    TAILQ_INSERT_TAIL(&request->server->later.unconfirmed, request, in_later_reads);
+    group_read(request->server->group, read_confirmed, request);
 }
 
 void kv_server_read_later_ones(struct kv_server *server)
@@ -171,10 +178,17 @@ void kv_server_read_later_ones(struct kv_server *server)
     }
 }
 
-void kv_server_drop_later_reads(struct kv_server *server, io_conn conn)
+/* Of those not confirmed the group knows, of those parked kv_park: they end when they are told. */
+void kv_server_drop_reads(struct kv_server *server, io_conn conn)
 {
     struct kv_request *request, *next;
 
+    TAILQ_FOREACH (request, &server->later.unconfirmed, in_later_reads) {
+        request->is_abandoned = request->is_abandoned || request->ticket.conn == conn;
+    }
+    TAILQ_FOREACH (request, &server->parked_reads, in_parked_reads) {
+        request->is_abandoned = request->is_abandoned || request->ticket.conn == conn;
+    }
     for (uint32_t i = 0; i < KV_LATER_LEVELS; i++) {
         for (request = TAILQ_FIRST(&server->later.levels[i]); request != NULL; request = next) {
             next = TAILQ_NEXT(request, in_later_reads);
@@ -253,7 +267,7 @@ void kv_server_get(struct kv_server *server, const struct serve_ticket *ticket,
     waiting = kv_request_create(server, ticket, request->get.shard);
     buf_put_slice(&waiting->bytes, request->get.key);
     waiting->read = read_value;
-    group_read(server->group, read_confirmed, waiting);
+    ask_to_read(waiting);
 }
 
 /* ---- Scans ---- */
@@ -377,7 +391,7 @@ void kv_server_scan(struct kv_server *server, const struct serve_ticket *ticket,
     waiting->split = waiting->bytes.len;
     buf_put_slice(&waiting->bytes, request->scan.after);
     waiting->read = read_scan;
-    group_read(server->group, read_confirmed, waiting);
+    ask_to_read(waiting);
 }
 
 /* ---- Writes ---- */

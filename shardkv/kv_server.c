@@ -190,6 +190,7 @@ enum status kv_server_create(const struct kv_server_options *options,
     for (uint32_t i = 0; i < KV_LATER_LEVELS; i++) {
         TAILQ_INIT(&server->later.levels[i]);
     }
+    TAILQ_INIT(&server->later.unconfirmed);
     TAILQ_INIT(&server->parked);
     TAILQ_INIT(&server->parked_reads);
     TAILQ_INIT(&server->writes);
@@ -219,7 +220,7 @@ void kv_server_destroy(struct kv_server **server_pointer)
     if (server == NULL) {
         return;
     }
-    kv_server_drop_later_reads(server, 0);
+    kv_server_drop_reads(server, 0);
     kv_server_drop_parked(server);
     group_destroy(&server->group);
     ctrler_clerk_destroy(&server->clerk);
@@ -340,7 +341,7 @@ void kv_server_step(struct kv_server *server, const struct io_event *event)
         client_message(server, event);
         break;
     case IO_EVENT_CLIENT_CLOSED: /* the network drops answers to it */
-        kv_server_drop_later_reads(server, event->client.conn);
+        kv_server_drop_reads(server, event->client.conn);
         break;
     case IO_EVENT_ENDPOINT_MESSAGE:
         caller_on_message(server->caller, event->now_ms, event->endpoint.message);

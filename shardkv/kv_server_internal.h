@@ -31,8 +31,9 @@ struct kv_freeze {
 #define KV_SMALL_ANSWER (64u << 10)
 struct kv_later_reads {
     TAILQ_HEAD(, kv_request) levels[KV_LATER_LEVELS];
-    uint32_t of_conn[KV_LATER_CONNS]; /* how many wait */
-    bool gave_much[KV_LATER_KEYS];    /* by what was asked for, hashed */
+    TAILQ_HEAD(, kv_request) unconfirmed; /* those of whom is not known yet whether they may be */
+    uint32_t of_conn[KV_LATER_CONNS];     /* how many wait */
+    bool gave_much[KV_LATER_KEYS];        /* by what was asked for, hashed */
     uint32_t n;
 };
 
@@ -86,7 +87,8 @@ struct kv_request {
     size_t split;                             /* SCAN: bytes = prefix ‖ after, split here */
     struct buf bytes;                         /* GET: key; PULL: cursor */
     void (*read)(struct kv_request *request); /* GET, SCAN: once confirmed */
-    TAILQ_ENTRY(kv_request) in_later_reads;
+    TAILQ_ENTRY(kv_request) in_later_reads;   /* a level, or unconfirmed */
+    bool is_abandoned;                        /* GET, SCAN: who asked is gone */
     TAILQ_ENTRY(kv_request) in_parked_reads;
     uint64_t parked_until_ms;
     uint32_t later_level; /* of struct kv_later_reads */
@@ -116,8 +118,9 @@ void kv_server_release(struct kv_server *server, const struct serve_ticket *tick
                        const struct proto_request *request);
 /* Reads that had to wait for a turn with room. */
 void kv_server_read_later_ones(struct kv_server *server);
-/* Nobody waits for their answers any more: of that connection, or of all (0). */
-void kv_server_drop_later_reads(struct kv_server *server, io_conn conn);
+/* Nobody waits for their answers any more, of that connection or of all (0): nothing is read for
+ * them, wherever they wait. */
+void kv_server_drop_reads(struct kv_server *server, io_conn conn);
 void kv_server_where(struct kv_server *server, const struct serve_ticket *ticket,
                      const struct proto_request *request);
 

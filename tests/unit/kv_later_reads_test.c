@@ -18,6 +18,7 @@ struct story {
     struct fixture f;
     struct tap taps[3];              /* by replica */
     uint64_t n_sent, place[N_READS]; /* by request id: how many were answered up to it */
+    uint64_t n_values;               /* of those, how many with a value */
     struct world_node_ops ops;       /* of its servers */
     size_t client;
     bool watches;
@@ -69,6 +70,7 @@ static void tap_reply(struct io_net *net, io_conn conn, struct buf *message)
         assert_true(proto_response_decode(buf_slice(message), &response));
         if (response.op == PROTO_GET) {
             only->place[response.request_id] = ++only->n_sent;
+            only->n_values += response.status == ST_OK;
         }
         proto_response_fini(&response);
     }
@@ -277,6 +279,33 @@ static void what_gave_much_when_last_read_waits_behind_what_did_not(void **state
     end(&story);
 }
 
+/* Two hundred that ask for large values and hang up would keep a server busy for a minute. */
+static void nothing_is_read_for_who_is_gone(void **state)
+{
+    struct story story;
+    size_t gone;
+
+    (void)state;
+    begin(&story, 55);
+    gone = world_add_client(story.f.world, &client_ops, &story);
+    cut_followers(&story, true);
+    story.watches = true;
+    for (uint64_t id = 0; id < LAST; id++) {
+        ask(&story, gone, id, "big");
+    }
+    ask(&story, story.client, LAST, "big");
+    world_run_ms(story.f.world, 2);
+    world_remove_client(story.f.world, gone);
+    world_run_ms(story.f.world, 2);
+    assert_int_equal(story.n_sent, 0); /* nothing is confirmed yet */
+    cut_followers(&story, false);
+    world_run_ms(story.f.world, 5000);
+    assert_int_equal(story.n_sent, N_READS);
+    assert_int_equal(story.n_values, 1);
+    assert_int_equal(story.ends[LAST], ST_OK);
+    end(&story);
+}
+
 static bool some_wait(void *context)
 {
     return ((struct story *)context)->most_in_a_step > 0;
@@ -307,6 +336,7 @@ int main(void)
         cmocka_unit_test(what_one_turn_reads_is_bounded),
         cmocka_unit_test(who_asks_for_much_waits_for_it_and_others_do_not),
         cmocka_unit_test(what_gave_much_when_last_read_waits_behind_what_did_not),
+        cmocka_unit_test(nothing_is_read_for_who_is_gone),
         cmocka_unit_test(a_server_may_end_while_reads_wait),
     };
 

@@ -431,8 +431,8 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     } else if (job->status != ST_OK) {
         state_install_discard(worker);
         job->durable = 0;
-    } else if (job->db == NULL) {
-        job->durable = incoming->offset;
+    } else {
+        job->durable = job->offset + job->data.len;
     }
 }
 

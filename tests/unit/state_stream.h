@@ -142,6 +142,7 @@ static inline void send_last(struct kit *kit, const struct stream *stream, enum 
     assert_int_equal(event->event.install.term, 3);
     if (status == ST_OK) {
         assert_true(slice_equal(event->event.install.extra, slice_text("extra")));
+        assert_int_equal(event->event.install.offset, chunk_end(stream, stream->n - 1));
     }
     kit_free_event(&event);
 }

@@ -33,12 +33,12 @@ step() {
 # ---- What the group says of itself ----
 
 replica() { # ID FIELD: of group 1, as `status` prints it; nothing if it does not answer
-    cli status 2>/dev/null | awk -v id="$1" -v field="$2" '$1 == 1 && $2 == id && $4 != "down" { print $field; exit }'
+    cli status 2>/dev/null | awk -v id="$1" -v field="$2" '$1 == 1 && $2 == id && $3 ~ /:/ && $4 != "down" { print $field }'
 }
 leader() {
     local id try
     for ((try = 0; try < 200; try++)); do
-        id=$(cli status 2>/dev/null | awk '$1 == 1 && $4 == "leader" { print $2; exit }')
+        id=$(cli status 2>/dev/null | awk '$1 == 1 && $3 ~ /:/ && $4 == "leader" { id = $2 } END { print id }')
         [ -z "$id" ] || { echo "$id"; return 0; }
         sleep 0.1
     done
@@ -59,7 +59,7 @@ installed() { # LOG: how many snapshots that replica has installed
 # More than a leader keeps of its log for one who is away; and a few keys to be recognised by.
 write_much() { # NAME
     local i
-    cli bench --op put --clients 8 --connections 2 --value-bytes 1000000 --keys 40 --ops 240 >"$work/bench.out" ||
+    cli bench --op put --clients 8 --connections 2 --value-bytes 100000 --keys 400 --ops 2400 >"$work/bench.out" ||
         die "the load failed"
     for i in 1 2 3; do cli put "$1-$i" "value $i of $1" >/dev/null; done
 }
@@ -77,7 +77,7 @@ must_serve() { # ID NAME...
         [ "$(cli scan "$name-" | wc -l)" = 3 ] || die "replica $id has not all of $name"
         [ "$(cli get "$name-2")" = "value 2 of $name" ] || die "replica $id has another value of $name-2"
     done
-    [ "$(cli scan --keys-only | wc -l)" -ge 40 ] || die "replica $id has not all keys"
+    [ "$(cli scan --keys-only | wc -l)" -ge 400 ] || die "replica $id has not all keys"
 }
 
 step "three replicas; one dies, and the others write more than they keep of their log"
@@ -111,7 +111,7 @@ must_serve "$away" before while again
 
 step "a fourth replica, which has nothing"
 url=tcp://127.0.0.1:$(free_port_range 1)
-member=$(cli replica list 1 | awk '$1 ~ /^[0-9]+$/ { print $1 "=" $2; exit }')
+member=$(cli replica list 1 | awk '$1 ~ /^[0-9]+$/ { member = $1 "=" $2 } END { print member }')
 "$bin/shardkv" --gid 1 --id 4 --join --cluster "$member,4=$url" --ctrlers "$SHARDKV_CTRLERS" --data "$work/new" \
     >"$work/new.out" 2>"$work/new.log" &
 new_pid=$!

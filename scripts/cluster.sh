@@ -147,6 +147,12 @@ wait_ready() {
 }
 
 # Ends a node by the signal and waits until its process is gone.
+# Not before its last thread has ended are its files closed, and its data directory free again.
+has_ended() { # PID
+    [ -d "/proc/$1" ] || return 0
+    grep -qs '^State:.Z' "/proc/$1/status" && [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -le 1 ]
+}
+
 end_node() {
     local name=$1 signal=$2 pid i
     is_running "$name" || { rm -f "$dir/$name.pid"; return 0; }
@@ -154,10 +160,14 @@ end_node() {
     kill "-$signal" "$pid" 2>/dev/null || true
     kill -CONT "$pid" 2>/dev/null || true
     for ((i = 0; i < 100; i++)); do
-        is_running "$name" || { rm -f "$dir/$name.pid"; return 0; }
+        has_ended "$pid" && { rm -f "$dir/$name.pid"; return 0; }
         sleep 0.05
     done
     kill -KILL "$pid" 2>/dev/null || true
+    for ((i = 0; i < 100; i++)); do
+        ! has_ended "$pid" || break
+        sleep 0.05
+    done
     rm -f "$dir/$name.pid"
 }
 

@@ -8,6 +8,7 @@ declare -A frozen stopped full wrong_clock
 fault_table=(
     "none|no fault but moves, joins and leaves: what the others are to be compared with"
     "kill-one|kill -9 of any replica, again and again; each comes back soon"
+    "away|kill -9 of a replica; it comes back when the log behind it is gone, and needs a snapshot"
     "kill-leader|kill -9 of the leaders, one after the other"
     "kill-majority|kill -9 of two of three replicas of a group at once"
     "kill-all|kill -9 of every process, then all start again"
@@ -110,6 +111,12 @@ do_start() {
             start_node "$name"
         fi
     done
+}
+# More than a leader keeps of its log for one that is away, to a few keys that nobody looks at.
+do_write_much() {
+    note write-much
+    timeout 30 nsenter --net="$work/net/net-$client_number" "$bin/shardkv-cli" --ctrlers "$ctrler_urls" bench \
+        --op put --clients 8 --connections 2 --value-bytes 100000 --keys 20 --ops 2000 >/dev/null 2>&1 || true
 }
 do_stop() { # SIGTERM, until it has ended
     local name
@@ -268,6 +275,16 @@ fault_kill-one() {
         do_start "$name"
         hold 13
     done
+}
+fault_away() {
+    local name
+    draw "$n_groups"
+    # shellcheck disable=SC2046
+    pick $(nodes_of $((chosen + 1))) && name=$chosen
+    do_kill "$name"
+    do_write_much
+    do_start "$name"
+    hold 40
 }
 fault_kill-leader() {
     local gid name

@@ -82,7 +82,10 @@ static enum status state_checkpoint_write(struct state_worker *worker,
     if (reason != NULL) {
         status = state_db_fail(job->db, "checkpoint", reason, job->job.note);
     } else {
+        /* LevelDB shows the records already: there is no way back to the checkpoint before, even if
+         * it is for lack of room, which may pass. The next start decides. */
         status = state_db_sync_names(job->db, job->job.note);
+        status = status == ST_NO_SPACE ? ST_IO : status;
     }
     worker->failed = status;
     return status;

@@ -164,6 +164,10 @@ static void state_reopen_now(struct state_worker *worker, struct state_reopen_jo
         status = state_reopen_try(worker, &meta, job->job.note);
     }
     if (status == ST_OK) {
+        /* The write that failed may be there: then this is what LevelDB shows, and what a snapshot
+         * is of. The loop thread waits. */
+        state_meta_fini(&job->state->meta);
+        state_meta_copy(&job->state->meta, &meta);
         state_meta_fini(&worker->meta);
         worker->meta = meta;
         worker->failed = ST_OK;

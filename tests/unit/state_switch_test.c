@@ -2,6 +2,7 @@
  * of the switch. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
@@ -28,6 +29,20 @@ int fsync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fsync, fd);
+}
+
+/* LevelDB's next sync writes all, and says that there was no room. */
+static atomic_bool sync_lies;
+
+int fdatasync(int fd)
+{
+    int result = (int)syscall(SYS_fdatasync, fd);
+
+    if (atomic_exchange(&sync_lies, false)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return result;
 }
 
 static void mount_small(struct kit *kit)
@@ -135,6 +150,66 @@ static void without_room_for_tables_the_state_is_not_switched(void **state)
     unmount(&kit);
 }
 
+/* What the checkpoint wrote can be read, though perhaps not after a crash: it must not pass for the
+ * checkpoint before, which a snapshot would then be sent as. */
+static void an_uncertain_checkpoint_on_a_full_disk_is_the_end(void **state)
+{
+    struct kit kit;
+    struct kit_event *event;
+    char path[120];
+
+    (void)state;
+    kit_init(&kit);
+    kit_open(&kit);
+    fill_old(&kit);
+    kit_put(&kit, 0, "key", "newer");
+    snprintf(path, sizeof(path), "%s/db-1", kit.state);
+    assert_int_equal(access(path, F_OK), 0);
+    full_directory = path;
+    kit_begin_checkpoint(&kit, 20, 3, "x", NULL, 0);
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    assert_int_equal(event->event.checkpoint.status, ST_IO);
+    kit_free_event(&event);
+    full_directory = NULL;
+    kit_close(&kit);
+    assert_int_equal(kit_try_open(&kit, 1, 20), ST_OK);
+    assert_int_equal(kit.meta.index, 20); /* it is there after all */
+    kit_expect(&kit, 0, "key", "newer");
+    kit_fini(&kit);
+}
+
+/* A snapshot is of the checkpoint that LevelDB shows, under its name. */
+static void a_checkpoint_that_is_there_after_all_is_what_a_snapshot_is_of(void **state)
+{
+    struct io_snapshot snapshot = {0};
+    struct kit_event *event;
+    struct kit kit;
+
+    (void)state;
+    kit_init(&kit);
+    kit_open(&kit);
+    kit_put(&kit, 0, "key", "old");
+    kit_checkpoint(&kit, 10, NULL, 0);
+    kit_put(&kit, 0, "key", "newer");
+    sync_lies = true;
+    kit_begin_checkpoint(&kit, 20, 3, "x", NULL, 0);
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    assert_int_equal(event->event.checkpoint.status, ST_NO_SPACE);
+    kit_free_event(&event);
+    kit_begin_checkpoint(&kit, 20, 3, "x", NULL, 0); /* opens it again, and then waits its turn */
+    kit.io->ops->snapshot_open(kit.io, &snapshot);
+    assert_int_equal(snapshot.index, 20);
+    kit.io->ops->snapshot_close(kit.io, snapshot.id);
+    event = kit_wait(&kit, IO_EVENT_CHECKPOINT);
+    assert_int_equal(event->event.checkpoint.status, ST_OK);
+    assert_int_equal(event->event.checkpoint.index, 20);
+    kit_free_event(&event);
+    kit_put(&kit, 0, "key", "newest");
+    kit_checkpoint(&kit, 30, NULL, 0);
+    kit_expect(&kit, 0, "key", "newest");
+    kit_fini(&kit);
+}
+
 /* CURRENT names the new state, though perhaps not after a crash: nothing may be added to the old
  * one, even though a full disk passes. The next start decides. */
 static void an_uncertain_switch_on_a_full_disk_is_the_end(void **state)
@@ -168,6 +243,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transfer_that_finds_no_room_leaves_nothing),
         cmocka_unit_test(without_room_for_tables_the_state_is_not_switched),
+        cmocka_unit_test(an_uncertain_checkpoint_on_a_full_disk_is_the_end),
+        cmocka_unit_test(a_checkpoint_that_is_there_after_all_is_what_a_snapshot_is_of),
         cmocka_unit_test(an_uncertain_switch_on_a_full_disk_is_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -219,10 +219,10 @@ void endpoints_init(struct net *net)
 io_endpoint endpoints_intern(struct net *net, group_id gid, const char *url)
 {
     struct endpoints *endpoints = &net->endpoints;
-    struct endpoint *endpoint, *same_url;
+    struct endpoint *endpoint, *first;
 
-    HASH_FIND_STR(endpoints->by_url, url, same_url);
-    for (endpoint = same_url; endpoint != NULL; endpoint = endpoint->same_url) {
+    HASH_FIND_STR(endpoints->by_url, url, first);
+    for (endpoint = first; endpoint != NULL; endpoint = endpoint->same_url) {
         if (endpoint->gid == gid) {
             return endpoint->number;
         }
@@ -233,17 +233,18 @@ io_endpoint endpoints_intern(struct net *net, group_id gid, const char *url)
     endpoint->net = net;
     endpoint->number = (io_endpoint)endpoints->n;
     endpoint->gid = gid;
-    endpoint->same_url = same_url;
     endpoint->url = mem_copy_string(url);
     endpoint->tls = tls_client_config(net->tls, url);
     endpoint->retry = (struct timer){.fired = endpoint_on_retry, .owner = endpoint};
     endpoint->down = (struct timer){.fired = endpoint_deliver_down, .owner = endpoint};
     endpoint->pause_ms = ENDPOINT_RETRY_MIN_MS;
     send_queue_init(&endpoint->waiting);
-    if (same_url != NULL) {
-        HASH_DEL(endpoints->by_url, same_url);
+    if (first != NULL) {
+        endpoint->same_url = first->same_url;
+        first->same_url = endpoint;
+    } else {
+        HASH_ADD_KEYPTR(hh, endpoints->by_url, endpoint->url, strlen(endpoint->url), endpoint);
     }
-    HASH_ADD_KEYPTR(hh, endpoints->by_url, endpoint->url, strlen(endpoint->url), endpoint);
     return endpoint->number;
 }
 

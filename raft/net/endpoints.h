@@ -15,7 +15,7 @@
 struct endpoint;
 
 struct endpoints {
-    struct endpoint *by_url; /* uthash: of each URL the last one made, which leads to the others */
+    struct endpoint *by_url; /* uthash: of each URL the first one made, which leads to the others */
     struct endpoint **all;   /* number - 1 */
     size_t n, capacity;
     struct inbox_pool pool; /* of all answers being put together */

@@ -262,18 +262,6 @@ static void a_peer_that_dials_anew_replaces_its_older_connection(void **state)
     stage_fini(&stage);
 }
 
-/* A fragment of one byte of a message of `total`. */
-static void put_fragment(struct buf *out, uint32_t stream, uint32_t total, uint32_t offset)
-{
-    struct frame_fragment fragment = {.stream = stream,
-                                      .type = FRAME_MESSAGE_REQUEST,
-                                      .total = total,
-                                      .offset = offset,
-                                      .bytes = slice_text("x")};
-
-    frame_put_fragment(out, &fragment);
-}
-
 static void fragments_that_lie_close_the_connection(void **state)
 {
     struct stage stage;

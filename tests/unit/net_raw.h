@@ -145,4 +145,17 @@ static UNUSED_OK void put_request(struct buf *out, const char *text)
     frame_end(out, offset);
 }
 
+/* A fragment of one byte of a message of `total`. */
+static UNUSED_OK void put_fragment(struct buf *out, uint32_t stream, uint32_t total,
+                                   uint32_t offset)
+{
+    struct frame_fragment fragment = {.stream = stream,
+                                      .type = FRAME_MESSAGE_REQUEST,
+                                      .total = total,
+                                      .offset = offset,
+                                      .bytes = slice_text("x")};
+
+    frame_put_fragment(out, &fragment);
+}
+
 #endif

@@ -4,17 +4,6 @@
 
 #define TOTAL_BYTES (1u << 20) /* that may be announced in all, here */
 
-static void put_fragment(struct buf *out, uint32_t stream, uint32_t total, uint32_t offset)
-{
-    struct frame_fragment fragment = {.stream = stream,
-                                      .type = FRAME_MESSAGE_REQUEST,
-                                      .total = total,
-                                      .offset = offset,
-                                      .bytes = slice_text("x")};
-
-    frame_put_fragment(out, &fragment);
-}
-
 static bool send_fragment(int fd, uint32_t stream, uint32_t total, uint32_t offset)
 {
     struct buf bytes = {0};

@@ -1,29 +1,6 @@
 /* A full disk, and how the state recovers from it without a restart. */
-#include <sys/mount.h>
-
+#include "tests/unit/state_mount.h"
 #include "tests/unit/state_stream.h"
-
-/* A file system of so many KiB under the kit, or of another size now; skips the test where that
- * can't be had. */
-static void mount_size(struct kit *kit, int kib, bool again)
-{
-    char options[32];
-
-    snprintf(options, sizeof(options), "size=%dk", kib);
-    if (mount("tmpfs", kit->path, "tmpfs", again ? MS_REMOUNT : 0, options) != 0) {
-        assert_false(again);
-        kit_fini(kit);
-        fprintf(stderr, "skipped: mounting a small file system needs root\n");
-        skip();
-    }
-}
-
-static void unmount(struct kit *kit)
-{
-    kit_close(kit);
-    umount2(kit->path, MNT_DETACH);
-    kit_fini(kit);
-}
 
 static void put_many(struct kit *kit, uint64_t range, int from, int n, const char *value)
 {

@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "tests/unit/state_mount.h"
 #include "tests/unit/state_stream.h"
 
 #define VALUE_BYTES 5000
@@ -43,22 +43,6 @@ int fdatasync(int fd)
         return -1;
     }
     return result;
-}
-
-static void mount_small(struct kit *kit)
-{
-    if (mount("tmpfs", kit->path, "tmpfs", 0, "size=1m") != 0) {
-        kit_fini(kit);
-        fprintf(stderr, "skipped: mounting a small file system needs root\n");
-        skip();
-    }
-}
-
-static void unmount(struct kit *kit)
-{
-    kit_close(kit);
-    umount2(kit->path, MNT_DETACH);
-    kit_fini(kit);
 }
 
 static void read_large_stream(struct stream *stream)
@@ -104,7 +88,7 @@ static void a_transfer_that_finds_no_room_leaves_nothing(void **state)
 
     (void)state;
     kit_init(&kit);
-    mount_small(&kit);
+    mount_size(&kit, 1024, false);
     kit_open(&kit);
     fill_old(&kit);
     read_large_stream(&stream);
@@ -129,7 +113,7 @@ static void without_room_for_tables_the_state_is_not_switched(void **state)
 
     (void)state;
     kit_init(&kit);
-    mount_small(&kit);
+    mount_size(&kit, 1024, false);
     kit.options.write_buffer_bytes = 4u << 20; /* no table before the end */
     kit_open(&kit);
     fill_old(&kit);

@@ -1,5 +1,7 @@
 #include "raft/net/accepted.h"
 
+#include <uthash.h>
+
 #include "raft/net/net_internal.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
@@ -11,15 +13,23 @@
 #define VISITOR_HURRY_MS    100   /* a stranger that says hello by then gives way to nobody */
 #define CLIENT_BUSY_MS      500   /* nor does a client that was heard of so lately */
 
+/* Where visitors come from. */
+struct visitor_host {
+    char name[STREAM_NAME_BYTES];
+    uint32_t n; /* connections from there */
+    UT_hash_handle hh;
+};
+
 struct visitor {
     struct net *net;
     struct conn *conn;
+    TAILQ_ENTRY(visitor) in_line; /* of the strangers, until the hello is done */
     uint32_t slot;
-    raft_id peer_id;              /* a peer: which; else 0 */
-    uint64_t incarnation;         /* of the peer */
-    io_conn number;               /* a client: its number; else 0 */
-    char host[STREAM_NAME_BYTES]; /* whence it came */
-    char name[STREAM_NAME_BYTES]; /* the same with its port: not to be had once it is gone */
+    raft_id peer_id;      /* a peer: which; else 0 */
+    uint64_t incarnation; /* of the peer */
+    io_conn number;       /* a client: its number; else 0 */
+    struct visitor_host *host;
+    char name[STREAM_NAME_BYTES]; /* host and port: not to be had once it is gone */
     uint64_t since_ms;            /* it dialled then, by the loop's awake clock */
 };
 
@@ -71,6 +81,7 @@ static void visitor_on_up(struct conn *conn)
     struct visitor *visitor = conn->owner;
     struct net *net = visitor->net;
 
+    TAILQ_REMOVE(&net->accepted.strangers, visitor, in_line);
     if (visitor->peer_id != 0) {
         visitor_replace_older(visitor);
         ASSERT(conn->inbox.n == 0);
@@ -118,13 +129,64 @@ static void visitor_on_message(struct conn *conn, uint32_t group, uint8_t type,
     net_deliver(net, &event);
 }
 
+/* How many connections come from there. */
+static uint32_t accepted_of_host(const struct accepted *accepted, const char *name)
+{
+    struct visitor_host *host;
+
+    HASH_FIND_STR(accepted->hosts, name, host);
+    return host == NULL ? 0 : host->n;
+}
+
+static struct visitor_host *accepted_take_host(struct accepted *accepted, const char *name)
+{
+    struct visitor_host *host;
+
+    HASH_FIND_STR(accepted->hosts, name, host);
+    if (host == NULL) {
+        host = mem_zalloc(sizeof(*host));
+        memcpy(host->name, name, sizeof(host->name));
+        HASH_ADD_STR(accepted->hosts, name, host);
+    }
+    host->n++;
+    return host;
+}
+
+static void accepted_leave_host(struct accepted *accepted, struct visitor_host *host)
+{
+    if (--host->n == 0) {
+        HASH_DEL(accepted->hosts, host);
+        mem_free(host);
+    }
+}
+
+static struct visitor *visitor_create(struct net *net, const char *host)
+{
+    struct accepted *accepted = &net->accepted;
+    struct visitor *visitor = mem_zalloc(sizeof(*visitor));
+
+    ASSERT(accepted->n < accepted->n_slots);
+    visitor->net = net;
+    visitor->slot = accepted->free_slots[accepted->n_slots - ++accepted->n];
+    visitor->since_ms = loop_awake_ms(&net->loop);
+    visitor->host = accepted_take_host(accepted, host);
+    accepted->slots[visitor->slot] = visitor;
+    TAILQ_INSERT_TAIL(&accepted->strangers, visitor, in_line);
+    net->stats.connections = accepted->n;
+    return visitor;
+}
+
 static void visitor_free(struct visitor *visitor)
 {
     struct accepted *accepted = &visitor->net->accepted;
 
     ASSERT(accepted->slots[visitor->slot] == visitor && accepted->n > 0);
+    if (!visitor->conn->was_up) {
+        TAILQ_REMOVE(&accepted->strangers, visitor, in_line);
+    }
+    accepted_leave_host(accepted, visitor->host);
     accepted->slots[visitor->slot] = NULL;
-    accepted->n--;
+    accepted->free_slots[accepted->n_slots - accepted->n--] = visitor->slot;
     visitor->net->stats.connections = accepted->n;
     mem_free(visitor);
 }
@@ -141,7 +203,8 @@ static enum trace_level closing_level(struct visitor *visitor, enum status statu
     if (visitor->conn->was_up) {
         return TRACE_INFO;
     }
-    if (!complaints_is_news(&net->accepted.complaints, net->loop.now_ms, visitor->host, reason)) {
+    if (!complaints_is_news(&net->accepted.complaints, net->loop.now_ms, visitor->host->name,
+                            reason)) {
         return TRACE_DEBUG;
     }
     return status == ST_TIMEOUT || status == ST_MALFORMED ? TRACE_INFO : TRACE_WARN;
@@ -180,6 +243,11 @@ void accepted_init(struct net *net)
     accepted->peers_pool.limit = net->options.limits.max_total_reassembly_bytes;
     accepted->n_slots = net->options.limits.max_connections;
     accepted->slots = mem_zalloc(accepted->n_slots * sizeof(accepted->slots[0]));
+    accepted->free_slots = mem_alloc(accepted->n_slots * sizeof(accepted->free_slots[0]));
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        accepted->free_slots[i] = accepted->n_slots - 1 - i; /* the lowest is taken first */
+    }
+    TAILQ_INIT(&accepted->strangers);
 }
 
 void accepted_fini(struct net *net)
@@ -188,79 +256,65 @@ void accepted_fini(struct net *net)
 
     for (uint32_t i = 0; i < accepted->n_slots; i++) {
         if (accepted->slots[i] != NULL) {
-            conn_destroy(&accepted->slots[i]->conn);
+            struct conn *conn = accepted->slots[i]->conn;
+
             visitor_free(accepted->slots[i]);
+            conn_destroy(&conn);
         }
     }
     ASSERT(accepted->n == 0);
     mem_free(accepted->slots);
+    mem_free(accepted->free_slots);
     accepted->slots = NULL;
+    accepted->free_slots = NULL;
     accepted->n_slots = 0;
 }
 
-static uint32_t accepted_free_slot(const struct accepted *accepted)
-{
-    for (uint32_t i = 0; i < accepted->n_slots; i++) {
-        if (accepted->slots[i] == NULL) {
-            return i;
-        }
-    }
-    return UINT32_MAX;
-}
-
-/* How long nothing came that is of use: of a stranger, since it dialled. */
+/* How long nothing came that is of use: of a stranger, since it dialled. Who waits for an answer
+ * has said what it wants. */
 static uint64_t visitor_idle_ms(const struct visitor *visitor)
 {
-    uint64_t since_ms =
-        visitor->conn->state == CONN_UP ? visitor->conn->heard_ms : visitor->since_ms;
+    const struct conn *conn = visitor->conn;
 
-    return loop_awake_ms(&visitor->net->loop) - since_ms;
+    if (visitor->peer_id != 0 || (conn->state == CONN_UP && conn->unanswered > 0)) {
+        return 0;
+    }
+    return loop_awake_ms(&visitor->net->loop) -
+           (conn->state == CONN_UP ? conn->heard_ms : visitor->since_ms);
 }
 
-/* Whether the visitor would give way, and rather than `other` (or NULL). */
-static bool visitor_gives_way(const struct visitor *visitor, const struct visitor *other)
+/* Who gives way to another, or NULL. */
+static struct visitor *accepted_idlest(const struct accepted *accepted)
 {
-    bool is_client = visitor->conn->state == CONN_UP;
-    bool other_is_client = other != NULL && other->conn->state == CONN_UP;
+    struct visitor *idlest = TAILQ_FIRST(&accepted->strangers);
+    uint64_t most_ms = CLIENT_BUSY_MS;
 
-    if (visitor->peer_id != 0 ||
-        visitor_idle_ms(visitor) < (is_client ? CLIENT_BUSY_MS : VISITOR_HURRY_MS)) {
-        return false;
+    if (idlest != NULL && visitor_idle_ms(idlest) >= VISITOR_HURRY_MS) {
+        return idlest;
     }
-    if (other == NULL || is_client != other_is_client) {
-        return other == NULL || !is_client;
+    idlest = NULL;
+    for (uint32_t i = 0; i < accepted->n_slots; i++) {
+        struct visitor *visitor = accepted->slots[i];
+
+        if (visitor->conn->state == CONN_UP && visitor_idle_ms(visitor) >= most_ms) {
+            most_ms = visitor_idle_ms(visitor) + 1;
+            idlest = visitor;
+        }
     }
-    return visitor_idle_ms(visitor) > visitor_idle_ms(other);
+    return idlest;
 }
 
 /* All places are taken: one gives way, if there is one that may. */
 static void accepted_make_room(struct net *net)
 {
-    struct accepted *accepted = &net->accepted;
-    struct visitor *idlest = NULL;
+    struct visitor *idlest = accepted_idlest(&net->accepted);
     struct conn *conn;
 
-    for (uint32_t i = 0; i < accepted->n_slots; i++) {
-        if (visitor_gives_way(accepted->slots[i], idlest)) {
-            idlest = accepted->slots[i];
-        }
-    }
     if (idlest != NULL) {
         conn = idlest->conn;
         visitor_on_closed(conn, ST_BUSY, "idle, and others need the place", false);
         conn_destroy(&conn);
     }
-}
-
-/* How many connections come from where this one does. */
-static uint32_t accepted_of_host(const struct accepted *accepted, const char *host)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < accepted->n_slots; i++) {
-        n += accepted->slots[i] != NULL && strcmp(accepted->slots[i]->host, host) == 0;
-    }
-    return n;
 }
 
 static bool accepted_has_room(const struct net *net, const char *host)
@@ -301,13 +355,7 @@ void accepted_add(struct net *net, nng_stream *stream)
         nng_stream_free(stream);
         return;
     }
-    visitor = mem_zalloc(sizeof(*visitor));
-    visitor->net = net;
-    visitor->slot = accepted_free_slot(accepted);
-    visitor->since_ms = loop_awake_ms(&net->loop);
-    memcpy(visitor->host, host, sizeof(host));
-    accepted->slots[visitor->slot] = visitor;
-    net->stats.connections = ++accepted->n;
+    visitor = visitor_create(net, host);
     stream_remote_name(stream, visitor->name);
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);
 }

@@ -8,8 +8,9 @@
  * fill the disk with it.
  *
  * When all places are taken, the one that has been silent for longest gives way: whoever never said
- * hello before any client, but no peer, and nobody who was heard of just now. So idle connections,
- * however many, keep nobody out, and who loses one dials again when it has something to say.
+ * hello before any client, but no peer, and nobody who was heard of just now or waits for an answer.
+ * So idle connections, however many, keep nobody out, and who loses one dials again when it has
+ * something to say.
  */
 #ifndef RAFT_NET_ACCEPTED_H
 #define RAFT_NET_ACCEPTED_H
@@ -18,11 +19,15 @@
 #include "raft/net/conn.h"
 
 struct visitor;
+struct visitor_host;
 
 struct accepted {
     struct visitor **slots; /* one per connection; NULL: free */
+    uint32_t *free_slots;   /* the first n_slots - n are; the last of them is taken next */
     uint32_t n_slots, n;
-    uint64_t serial;  /* of the last client */
+    TAILQ_HEAD(strangers, visitor) strangers; /* who said no hello yet, the oldest first */
+    struct visitor_host *hosts;               /* uthash: where they come from */
+    uint64_t serial;                          /* of the last client */
     uint64_t waiting; /* bytes of answers, at most: what was sent since they were counted counts */
     struct inbox_pool pool;       /* of messages that clients have not finished */
     struct inbox_pool peers_pool; /* of those of peers: no client may keep them out */

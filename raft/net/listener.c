@@ -1,12 +1,16 @@
 #include "raft/net/listener.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
 #define LISTENER_PAUSE_MS 20
 #define LISTENER_AGAIN_MS 60000 /* a failure that lasts is told again after it */
+#define LISTENER_QUEUE    4096  /* connections that wait to be accepted; the kernel may have less */
+#define LISTENER_MAX_FD   4096  /* its own is lower: a process listens when it starts */
 
 struct listener {
     struct mail mail;
@@ -112,6 +116,45 @@ static enum status listener_fail(const char *url, int nng_error, char *error)
     }
 }
 
+static int socket_port(int fd)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof(address);
+
+    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        return -1;
+    }
+    switch (address.ss_family) {
+    case AF_INET:
+        return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    case AF_INET6:
+        return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
+    default:
+        return -1;
+    }
+}
+
+/* nng lets 128 connections wait to be accepted, always. When all clients dial anew at once, after a
+ * failure, the kernel drops the rest: they try again a second later, or are reset. nng does not
+ * show the socket either: it is the one that listens on that port. */
+static void listener_lengthen_queue(nng_stream_listener *nng)
+{
+    int port, listens;
+
+    if (nng_stream_listener_get_int(nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0) {
+        return; /* not TCP: who dials waits for its turn */
+    }
+    for (int fd = 0; fd < LISTENER_MAX_FD; fd++) {
+        socklen_t len = sizeof(listens);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens != 0 &&
+            socket_port(fd) == port) {
+            listen(fd, LISTENER_QUEUE);
+            return;
+        }
+    }
+}
+
 enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls,
                           listener_accepted accepted, void *owner, struct listener **out,
                           char *error)
@@ -138,6 +181,7 @@ enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tl
         nng_stream_listener_free(nng);
         return listener_fail(url, failed, error);
     }
+    listener_lengthen_queue(nng);
     listener = mem_zalloc(sizeof(*listener));
     listener->mail.run = listener_on_accepted;
     listener->loop = loop;

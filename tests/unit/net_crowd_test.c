@@ -1,4 +1,5 @@
 /* More callers than there is room for: who gives way, and who never does. */
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 #include "tests/unit/net_harness.h"
@@ -64,6 +65,26 @@ static int try_client(const struct node *node)
     return fd;
 }
 
+/* How many connections the kernel keeps for the socket of this process that listens there. */
+static uint32_t count_waiting(int port)
+{
+    for (int fd = 0; fd < 4096; fd++) {
+        struct sockaddr_in address = {0};
+        socklen_t address_len = sizeof(address), listens_len = sizeof(int);
+        int listens = 0;
+        struct tcp_info info;
+        socklen_t len = sizeof(info);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) == 0 && listens &&
+            getsockname(fd, (struct sockaddr *)&address, &address_len) == 0 &&
+            ntohs(address.sin_port) == port &&
+            getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0) {
+            return info.tcpi_unacked;
+        }
+    }
+    return 0;
+}
+
 /* Others are let in sooner or later; `busy` works all the while. */
 static int await_place(struct stage *stage, int busy)
 {
@@ -98,6 +119,40 @@ static void idle_clients_give_way_and_busy_ones_do_not(void **state)
         stage.fds[i] = fd;
     }
     assert_true(is_served(stage.fds[0]));
+    stage_fini(&stage);
+}
+
+/* It is silent because the server has not answered yet: that is no reason to close it. */
+static void who_waits_for_an_answer_does_not_give_way(void **state)
+{
+    uint64_t deadline_ms;
+    struct buf request = {0};
+    struct stage stage;
+    char byte;
+    int fd = -1;
+
+    (void)state;
+    stage_init(&stage);
+    stage.server.echo = false; /* it thinks */
+    node_start(&stage.server);
+    for (size_t i = 0; i < PLACES; i++) {
+        stage.fds[i] = raw_client(&stage.server);
+    }
+    put_request(&request, "a long question");
+    assert_true(raw_send(stage.fds[0], buf_slice(&request)));
+    buf_fini(&request);
+    assert_true(node_wait(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, 1, WITHIN_MS));
+    deadline_ms = net_now_ms() + WITHIN_MS;
+    for (size_t i = 1; i < PLACES; i++) { /* each takes the place of who is silent for longest */
+        while ((fd = try_client(&stage.server)) < 0 && net_now_ms() < deadline_ms) {
+            pause_ms(5);
+        }
+        assert_true(fd >= 0);
+        close(stage.fds[i]);
+        stage.fds[i] = fd;
+    }
+    assert_int_equal(recv(stage.fds[0], &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
     stage_fini(&stage);
 }
 
@@ -183,6 +238,43 @@ static void who_lets_most_answers_pile_up_is_closed(void **state)
     assert_int_equal(node_count(&stage.server, IO_EVENT_CLIENT_CLOSED, 0), 1);
     buf_fini(&requests);
     stage_fini(&stage);
+}
+
+/* All clients dial at once, before the server comes to it: the kernel keeps them all, up to its own
+ * bound. Each has said hello and asked by then. */
+static void a_burst_of_callers_waits_to_be_accepted(void **state)
+{
+    enum { N = 600 }; /* nng alone would have room for 128 */
+    struct hello hello = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
+    struct buf bytes = {0};
+    struct node server;
+    struct spec spec;
+    char error[256];
+    int fds[N];
+
+    (void)state;
+    spec_on_free_ports(&spec, 1);
+    node_init(&server);
+    node_be_replica(&server, &spec, 1);
+    server.echo = true;
+    assert_int_equal(net_create(&server.options, &server.net, error), ST_OK);
+    put_hello_frame(&bytes, &hello);
+    for (int i = 0; i < N; i++) {
+        fds[i] = raw_connect(&server);
+        assert_true(raw_send(fds[i], buf_slice(&bytes)));
+    }
+    assert_int_equal(count_waiting(url_port(server.options.listen_url)), N);
+    assert_int_equal(pthread_create(&server.thread, NULL, node_main, &server), 0);
+    for (int i = 0; i < N; i++) {
+        struct frame frame;
+
+        buf_clear(&bytes);
+        assert_true(raw_read_frame(fds[i], &bytes, &frame) && frame.kind == FRAME_HELLO);
+        assert_true(is_served(fds[i]));
+        close(fds[i]);
+    }
+    buf_fini(&bytes);
+    node_fini(&server);
 }
 
 static void serve_page(void *context, const char *path, const char *query, int *status,
@@ -293,7 +385,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         /* First: nng closes descriptors of earlier tests when it comes to it. */
         cmocka_unit_test(a_lack_of_descriptors_is_told_once_and_ends),
+        cmocka_unit_test(a_burst_of_callers_waits_to_be_accepted),
         cmocka_unit_test(idle_clients_give_way_and_busy_ones_do_not),
+        cmocka_unit_test(who_waits_for_an_answer_does_not_give_way),
         cmocka_unit_test(strangers_give_way_before_clients),
         cmocka_unit_test(a_peer_keeps_its_place),
         cmocka_unit_test(who_lets_most_answers_pile_up_is_closed),

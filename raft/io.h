@@ -191,7 +191,9 @@ struct io_state_ops {
      * by IO_EVENT_INSTALL_CHUNK with the offset now durable; a chunk of another snapshot (index,
      * term) begins anew, a chunk that does not begin at the durable offset changes nothing. With
      * `done` the state is then switched, atomically and durably, and IO_EVENT_INSTALLED follows
-     * instead, with the offset where the snapshot ends. */
+     * instead, with the offset where the snapshot ends. Otherwise: ST_CORRUPT, the bytes are no
+     * snapshot; ST_CONFLICT, the state is ahead of it; ST_NO_SPACE; ST_IO, nothing can be stored
+     * any more. */
     void (*install_chunk)(struct io_state *state, raft_index index, raft_term term, uint64_t offset,
                           struct slice data, bool done);
 };

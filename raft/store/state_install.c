@@ -400,6 +400,8 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     job->status = state_worker_failed(worker, base);
     if (job->status != ST_OK) {
         job->broken = job->status == ST_NO_SPACE;
+        /* Not ST_CORRUPT: that says that what came is damaged, and is asked for again. */
+        job->status = job->broken ? ST_NO_SPACE : ST_IO;
         return;
     }
     /* A follower never goes back: an older snapshot is refused. */

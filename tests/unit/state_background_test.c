@@ -15,6 +15,7 @@ static int n_begun, n_over; /* compactions */
 static bool damage;         /* the next iteration of the background thread ends with damage, */
 static bool met;            /* which it did, */
 static bool go_on;          /* and waits for this */
+static int writes_left;     /* of the background thread, before they all meet damage; -1: no end */
 static pthread_t loop;
 
 static void set(bool *flag, bool to)
@@ -95,9 +96,29 @@ void leveldb_iter_get_error(const leveldb_iterator_t *iter, char **error)
     real(iter, error);
 }
 
+void leveldb_write(leveldb_t *db, const leveldb_writeoptions_t *options,
+                   leveldb_writebatch_t *batch, char **error)
+{
+    void (*real)(leveldb_t *, const leveldb_writeoptions_t *, leveldb_writebatch_t *, char **);
+    bool meets;
+
+    pthread_mutex_lock(&lock);
+    meets = writes_left == 0 && !pthread_equal(pthread_self(), loop);
+    writes_left -= writes_left > 0;
+    pthread_mutex_unlock(&lock);
+    if (meets) {
+        *error = strdup("Corruption: made up by the test");
+        set(&met, true);
+        return;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "leveldb_write");
+    real(db, options, batch, error);
+}
+
 static int begin(void **state)
 {
     (void)state;
+    writes_left = -1;
     held = damage = met = go_on = false;
     n_begun = n_over = 0;
     loop = pthread_self();
@@ -201,11 +222,39 @@ static void damage_in_a_dropped_range_is_told_and_stops_nothing(void **state)
     kit_fini(&kit);
 }
 
+/* Then nothing can be written any more. A replica that needs a snapshot must stop and say so: it
+ * would ask for the same chunk for ever. */
+static void after_damage_while_deleting_a_snapshot_is_not_waited_for(void **state)
+{
+    struct kit_event *event;
+    struct kit kit;
+
+    (void)state;
+    kit_init(&kit);
+    kit_open(&kit);
+    kit_put(&kit, 4, "key", "value");
+    kit_checkpoint(&kit, 10, (uint64_t[]){4}, 1);
+    kit.io->ops->drop_range(kit.io, 4);
+    set(&met, false);
+    pthread_mutex_lock(&lock);
+    writes_left = 1; /* the checkpoint's */
+    pthread_mutex_unlock(&lock);
+    kit_checkpoint(&kit, 20, NULL, 0);
+    assert_true(await(&met, true));
+    kit.io->ops->install_chunk(kit.io, 100, 3, 0, slice_text("any"), false);
+    event = kit_wait(&kit, IO_EVENT_INSTALL_CHUNK);
+    assert_int_equal(event->event.install.status, ST_IO);
+    assert_int_equal(event->event.install.offset, 0);
+    kit_free_event(&event);
+    kit_fini(&kit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_checkpoint_does_not_wait_for_a_compaction, begin),
         cmocka_unit_test_setup(damage_in_a_dropped_range_is_told_and_stops_nothing, begin),
+        cmocka_unit_test_setup(after_damage_while_deleting_a_snapshot_is_not_waited_for, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

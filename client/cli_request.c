@@ -48,7 +48,8 @@ static const char *take_gid(const json_t *document, uint64_t least, uint32_t *gi
     uint64_t number;
 
     if (!take_number(document, "gid", least, 0x7fffffff, &number)) {
-        return "\"gid\" must be a number from 1 to 2147483647";
+        return least == 0 ? "\"gid\" must be a number from 0 to 2147483647"
+                          : "\"gid\" must be a number from 1 to 2147483647";
     }
     *gid = (uint32_t)number;
     return NULL;

@@ -215,7 +215,7 @@ struct group_stats {
     raft_index checkpoint_index; /* of the last durable checkpoint */
 
     uint64_t refused[GROUP_STATUSES]; /* proposals_refused, by enum status */
-    uint64_t read_rounds;             /* confirmations asked for; each of all reads of a turn */
+    uint64_t read_rounds;             /* confirmations asked for; each of all reads that gathered */
     uint64_t checkpoints_no_space;    /* that failed for lack of space */
     uint64_t snapshot_bytes_sent, snapshot_bytes_received;
     struct histogram proposal_us;   /* from group_propose to applied */

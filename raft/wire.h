@@ -23,10 +23,6 @@ void wire_encode_entry(const struct raft_entry *entry, struct buf *out);
 /* On success the caller owns entry->data. */
 bool wire_decode_entry(struct reader *reader, struct raft_entry *entry);
 
-/* u64 term, u8 voted_for. */
-void wire_encode_hard_state(const struct raft_hard_state *hard_state, struct buf *out);
-bool wire_decode_hard_state(struct reader *reader, struct raft_hard_state *hard_state);
-
 /* u64 index, u64 term, then the configuration as bytes. */
 void wire_encode_snapshot_meta(const struct raft_snapshot_meta *meta, struct buf *out);
 bool wire_decode_snapshot_meta(struct reader *reader, struct raft_snapshot_meta *meta);

@@ -114,8 +114,8 @@ static void put_work(const struct group_stats *stats, struct buf *text)
     metrics_put_sample(text, "shardkv_reads_total", stats->reads_ok, "outcome=\"confirmed\"");
     metrics_put_sample(text, "shardkv_reads_total", stats->reads_refused, "outcome=\"refused\"");
     metrics_put_counter(text, "shardkv_read_rounds_total",
-                        "Rounds that asked a majority to confirm the leader, for all reads of a "
-                        "turn together.",
+                        "Confirmations by a majority that this replica leads, each for all reads "
+                        "that had gathered.",
                         stats->read_rounds);
     metrics_put_histogram(text, "shardkv_read_duration_seconds",
                           "Time from a read at the leader to its being confirmed and applied.",

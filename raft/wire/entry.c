@@ -39,24 +39,6 @@ bool wire_decode_entry(struct reader *reader, struct raft_entry *entry)
     return true;
 }
 
-void wire_encode_hard_state(const struct raft_hard_state *hard_state, struct buf *out)
-{
-    ASSERT(hard_state->voted_for <= SPEC_MAX_ID);
-    buf_put_u64(out, hard_state->term);
-    buf_put_u8(out, (uint8_t)hard_state->voted_for);
-}
-
-bool wire_decode_hard_state(struct reader *reader, struct raft_hard_state *hard_state)
-{
-    *hard_state = (struct raft_hard_state){0};
-    hard_state->term = reader_u64(reader);
-    hard_state->voted_for = reader_u8(reader);
-    if (hard_state->term == 0 && hard_state->voted_for != 0) { /* nobody votes in term 0 */
-        reader->bad = true;
-    }
-    return reader_ok(reader);
-}
-
 void wire_encode_snapshot_meta(const struct raft_snapshot_meta *meta, struct buf *out)
 {
     size_t length_at;

@@ -79,19 +79,6 @@ static void fuzz_entries(struct slice bytes)
     buf_fini(&again);
 }
 
-static void fuzz_hard_state(struct slice bytes)
-{
-    struct reader reader = reader_of(bytes);
-    struct raft_hard_state hard_state;
-    struct buf again = {0};
-
-    if (wire_decode_hard_state(&reader, &hard_state)) {
-        ASSERT(hard_state.term > 0 || hard_state.voted_for == 0);
-        wire_encode_hard_state(&hard_state, &again);
-        check_same(taken_of(bytes, &reader), &again);
-    }
-}
-
 static void fuzz_snapshot_meta(struct slice bytes)
 {
     struct reader reader = reader_of(bytes);
@@ -146,9 +133,9 @@ static void fuzz_extra(struct slice bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const targets[])(struct slice bytes) = {
-        fuzz_message,       fuzz_entries,      fuzz_hard_state, fuzz_snapshot_meta,
-        fuzz_configuration, fuzz_entry_header, fuzz_extra};
+    static void (*const targets[])(struct slice bytes) = {fuzz_message,       fuzz_entries,
+                                                          fuzz_snapshot_meta, fuzz_configuration,
+                                                          fuzz_entry_header,  fuzz_extra};
     struct script script = script_of(data, size);
     uint32_t which = fuzz_below(&script, sizeof(targets) / sizeof(targets[0]));
 

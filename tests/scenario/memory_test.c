@@ -5,7 +5,7 @@
  * There, the server is a map in memory, so its values count. Ours are in the state, on disk; what
  * must not stay in memory is what a client was told, and the commands of the Raft log. Their bound
  * is the log's: it is compacted with each checkpoint, here (max_raft_state) after each 64 KiB and
- * with nothing kept behind it, as shipped after each 64 MiB with 16 MiB kept. So a large
+ * with nothing kept behind it, as shipped after each 32 MiB with 16 MiB kept. So a large
  * command is gone as soon as its checkpoint is durable, and servers are measured then.
  *
  * Large values. Get: put 10 MiB, three gets by two clients on the unreliable network, overwrite.

@@ -219,6 +219,16 @@ static void receive_until(uint64_t delivered)
     assert_int_equal(fx.office.failed, 0);
 }
 
+/* The first write is under way, and held up in its sync. */
+static void open_in_the_first_sync(void)
+{
+    open_log();
+    gate_hold(&fx.gate, true);
+    fixture_write(&fx.fixture, 1, 1, 1, 1, 100);
+    wal_flush(fx.fixture.wal);
+    gate_await_sync(&fx.gate);
+}
+
 /* ---- Stories ---- */
 
 static void all_that_gathers_during_a_write_is_one_write(void **state)
@@ -226,11 +236,7 @@ static void all_that_gathers_during_a_write_is_one_write(void **state)
     uint64_t syncs;
 
     (void)state;
-    open_log();
-    gate_hold(&fx.gate, true);
-    fixture_write(&fx.fixture, 1, 1, 1, 1, 100);
-    wal_flush(fx.fixture.wal);
-    gate_await_sync(&fx.gate);
+    open_in_the_first_sync();
     syncs = gate_syncs(&fx.gate);
     for (raft_index i = 2; i <= 1000; i++) {
         fixture_write(&fx.fixture, 1, i, 1, 1, 100);
@@ -249,11 +255,7 @@ static void a_slow_disk_shows_in_the_statistics(void **state)
     struct wal_stats stats;
 
     (void)state;
-    open_log();
-    gate_hold(&fx.gate, true);
-    fixture_write(&fx.fixture, 1, 1, 1, 1, 100);
-    wal_flush(fx.fixture.wal);
-    gate_await_sync(&fx.gate);
+    open_in_the_first_sync();
     wal_statistics(fx.fixture.wal, &stats);
     assert_true(stats.in_flight_us > 0); /* it shows while it lasts, not only when it is over */
     usleep(30000);                       /* the disk is slow */
@@ -277,11 +279,7 @@ static void the_statistics_begin_with_the_first_durable_write(void **state)
     struct wal_stats stats;
 
     (void)state;
-    open_log();
-    gate_hold(&fx.gate, true);
-    fixture_write(&fx.fixture, 1, 1, 1, 1, 100);
-    wal_flush(fx.fixture.wal);
-    gate_await_sync(&fx.gate);
+    open_in_the_first_sync();
     wal_statistics(fx.fixture.wal, &stats);
     gate_hold(&fx.gate, false);
     receive_until(1);

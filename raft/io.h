@@ -210,6 +210,9 @@ enum io_event_type {
     IO_EVENT_PEER_MESSAGE,     /* .peer */
     IO_EVENT_PEER_UP,          /* .peer: the link to a peer can carry messages */
     IO_EVENT_PEER_DOWN,        /* .peer */
+    /* .peer: nothing listens at its address, though its machine answers, and it has no link to us:
+     * its process has ended. Once until the next PEER_UP. */
+    IO_EVENT_PEER_GONE,
     IO_EVENT_CLIENT_MESSAGE,   /* .client */
     IO_EVENT_CLIENT_CLOSED,    /* .client */
     IO_EVENT_ENDPOINT_MESSAGE, /* .endpoint */

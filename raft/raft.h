@@ -233,7 +233,8 @@ enum raft_event_type {
     RAFT_EVENT_CHUNK_STORED,       /* receiver: chunks are durable up to an offset */
     RAFT_EVENT_SNAPSHOT_INSTALLED, /* receiver: the state is switched, or that failed */
     RAFT_EVENT_PEER_UP,            /* a link to a peer came up: probe it at once */
-    RAFT_EVENT_PEER_DOWN           /* a link broke: what was in flight may be lost */
+    RAFT_EVENT_PEER_DOWN,          /* a link broke: what was in flight may be lost */
+    RAFT_EVENT_PEER_GONE           /* a peer's process has ended, by all appearances */
 };
 
 enum raft_change_kind {

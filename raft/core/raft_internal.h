@@ -158,6 +158,8 @@ void election_begin_candidacy(struct raft *raft, bool transfer);
 void election_count_votes(struct raft *raft);
 /* The link to a peer came up: what was asked of it is asked again. */
 void election_peer_up(struct raft *raft, raft_id peer);
+/* The peer's process has ended, by all appearances: if it led, nobody waits for it. */
+void election_peer_gone(struct raft *raft, raft_id peer);
 
 /* ---- recv_vote.c ---- */
 void recv_request_vote(struct raft *raft, const struct raft_message *message);

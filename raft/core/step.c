@@ -241,6 +241,9 @@ static void dispatch(struct raft *raft, const struct raft_event *event)
             replicate_peer_down(raft, event->peer);
         }
         break;
+    case RAFT_EVENT_PEER_GONE:
+        election_peer_gone(raft, event->peer);
+        break;
     }
 }
 

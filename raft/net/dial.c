@@ -50,7 +50,9 @@ static void dial_tell(const struct dial *dial)
         status = ST_DENIED;
         reason = dial->refusal;
     } else if (dial->stream == NULL) {
-        status = dial->timed_out ? ST_TIMEOUT : ST_UNAVAILABLE;
+        status = dial->timed_out                   ? ST_TIMEOUT
+                 : dial->error == NNG_ECONNREFUSED ? ST_NOT_FOUND
+                                                   : ST_UNAVAILABLE;
         reason = dial->timed_out ? "timed out" : nng_strerror(dial->error);
     }
     dial->done(dial->owner, dial->stream, status, reason);

@@ -17,8 +17,8 @@
 struct dial;
 
 /* The end of the attempt, unless it was cancelled: ST_OK and the stream, for the owner to take
- * over; or NULL, with ST_UNAVAILABLE, ST_TIMEOUT or ST_DENIED, and the reason. The dial is gone
- * then. */
+ * over; or NULL, with ST_UNAVAILABLE, ST_NOT_FOUND (nothing listens there), ST_TIMEOUT or
+ * ST_DENIED, and the reason. The dial is gone then. */
 typedef void (*dial_done)(void *owner, nng_stream *stream, enum status status, const char *reason);
 
 /* own: the certificates of this process, or NULL; what they forbid (tls_forbids) is not called, and

@@ -24,6 +24,7 @@ struct peer {
     struct timer retry;
     uint32_t pause_ms;
     char complaint[CONN_REASON_BYTES]; /* why it was refused, as traced since the link was up */
+    bool told_gone;                    /* PEER_GONE, since the link was up */
     bool gone; /* no peer any more: only its connection is still to be closed */
 };
 
@@ -95,6 +96,7 @@ static void peer_on_up(struct conn *conn)
 
     peer->pause_ms = PEER_RETRY_MIN_MS;
     peer->complaint[0] = '\0';
+    peer->told_gone = false;
     peer->net->stats.peer_links_up++;
     trace_info(peer->net->loop.trace, "peer link up id=%u url=%s", (unsigned)peer->id, peer->url);
     peer_deliver(peer, IO_EVENT_PEER_UP);
@@ -163,6 +165,16 @@ static const struct conn_events peer_events = {.meant = peer_meant,
                                                .message = peer_on_message,
                                                .closed = peer_on_closed};
 
+/* Nothing listens where the peer did. Only if it has no link to us either: it may be reached by
+ * another way than we know. */
+static void peer_on_nobody_there(struct peer *peer)
+{
+    if (!peer->told_gone && accepted_peer_conn(peer->net, peer->id) == NULL) {
+        peer->told_gone = true;
+        peer_deliver(peer, IO_EVENT_PEER_GONE);
+    }
+}
+
 static void peer_on_dialled(void *owner, nng_stream *stream, enum status status, const char *reason)
 {
     struct peer *peer = owner;
@@ -184,6 +196,9 @@ static void peer_on_dialled(void *owner, nng_stream *stream, enum status status,
         trace_debug(net->loop.trace, "peer dial failed id=%u reason=\"%s\"", (unsigned)peer->id,
                     reason);
         peer_retry(peer, status == ST_TIMEOUT);
+        if (status == ST_NOT_FOUND) {
+            peer_on_nobody_there(peer);
+        }
         return;
     }
     self.who = HELLO_PEER;

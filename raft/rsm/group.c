@@ -137,13 +137,14 @@ static void on_peer_message(struct group *group, const struct io_event *event)
 
 static void on_peer_link(struct group *group, const struct io_event *event)
 {
-    struct raft_event out = {.type = event->type == IO_EVENT_PEER_UP ? RAFT_EVENT_PEER_UP
-                                                                     : RAFT_EVENT_PEER_DOWN};
+    struct raft_event out = {.type = event->type == IO_EVENT_PEER_UP     ? RAFT_EVENT_PEER_UP
+                                     : event->type == IO_EVENT_PEER_DOWN ? RAFT_EVENT_PEER_DOWN
+                                                                         : RAFT_EVENT_PEER_GONE};
 
     out.peer = event->peer.id;
     out.incarnation = event->peer.incarnation;
     out.pinned = group->pinned[event->peer.id];
-    rsm_set_away(group, event->peer.id, event->type == IO_EVENT_PEER_DOWN);
+    rsm_set_away(group, event->peer.id, event->type != IO_EVENT_PEER_UP);
     rsm_step_raft(group, &out);
 }
 
@@ -247,6 +248,7 @@ static bool is_foreign(const struct group *group, const struct io_event *event)
     case IO_EVENT_PEER_MESSAGE:
     case IO_EVENT_PEER_UP:
     case IO_EVENT_PEER_DOWN:
+    case IO_EVENT_PEER_GONE:
         return event->peer.group != own;
     case IO_EVENT_LOG_WRITTEN:
         return event->log.group != own;
@@ -276,6 +278,7 @@ static void dispatch(struct group *group, const struct io_event *event)
         break;
     case IO_EVENT_PEER_UP:
     case IO_EVENT_PEER_DOWN:
+    case IO_EVENT_PEER_GONE:
         on_peer_link(group, event);
         break;
     case IO_EVENT_LOG_WRITTEN:

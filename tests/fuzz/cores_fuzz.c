@@ -51,7 +51,7 @@ static void happen(struct cores *cores, struct script *script)
     } else if (what < 226) {
         cores_transfer(cores, id, fuzz_u8(script) % (raft_id)(cores->n + 1));
     } else if (what < 232) {
-        cores_link(cores, id, 1 + id % (raft_id)cores->n, fuzz_u8(script) & 1);
+        cores_link(cores, id, 1 + id % (raft_id)cores->n, RAFT_EVENT_PEER_UP + fuzz_u8(script) % 3);
     } else if (what < 240) {
         cores_checkpoint(cores, id);
     } else if (what < 246) {

@@ -284,7 +284,7 @@ static void happen(struct story *story)
     } else if (what < 240) {
         ask(story, RAFT_EVENT_TRANSFER);
     } else if (what < 250) {
-        ask(story, what % 2 == 0 ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN);
+        ask(story, RAFT_EVENT_PEER_UP + what % 3);
     } else {
         bytes_come(story);
     }

@@ -226,7 +226,7 @@ enum status cores_configure(struct cores *cores, raft_id at, enum raft_change_ki
                             raft_id id);
 /* The flags of a server in the configuration that a replica has in force; 0: it is not in it. */
 uint8_t cores_flags(struct cores *cores, raft_id at, raft_id id);
-void cores_link(struct cores *cores, raft_id id, raft_id peer, bool up);
+void cores_link(struct cores *cores, raft_id id, raft_id peer, enum raft_event_type type);
 struct raft_progress_info cores_progress(struct cores *cores, raft_id leader, raft_id id);
 /* All running replicas have the same log and applied all of it. */
 void cores_assert_converged(struct cores *cores);

@@ -129,9 +129,11 @@ uint8_t cores_flags(struct cores *cores, raft_id at, raft_id id)
     return server == NULL ? 0 : server->flags;
 }
 
-void cores_link(struct cores *cores, raft_id id, raft_id peer, bool up)
+void cores_link(struct cores *cores, raft_id id, raft_id peer, enum raft_event_type type)
 {
-    struct raft_event event = {.type = up ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN};
+    struct raft_event event = {.type = type};
+
+    ASSERT(type >= RAFT_EVENT_PEER_UP && type <= RAFT_EVENT_PEER_GONE);
 
     event.peer = peer;
     event.incarnation = cores->nodes[peer].incarnation;

@@ -7,6 +7,8 @@
 #define DELAY_MAX_US      250
 #define UNRELIABLE_MAX_US 26000
 #define REORDER_MAX_US    20000
+#define GONE_MIN_US       10000 /* from the broken link to a dial that finds nobody */
+#define GONE_MAX_US       30000
 #define MILLION           1000000u
 
 /* ---- Fates ---- */
@@ -135,6 +137,13 @@ static bool are_peers(const struct world_node *a, const struct world_node *b)
 
 /* ---- Links ---- */
 
+/* A process that ended is found to be gone, unless its machine is cut off; and now and then one
+ * that lives, as by a firewall that answers for it. */
+static bool seems_gone(struct world *world, const struct world_node *node)
+{
+    return node->connected && (node->ending || rng_below(&world->rng, 4) == 0);
+}
+
 /* In order: the later news is the last word. */
 static void announce_link(struct world *world, struct world_node *to, struct world_node *about,
                           bool up)
@@ -149,6 +158,11 @@ static void announce_link(struct world *world, struct world_node *to, struct wor
 
     *last_us = at_us > *last_us ? at_us : *last_us;
     world_schedule(world, *last_us - world->now_us, &item);
+    if (!up && seems_gone(world, about)) {
+        *last_us += rng_between(&world->rng, GONE_MIN_US, GONE_MAX_US);
+        item.gone = true;
+        world_schedule(world, *last_us - world->now_us, &item);
+    }
 }
 
 void world_announce_links(struct world *world, struct world_node *node, bool up)
@@ -244,7 +258,9 @@ void world_follow_pins(struct world *world, struct world_node *node)
 void world_on_peer_link(struct world *world, struct item *item)
 {
     struct world_node *node = world->nodes[item->node];
-    struct io_event event = {.type = item->up ? IO_EVENT_PEER_UP : IO_EVENT_PEER_DOWN};
+    struct io_event event = {.type = item->up     ? IO_EVENT_PEER_UP
+                                     : item->gone ? IO_EVENT_PEER_GONE
+                                                  : IO_EVENT_PEER_DOWN};
 
     if (node->server == NULL || node->life != item->life) {
         return;

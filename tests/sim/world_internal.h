@@ -42,6 +42,7 @@ struct item {
     io_conn conn;   /* streams */
     raft_id from;   /* peers */
     bool up;        /* links; space: it is low */
+    bool gone;      /* links that are not up: the peer's process seems to have ended */
     struct buf bytes;
 };
 
@@ -128,6 +129,7 @@ struct world_node {
     char halt_reason[256];
 
     bool paused;
+    bool ending;              /* while its links are told of it */
     struct waiting_room room; /* what came while it was paused */
 
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */

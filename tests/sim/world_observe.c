@@ -67,6 +67,8 @@ static const char *event_name(enum io_event_type type)
         return "PEER_UP";
     case IO_EVENT_PEER_DOWN:
         return "PEER_DOWN";
+    case IO_EVENT_PEER_GONE:
+        return "PEER_GONE";
     case IO_EVENT_CLIENT_MESSAGE:
         return "CLIENT_MESSAGE";
     case IO_EVENT_CLIENT_CLOSED:
@@ -103,6 +105,7 @@ static void put_event(struct buf *out, const struct io_event *event)
         break;
     case IO_EVENT_PEER_UP:
     case IO_EVENT_PEER_DOWN:
+    case IO_EVENT_PEER_GONE:
         buf_put_u32(out, event->peer.id);
         break;
     case IO_EVENT_CLIENT_MESSAGE:

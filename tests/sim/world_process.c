@@ -23,7 +23,9 @@ static void end_process(struct world *world, struct world_node *node, enum endin
     ASSERT(node->server != NULL);
     world_tell_stopping(world, node->number);
     world_record_life(world, node->number, ending == ENDING_ORDERLY ? "STOP" : "CRASH");
+    node->ending = true;
     world_announce_links(world, node, false);
+    node->ending = false;
     world_break_streams(world, node);
     node->ops->destroy(&node->server);
     ASSERT(node->server == NULL);

@@ -117,7 +117,7 @@ static void random_action(struct cores *cores, struct rng *rng, struct sums *sum
     } else if (dice < 960) {
         change_something(cores, rng, id, sums);
     } else if (dice < 970) {
-        cores_link(cores, id, (raft_id)(id % cores->n + 1), rng_below(rng, 2));
+        cores_link(cores, id, (raft_id)(id % cores->n + 1), RAFT_EVENT_PEER_UP + rng_below(rng, 3));
     } else if (dice < 985) {
         cores_checkpoint(cores, id);
     } else {

@@ -345,10 +345,73 @@ static void a_vote_request_is_repeated_when_a_link_comes_up(void **state)
     (void)state;
     cores_timeout(cores, 1);
     cores_drop_all(cores); /* no link yet */
-    cores_link(cores, 1, 2, true);
+    cores_link(cores, 1, 2, RAFT_EVENT_PEER_UP);
     assert_int_equal(cores_count(cores, RAFT_MESSAGE_REQUEST_VOTE, 1, 2), 1);
     cores_settle(cores);
     assert_int_equal(raft_role(core_of(cores, 1)), RAFT_LEADER);
+    cores_destroy(cores);
+}
+
+/* The first in line stands as soon as the others may know as well, and wins at once: nobody waits
+ * for a timeout, and nobody else stands. */
+static void a_leader_whose_process_ended_is_replaced_at_once(void **state)
+{
+    struct cores *cores = cores_create(5, 21);
+    uint64_t before_ms;
+    raft_term term;
+
+    (void)state;
+    cores_elect(cores, 2);
+    term = raft_current_term(core_of(cores, 2));
+    before_ms = cores->now_ms;
+    cores_crash(cores, 2);
+    for (raft_id id = 5; id >= 1; id--) {
+        if (id != 2) {
+            cores_link(cores, id, 2, RAFT_EVENT_PEER_GONE);
+            assert_int_equal(raft_leader(core_of(cores, id)), 0);
+        }
+    }
+    for (raft_id id = 1, rank = 0; id <= 5; id++) { /* one after the other */
+        if (id != 2) {
+            assert_in_range(raft_next_deadline_ms(core_of(cores, id)),
+                            before_ms + 300 / 16 + rank * (300 / 8),
+                            before_ms + 300 / 16 + rank * (300 / 8) + 2);
+            rank++;
+        }
+    }
+    cores->now_ms = raft_next_deadline_ms(core_of(cores, 1));
+    cores_tick(cores, 1);
+    cores_settle(cores);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_LEADER);
+    assert_int_equal(raft_current_term(core_of(cores, 1)), term + 1);
+    cores_destroy(cores);
+}
+
+/* It was said of one that lives: whoever hears it refuses, and it leads on. Of others than the
+ * leader it means nothing. */
+static void who_takes_a_living_leader_for_gone_disturbs_nobody(void **state)
+{
+    struct cores *cores = cores_create(3, 22);
+    raft_term term;
+
+    (void)state;
+    cores_elect(cores, 2);
+    term = raft_current_term(core_of(cores, 2));
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_GONE);
+    cores_link(cores, 2, 3, RAFT_EVENT_PEER_GONE);
+    assert_int_equal(raft_leader(core_of(cores, 1)), 2);
+    assert_int_equal(raft_role(core_of(cores, 2)), RAFT_LEADER);
+    cores_link(cores, 1, 2, RAFT_EVENT_PEER_GONE);
+    cores->now_ms = raft_next_deadline_ms(core_of(cores, 1));
+    cores_tick(cores, 1);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_PRE_CANDIDATE);
+    cores_settle(cores);
+    assert_int_equal(raft_role(core_of(cores, 2)), RAFT_LEADER);
+    assert_int_equal(raft_current_term(core_of(cores, 2)), term);
+    cores->now_ms = raft_next_deadline_ms(core_of(cores, 2));
+    cores_tick(cores, 2); /* its heartbeat */
+    cores_settle(cores);
+    assert_int_equal(raft_leader(core_of(cores, 1)), 2);
     cores_destroy(cores);
 }
 
@@ -413,6 +476,8 @@ int main(void)
         cmocka_unit_test(a_deposed_leader_learns_it_from_the_answer),
         cmocka_unit_test(only_a_leader_or_a_granted_vote_resets_the_timer),
         cmocka_unit_test(a_vote_request_is_repeated_when_a_link_comes_up),
+        cmocka_unit_test(a_leader_whose_process_ended_is_replaced_at_once),
+        cmocka_unit_test(who_takes_a_living_leader_for_gone_disturbs_nobody),
         cmocka_unit_test(timeouts_are_drawn_anew_between_e_and_twice_e),
         cmocka_unit_test(a_group_elects_again_whatever_fails),
     };

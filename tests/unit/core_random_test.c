@@ -54,7 +54,7 @@ static void random_action(struct cores *cores, struct rng *rng, const struct odd
     } else if (dice < 970) {
         cores_transfer(cores, id, 0);
     } else if (dice < 985) {
-        cores_link(cores, id, (raft_id)(id % cores->n + 1), rng_below(rng, 2));
+        cores_link(cores, id, (raft_id)(id % cores->n + 1), RAFT_EVENT_PEER_UP + rng_below(rng, 3));
     } else if (odds->snapshots) {
         cores_checkpoint(cores, id);
     }

@@ -453,14 +453,14 @@ static void a_broken_link_is_probed_at_once_when_it_is_back(void **state)
     (void)state;
     cores_elect(cores, 1);
     cores_cut(cores, 1, 3);
-    cores_link(cores, 1, 3, false);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_DOWN);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(cores_propose(cores, 1), ST_OK);
         cores_settle(cores);
     }
     assert_int_equal(cores_progress(cores, 1, 3).state, RAFT_PROBE);
     cores_heal(cores);
-    cores_link(cores, 1, 3, true);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_UP);
     cores_settle(cores); /* without a tick */
     assert_int_equal(cores_progress(cores, 1, 3).state, RAFT_REPLICATE);
     cores_assert_converged(cores);

@@ -116,11 +116,11 @@ static void a_broken_link_resumes_where_the_follower_is(void **state)
     cores_persist(cores, 3);
     cores_deliver_one(cores, RAFT_MESSAGE_INSTALL_SNAPSHOT_REPLY, 3, 1);
     cores_drop_all(cores); /* the second chunk */
-    cores_link(cores, 1, 3, false);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_DOWN);
     cores_read_chunk(cores, 1); /* what was asked for before; its chunk is lost, too */
     cores_drop_all(cores);
     assert_int_equal(cores->nodes[1].n_reads, 0); /* nothing is read for a link that is down */
-    cores_link(cores, 1, 3, true);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_UP);
     assert_int_equal(cores->nodes[1].n_reads, 1);
     assert_int_equal(cores->nodes[1].reads[0].offset, 32);
     cores_run(cores, 1000);

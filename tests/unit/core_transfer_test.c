@@ -24,14 +24,14 @@ static void the_target_is_brought_up_to_date_first(void **state)
     (void)state;
     cores_elect(cores, 1);
     cores_cut(cores, 1, 3);
-    cores_link(cores, 1, 3, false);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_DOWN);
     assert_int_equal(cores_propose_sized(cores, 1, 20, 10), ST_OK);
     cores_settle(cores);
     assert_int_equal(cores_transfer(cores, 1, 3), ST_OK);
     cores_settle(cores);
     assert_int_equal(cores->n_sent[RAFT_MESSAGE_TIMEOUT_NOW], 0);
     cores_heal(cores);
-    cores_link(cores, 1, 3, true);
+    cores_link(cores, 1, 3, RAFT_EVENT_PEER_UP);
     cores_settle(cores);
     assert_int_equal(raft_role(core_of(cores, 3)), RAFT_LEADER);
     cores_assert_converged(cores);

@@ -107,6 +107,7 @@ static void node_record(struct node *node, const struct io_event *event)
         message = event->peer.message; /* fall through */
     case IO_EVENT_PEER_UP:
     case IO_EVENT_PEER_DOWN:
+    case IO_EVENT_PEER_GONE:
         record.id = event->peer.id;
         break;
     case IO_EVENT_CLIENT_MESSAGE:

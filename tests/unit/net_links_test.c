@@ -341,6 +341,57 @@ static void no_more_is_on_the_way_than_the_window_but_urgent_messages(void **sta
     pair_fini(&pair);
 }
 
+/* ---- A process that ended ---- */
+
+static void a_peer_whose_process_ended_is_told_to_be_gone_once(void **state)
+{
+    struct pair pair;
+
+    (void)state;
+    pair_start(&pair);
+    for (int round = 0; round < 2; round++) {
+        node_forget(&pair.one);
+        node_stop(&pair.two);
+        assert_true(node_wait(&pair.one, IO_EVENT_PEER_GONE, 2, 1, WITHIN_MS));
+        assert_int_equal(node_count(&pair.one, IO_EVENT_PEER_DOWN, 2), 1);
+        pause_ms(500); /* it is dialled again and again */
+        assert_int_equal(node_count(&pair.one, IO_EVENT_PEER_GONE, 2), 1);
+        node_forget(&pair.one);
+        node_start(&pair.two);
+        assert_true(node_wait(&pair.one, IO_EVENT_PEER_UP, 2, 1, WITHIN_MS));
+        assert_int_equal(node_count(&pair.one, IO_EVENT_PEER_GONE, 2), 0);
+    }
+    pair_fini(&pair);
+}
+
+/* Nobody listens where it did, but it still has a link to us: something else is wrong. */
+static void a_peer_that_has_a_link_to_us_is_not_gone(void **state)
+{
+    struct hello hello = {.who = HELLO_PEER, .protocol_low = 1, .protocol_high = 1, .id = 2};
+    int listening, out, in;
+    struct pair pair;
+
+    (void)state;
+    pair_init(&pair);
+    pair.one.options.election_timeout_ms = WITHIN_MS; /* links are not closed for silence here */
+    listening = listen_on(url_port(pair.spec.replicas[1].url));
+    hello.gid = pair.one.options.self.gid;
+    hello.incarnation = 7;
+    hello.spec_fingerprint = pair.one.options.self.spec_fingerprint;
+    node_start(&pair.one);
+    out = mute_peer_accept(listening, &pair.spec);
+    assert_true(node_wait(&pair.one, IO_EVENT_PEER_UP, 2, 1, WITHIN_MS));
+    in = raw_greet(&pair.one, &hello);
+    close(listening);
+    close(out);
+    assert_true(node_wait_trace(&pair.one, "peer dial failed id=2", WITHIN_MS));
+    pause_ms(300); /* and again */
+    assert_int_equal(node_count(&pair.one, IO_EVENT_PEER_GONE, 2), 0);
+    close(in);
+    assert_true(node_wait(&pair.one, IO_EVENT_PEER_GONE, 2, 1, WITHIN_MS));
+    pair_fini(&pair);
+}
+
 static void an_idle_link_stays_up_by_pings(void **state)
 {
     struct pair pair;
@@ -446,6 +497,8 @@ int main(void)
         cmocka_unit_test(a_silent_peer_is_given_up_after_an_election_timeout),
         cmocka_unit_test(no_more_is_on_the_way_than_the_window_but_urgent_messages),
         cmocka_unit_test(an_idle_link_stays_up_by_pings),
+        cmocka_unit_test(a_peer_whose_process_ended_is_told_to_be_gone_once),
+        cmocka_unit_test(a_peer_that_has_a_link_to_us_is_not_gone),
         cmocka_unit_test(a_loop_that_stalled_does_not_blame_its_peers),
         cmocka_unit_test(a_dial_to_a_black_hole_does_not_make_a_link),
         cmocka_unit_test(nine_replicas_all_link_up),

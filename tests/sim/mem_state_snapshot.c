@@ -191,8 +191,9 @@ static enum status install(struct mem_state *state, const struct work *work,
 {
     struct staging *staging = &state->staging;
     bool same = staging->index == work->index && staging->term == work->term;
-    enum status status;
+    enum status status = ST_OK;
 
+    completion->event.install.offset = same ? staging->bytes.len : 0;
     if (state->failed != ST_OK) {
         return state->failed;
     }
@@ -204,12 +205,15 @@ static enum status install(struct mem_state *state, const struct work *work,
         staging->index = work->index;
         staging->term = work->term;
         same = true;
+        completion->event.install.offset = 0;
     }
-    completion->event.install.offset = same ? staging->bytes.len : 0;
     if (!same || work->offset != staging->bytes.len) {
         return ST_OK; /* not the next one: says where to go on */
     }
-    status = mem_state_take_fault(state, MEM_STATE_FAIL_INSTALL);
+    /* A write that fails for lack of space comes before the first that is not begun for it. */
+    if (!mem_state_fails(state, MEM_STATE_FAIL_INSTALL_WRITE)) {
+        status = mem_state_take_fault(state, MEM_STATE_FAIL_INSTALL);
+    }
     return status == ST_OK ? take_chunk(state, work, completion) : status;
 }
 

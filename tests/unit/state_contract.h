@@ -6,7 +6,9 @@
 #ifndef TESTS_UNIT_STATE_CONTRACT_H
 #define TESTS_UNIT_STATE_CONTRACT_H
 
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 
 #include "tests/sim/mem_state.h"
@@ -63,7 +65,7 @@ struct subject {
     size_t n_open;
 };
 
-/* ---- Room on the disk ---- */
+/* ---- The disk ---- */
 
 static _Atomic bool disk_is_full;
 
@@ -84,6 +86,24 @@ static inline void fill_disk(struct subject *subject, bool full)
 
         mem_state_fail(subject->mem, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, times);
         mem_state_fail(subject->mem, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, times);
+    }
+}
+
+/* What is written meanwhile fails. */
+static inline void break_disk(struct subject *subject, bool broken)
+{
+    struct rlimit limit;
+
+    if (subject->is_store) {
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+        limit.rlim_cur = broken ? 0 : limit.rlim_max;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    } else {
+        uint32_t times = broken ? UINT32_MAX : 0;
+
+        mem_state_fail(subject->mem, MEM_STATE_FAIL_CHECKPOINT, ST_IO, times);
+        mem_state_fail(subject->mem, MEM_STATE_FAIL_INSTALL_WRITE, ST_IO, times);
     }
 }
 
@@ -473,6 +493,7 @@ static inline int make_subject(void **state)
 static inline int end_subject(void **state)
 {
     atomic_store(&disk_is_full, false);
+    break_disk(*state, false);
     subject_destroy(*state);
     return 0;
 }

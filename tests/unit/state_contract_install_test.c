@@ -417,6 +417,49 @@ static void a_chunk_that_finds_no_space_can_be_repeated(void **state)
     stream_fini(&stream);
 }
 
+/* A write that fails leaves it open what of the stream is there. */
+static void a_chunk_whose_write_fails_takes_its_snapshot_along(void **state)
+{
+    struct subject *s = *state;
+    struct stream stream;
+
+    begin_install(s, &stream);
+    send_part(s, &stream, 0);
+    settle(s);
+    break_disk(s, true);
+    send_part(s, &stream, 1);
+    settle(s);
+    break_disk(s, false);
+    send_part(s, &stream, 1);
+    send_part(s, &stream, 0);
+    send_part(s, &stream, 1);
+    send_part(s, &stream, 2);
+    settle(s);
+    break_disk(s, true);
+    send_part(s, &stream, 3);
+    settle(s);
+    break_disk(s, false);
+    send_part(s, &stream, 3);
+    settle(s);
+    note_records(s);
+    expect(s, "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' IO\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
+              "INSTALLED group=7 index=100 term=3 offset=0 extra='' IO\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' OK\n" OLD_RECORDS);
+    for (size_t i = 0; i < PARTS; i++) {
+        send_part(s, &stream, i);
+    }
+    expect(s, "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
+              "INSTALLED group=7 index=100 term=3 offset=end extra='sent' OK\n");
+    stream_fini(&stream);
+}
+
 /* One that found no space is of a state that is no more. */
 static void an_install_forgets_a_kept_checkpoint(void **state)
 {
@@ -496,6 +539,7 @@ int main(void)
         SCRIPT(a_bit_that_flips_anywhere_is_noticed),
         SCRIPT(a_stream_under_another_name_is_refused),
         SCRIPT(a_chunk_that_finds_no_space_can_be_repeated),
+        SCRIPT(a_chunk_whose_write_fails_takes_its_snapshot_along),
         SCRIPT(an_install_forgets_a_kept_checkpoint),
         SCRIPT(an_empty_state_can_be_sent),
     };

@@ -206,6 +206,52 @@ static void a_checkpoint_without_space_is_forgotten_by_a_crash(void **state)
               "CHECKPOINT group=7 number=2 index=6 OK\n");
 }
 
+/* Any other failure leaves it open what is on disk: nothing more is written. */
+static void a_checkpoint_that_fails_is_the_last(void **state)
+{
+    struct subject *s = *state;
+    struct stream stream;
+
+    make_stream(s->is_store, 100, "sent", &stream);
+    name_stream(s, &stream);
+    put(s, 0, "a", "1");
+    begin_checkpoint(s, 5, "five", NULL, 0);
+    send_part(s, &stream, 0);
+    settle(s);
+    put(s, 0, "a", "2");
+    break_disk(s, true);
+    begin_checkpoint(s, 8, "eight", NULL, 0);
+    settle(s);
+    break_disk(s, false);
+    get(s, 0, "a");
+    put(s, 0, "a", "3");
+    begin_checkpoint(s, 9, "nine", NULL, 0);
+    settle(s);
+    get(s, 0, "a");
+    open_snapshot(s);
+    send_part(s, &stream, 1);
+    send_part(s, &stream, 3);
+    settle(s);
+    crash(s);
+    get(s, 0, "a");
+    send_part(s, &stream, 1);
+    begin_checkpoint(s, 6, "six", NULL, 0);
+    expect(s, "CHECKPOINT group=7 number=1 index=5 OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
+              "CHECKPOINT group=7 number=1 index=5 IO\n"
+              "0/a: value='+2' OK\n"
+              "CHECKPOINT group=7 number=1 index=5 IO\n"
+              "0/a: value='+3' OK\n"
+              "opened #0 index=0 term=0 extra=''\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' IO\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' IO\n"
+              "found checkpoint=1 index=5 term=3 extra='five'\n"
+              "0/a: value='+1' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
+              "CHECKPOINT group=7 number=2 index=6 OK\n");
+    stream_fini(&stream);
+}
+
 /* ---- Ranges ---- */
 
 static void a_dropped_range_waits_for_a_checkpoint_without_it(void **state)
@@ -393,6 +439,7 @@ int main(void)
         SCRIPT(a_checkpoint_is_what_a_start_finds),
         SCRIPT(a_checkpoint_that_finds_no_space_is_kept),
         SCRIPT(a_checkpoint_without_space_is_forgotten_by_a_crash),
+        SCRIPT(a_checkpoint_that_fails_is_the_last),
         SCRIPT(a_dropped_range_waits_for_a_checkpoint_without_it),
         SCRIPT(drops_that_found_no_space_are_tried_again),
         SCRIPT(what_is_not_kept_waits_if_the_checkpoint_holds_it),

@@ -144,6 +144,7 @@ struct io_snapshot {
 
 struct io_iter; /* an open iteration */
 
+/* What tests/unit/state_contract*_test.c hold every implementation to. */
 struct io_state;
 struct io_state_ops {
     /* Appends the value. ST_OK, ST_NOT_FOUND, ST_IO or ST_CORRUPT. */
@@ -164,36 +165,60 @@ struct io_state_ops {
     void (*drop_range)(struct io_state *state, uint64_t range);
 
     /* Deletes, in the background, what belongs to none of these ranges: after a start or an
-     * install. */
+     * install. What a checkpoint contains of it goes as if it were dropped now. */
     void (*keep_ranges)(struct io_state *state, const uint64_t *ranges, size_t n);
-    /* Ranges wait, to be deleted, for a checkpoint without them. */
+    /* Ranges wait, to be deleted, for a checkpoint without them to begin. */
     bool (*drops_wait)(struct io_state *state);
 
     /* Makes everything written so far durable, as one atomic checkpoint, in the background. At most
-     * one at a time. IO_EVENT_CHECKPOINT follows. Writing goes on meanwhile. */
+     * one at a time, and none while a last chunk is being installed. Writing goes on meanwhile.
+     * IO_EVENT_CHECKPOINT follows, with the number and the index of the last checkpoint that is
+     * durable then: on failure of the one before. One that found ST_NO_SPACE is kept, and is what
+     * the next call writes, whatever that asks for: so an index below the one asked for can be
+     * told. Any other failure is final: until a restart, what was read and written stays in memory,
+     * every checkpoint and chunk fails alike, and no snapshot can be opened. */
     void (*checkpoint)(struct io_state *state, const struct io_checkpoint *checkpoint);
-    /* Bytes written since the last checkpoint began: what memory holds. */
+    /* Bytes written since the last checkpoint began, whether or not it succeeded. */
     uint64_t (*dirty_bytes)(struct io_state *state);
     /* Bytes on disk, for status. */
     uint64_t (*disk_bytes)(struct io_state *state);
     /* The approximate bytes of a range, for status. */
     uint64_t (*range_bytes)(struct io_state *state, uint64_t range);
 
-    /* Sending a snapshot. Several may be open. snapshot_read is answered by IO_EVENT_SNAPSHOT_READ:
-     * a chunk of about max_bytes that begins at offset. The same (snapshot, offset) always gives
-     * the same bytes; offsets are those that chunks ended at (or 0). */
+    /* Sending a snapshot. Several may be open. It is of the last checkpoint or install whose event
+     * was delivered, and stays that whatever comes after it. snapshot_read is answered by
+     * IO_EVENT_SNAPSHOT_READ: a chunk of about max_bytes, at least one, that begins at offset; at
+     * the end nothing, and `done`. The same (snapshot, offset) always gives the same bytes; offsets
+     * are those that chunks ended at (or 0), another is ST_INVALID. ST_CANCELLED: the snapshot is
+     * lost, another one must be opened. Reads of a closed one are not answered any more. */
     void (*snapshot_open)(struct io_state *state, struct io_snapshot *snapshot);
     void (*snapshot_read)(struct io_state *state, uint64_t id, uint64_t offset, size_t max_bytes,
                           uint64_t token);
     void (*snapshot_close)(struct io_state *state, uint64_t id);
 
     /* Receiving one, beside the live state. install_chunk makes the chunk durable and is answered
-     * by IO_EVENT_INSTALL_CHUNK with the offset now durable; a chunk of another snapshot (index,
-     * term) begins anew, a chunk that does not begin at the durable offset changes nothing. With
-     * `done` the state is then switched, atomically and durably, and IO_EVENT_INSTALLED follows
-     * instead, with the offset where the snapshot ends. Otherwise: ST_CORRUPT, the bytes are no
-     * snapshot; ST_CONFLICT, the state is ahead of it; ST_NO_SPACE; ST_IO, nothing can be stored
-     * any more. */
+     * by IO_EVENT_INSTALL_CHUNK, with the offset that is durable now of that snapshot (index,
+     * term). Chunks are answered in their order.
+     *
+     * - The first chunk (offset 0) of another snapshot begins anew, and what there was of the one
+     *   before is given up. A chunk that does not begin at the durable offset changes nothing, be
+     *   it the last one: the answer is ST_OK, and the offset says where to go on (0: with the
+     *   first).
+     * - With `done` the state is then switched, atomically and durably, and IO_EVENT_INSTALLED
+     *   follows instead, with the offset where the snapshot ends, and `extra`. What was written and
+     *   not yet durable is gone. After it nothing of the snapshot is kept: it could begin again.
+     * - What is durable stays through a restart, unless the state is not behind it any more: then
+     *   it is given up, as it is when a checkpoint gets there.
+     * - ST_CONFLICT: the snapshot is older than the state.
+     * - ST_CORRUPT (a damaged stream, one under another name, or a first chunk with nothing in it)
+     *   or ST_IO: the snapshot is given up, the offset is 0, and the state is as before. If it was
+     *   the last chunk that failed so, IO_EVENT_INSTALLED tells that.
+     * - ST_NO_SPACE comes in both forms. Before the chunk is begun: IO_EVENT_INSTALL_CHUNK, also
+     *   for the last one, what is durable stays and the chunk can be sent again. As it is written:
+     *   as with ST_IO.
+     * - After a write of the live state that failed: IO_EVENT_INSTALL_CHUNK, also for the last
+     *   one, and nothing changes. ST_NO_SPACE if it was for lack of room, else ST_IO: nothing can
+     *   be stored any more. */
     void (*install_chunk)(struct io_state *state, raft_index index, raft_term term, uint64_t offset,
                           struct slice data, bool done);
 };
@@ -210,9 +235,7 @@ enum io_event_type {
     IO_EVENT_PEER_MESSAGE,     /* .peer */
     IO_EVENT_PEER_UP,          /* .peer: the link to a peer can carry messages */
     IO_EVENT_PEER_DOWN,        /* .peer */
-    /* .peer: nothing listens at its address, though its machine answers, and it has no link to us:
-     * its process has ended. Once until the next PEER_UP. */
-    IO_EVENT_PEER_GONE,
+    IO_EVENT_PEER_GONE,        /* .peer: its process has ended, by all appearances (net/peers.h) */
     IO_EVENT_CLIENT_MESSAGE,   /* .client */
     IO_EVENT_CLIENT_CLOSED,    /* .client */
     IO_EVENT_ENDPOINT_MESSAGE, /* .endpoint */

@@ -4,7 +4,8 @@
  * on the link that it dialled, as an accepted connection. A link that breaks, or is silent for an
  * election timeout, is dialled again, each time with a fresh dialer, after a short pause with
  * jitter: so traffic is back within a fraction of a second after a partition heals, however long it
- * lasted.
+ * lasted. When nothing listens any more where the peer did, though its machine answers, and it has
+ * no link to us either, its process has ended: that is told (PEER_GONE), once until the link is up.
  *
  * Who they are is what the SPEC says until the group says it (peers_set), again and again: links to
  * those that left end, in both directions, and new ones begin. A replica that joins does not know

@@ -125,6 +125,7 @@ static void jump(struct group *group, const struct raft_snapshot_meta *meta, uin
     group->apply.term = meta->term;
     group->apply.stamp = stamp > group->apply.stamp ? stamp : group->apply.stamp;
     group->checkpoint.last_index = meta->index;
+    group->checkpoint.no_space = false; /* what found none is gone */
     group->checkpoint.applied_bytes = 0;
     group->stats.snapshots_installed++;
     group->stats.checkpoint_index = meta->index;

@@ -397,6 +397,7 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     bool same =
         incoming->db != NULL && incoming->index == job->index && incoming->term == job->term;
 
+    job->durable = same ? incoming->offset : 0;
     job->status = state_worker_failed(worker, base);
     if (job->status != ST_OK) {
         job->broken = job->status == ST_NO_SPACE;
@@ -412,9 +413,9 @@ static void state_install_run(struct state_worker *worker, struct state_job *bas
     /* A chunk of another snapshot begins anew, if it is that snapshot's first. */
     if (!same && job->offset == 0) {
         job->status = state_install_begin(worker, job);
+        job->durable = 0;
         same = true;
     }
-    job->durable = same ? incoming->offset : 0;
     if (job->status == ST_OK && (!same || job->offset != incoming->offset)) {
         return; /* not the next one: says where to go on */
     }

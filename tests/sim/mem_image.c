@@ -2,6 +2,7 @@
 #include "tests/sim/mem_image.h"
 
 #include "raft/util/assert.h"
+#include "raft/util/crc32c.h"
 #include "raft/util/mem.h"
 
 uint64_t mem_key_range(struct slice key)
@@ -39,11 +40,15 @@ bool mem_image_has_range(const struct mem_image *image, uint64_t range)
     return has;
 }
 
-void mem_image_to_stream(const struct mem_image *image, struct buf *out)
+void mem_image_to_stream(const struct mem_image *image, group_id group, struct buf *out)
 {
     struct slice key = slice_of(NULL, 0), value;
     bool after = false;
 
+    ASSERT(out->len == 0);
+    buf_put_u32(out, group);
+    buf_put_u64(out, image->index);
+    buf_put_u64(out, image->term);
     buf_put_bytes(out, buf_slice(&image->extra));
     buf_put_u32(out, (uint32_t)image->n_ranges);
     for (size_t i = 0; i < image->n_ranges; i++) {
@@ -56,13 +61,25 @@ void mem_image_to_stream(const struct mem_image *image, struct buf *out)
         }
         after = true;
     }
+    buf_put_u32(out, crc32c(0, out->data, out->len));
 }
 
-bool mem_image_from_stream(struct slice stream, struct mem_image *image)
+bool mem_image_from_stream(struct slice stream, group_id group, struct mem_image *image)
 {
-    struct reader reader = reader_of(stream);
+    struct reader reader;
     uint32_t n;
 
+    if (stream.len < 4 ||
+        crc32c(0, stream.data, stream.len - 4) != get_u32(stream.data + stream.len - 4)) {
+        return false;
+    }
+    stream.len -= 4;
+    reader = reader_of(stream);
+    if (reader_u32(&reader) != group) {
+        return false;
+    }
+    image->index = reader_u64(&reader);
+    image->term = reader_u64(&reader);
     buf_put_slice(&image->extra, reader_bytes(&reader, stream.len));
     n = reader_u32(&reader);
     if (!reader_ok(&reader) || n > reader_left(&reader) / 8) {

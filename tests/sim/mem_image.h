@@ -26,9 +26,10 @@ bool mem_image_has_range(const struct mem_image *image, uint64_t range);
 /* The range of an encoded key. */
 uint64_t mem_key_range(struct slice key);
 
-/* A snapshot's stream: u32 length and extra, u32 number of ranges and each as u64, then (u32
- * length, key, u32 length, value) in order of key. from_stream checks everything. */
-void mem_image_to_stream(const struct mem_image *image, struct buf *out);
-bool mem_image_from_stream(struct slice stream, struct mem_image *image);
+/* A snapshot's stream: u32 group, u64 index, u64 term, u32 length and extra, u32 number of ranges
+ * and each as u64, then (u32 length, key, u32 length, value) in order of key, and at last the u32
+ * CRC32C of everything before. from_stream checks everything. */
+void mem_image_to_stream(const struct mem_image *image, group_id group, struct buf *out);
+bool mem_image_from_stream(struct slice stream, group_id group, struct mem_image *image);
 
 #endif

@@ -38,7 +38,6 @@ struct work *mem_state_queue_work(struct mem_state *state, enum work_kind kind)
 
 static void work_free(struct work *work)
 {
-    mem_image_fini(&work->image);
     buf_fini(&work->data);
     mem_free(work);
 }
@@ -53,14 +52,14 @@ struct completion *mem_state_queue_event(struct mem_state *state, enum io_event_
     return completion;
 }
 
-static void completion_free(struct completion *completion)
+void mem_state_free_completion(struct completion *completion)
 {
     if (completion == NULL) {
         return;
     }
-    if (completion->installed != NULL) {
-        mem_image_fini(completion->installed);
-        mem_free(completion->installed);
+    if (completion->shows != NULL) {
+        mem_image_fini(completion->shows);
+        mem_free(completion->shows);
     }
     buf_fini(&completion->bytes);
     mem_free(completion);
@@ -77,16 +76,16 @@ static void drop_queues(struct mem_state *state)
     while (state->events != NULL) {
         struct completion *completion = state->events;
         state->events = completion->next;
-        completion_free(completion);
+        mem_state_free_completion(completion);
     }
     state->events_end = &state->events;
-    completion_free(state->taken);
+    mem_state_free_completion(state->taken);
     state->taken = NULL;
 }
 
 /* ---- Reading and writing ---- */
 
-static void check_range(const struct mem_state *state, uint64_t range)
+void mem_state_check_range(const struct mem_state *state, uint64_t range)
 {
     for (size_t i = 0; i < state->n_dropped; i++) {
         ASSERT(state->dropped[i] != range);
@@ -104,7 +103,7 @@ static enum status op_get(struct io_state *io, struct io_key key, struct buf *va
     if (fault != ST_OK) {
         return fault;
     }
-    check_range(state, key.range);
+    mem_state_check_range(state, key.range);
     key_encode(key, &bytes);
     there = mem_map_get(&state->live, buf_slice(&bytes), &found);
     buf_fini(&bytes);
@@ -121,7 +120,7 @@ static void op_put(struct io_state *io, struct io_key key, struct slice value)
     struct buf bytes = {0};
 
     ASSERT(state->n_iters == 0);
-    check_range(state, key.range);
+    mem_state_check_range(state, key.range);
     key_encode(key, &bytes);
     mem_map_put(&state->live, buf_slice(&bytes), value);
     state->dirty += bytes.len + value.len;
@@ -134,7 +133,7 @@ static void op_remove(struct io_state *io, struct io_key key)
     struct buf bytes = {0};
 
     ASSERT(state->n_iters == 0);
-    check_range(state, key.range);
+    mem_state_check_range(state, key.range);
     key_encode(key, &bytes);
     mem_map_remove(&state->live, buf_slice(&bytes));
     state->dirty += bytes.len;
@@ -154,7 +153,7 @@ static struct io_iter *op_iter_open(struct io_state *io, struct io_key from)
 
     iter->state = mem_state_of(io);
     iter->status = mem_state_take_fault(iter->state, MEM_STATE_FAIL_GET);
-    check_range(iter->state, from.range);
+    mem_state_check_range(iter->state, from.range);
     key_encode(from, &iter->at);
     iter->state->n_iters++;
     return iter;
@@ -187,109 +186,7 @@ static enum status op_iter_close(struct io_iter *iter)
     return status;
 }
 
-/* ---- Ranges ---- */
-
-static void remove_range(struct mem_state *state, uint64_t range)
-{
-    uint8_t prefix[8];
-    struct slice key, value;
-
-    set_u64_be(prefix, range);
-    while (mem_map_seek(&state->live, slice_of(prefix, 8), false, &key, &value) &&
-           mem_key_range(key) == range) {
-        struct buf copy = {0};
-        buf_put_slice(&copy, key);
-        mem_map_remove(&state->live, buf_slice(&copy));
-        buf_fini(&copy);
-    }
-}
-
-/* Nobody may look at a dropped range, so its keys can go from the live state at once; the durable
- * one keeps them until the next checkpoint, as the contract wants. */
-static void op_drop_range(struct io_state *io, uint64_t range)
-{
-    struct mem_state *state = mem_state_of(io);
-
-    ASSERT(range != 0 && state->n_iters == 0);
-    check_range(state, range);
-    remove_range(state, range);
-    MEM_GROW(state->dropped, state->dropped_capacity, state->n_dropped + 1);
-    state->dropped[state->n_dropped++] = range;
-    state->drops_wait = true;
-}
-
-static bool op_drops_wait(struct io_state *io)
-{
-    return mem_state_of(io)->drops_wait;
-}
-
-static void op_keep_ranges(struct io_state *io, const uint64_t *ranges, size_t n)
-{
-    struct mem_state *state = mem_state_of(io);
-    struct mem_image wanted = {.ranges = (uint64_t *)(uintptr_t)ranges, .n_ranges = n};
-    struct slice key, value;
-    struct buf at = {0};
-
-    ASSERT(state->n_iters == 0);
-    while (mem_map_seek(&state->live, buf_slice(&at), false, &key, &value)) {
-        uint64_t range = mem_key_range(key);
-        if (!mem_image_has_range(&wanted, range)) {
-            remove_range(state, range);
-        }
-        if (range == UINT64_MAX) {
-            break;
-        }
-        buf_clear(&at);
-        set_u64_be(buf_extend(&at, 8), range + 1);
-    }
-    buf_fini(&at);
-}
-
-/* ---- Checkpoints ---- */
-
-static void op_checkpoint(struct io_state *io, const struct io_checkpoint *checkpoint)
-{
-    struct mem_state *state = mem_state_of(io);
-    struct work *work;
-
-    ASSERT(!state->checkpointing && state->n_iters == 0);
-    ASSERT(checkpoint->index >= state->durable.index);
-    for (work = state->work; work != NULL; work = work->next) {
-        ASSERT(work->kind != WORK_INSTALL || !work->done); /* of a state about to be replaced */
-    }
-    work = mem_state_queue_work(state, WORK_CHECKPOINT);
-    work->image.map = mem_map_copy(&state->live);
-    work->image.ranges =
-        mem_copy(checkpoint->ranges, checkpoint->n_ranges * sizeof(*checkpoint->ranges));
-    work->image.n_ranges = checkpoint->n_ranges;
-    work->image.checkpoint = ++state->last_checkpoint;
-    work->image.index = checkpoint->index;
-    work->image.term = checkpoint->term;
-    buf_put_slice(&work->image.extra, checkpoint->extra);
-    work->token = state->dirty;
-    state->checkpointing = true;
-    state->drops_wait = false;
-    state->dirty = 0;
-}
-
-static void work_checkpoint(struct mem_state *state, struct work *work)
-{
-    enum status status = mem_state_take_fault(state, MEM_STATE_FAIL_CHECKPOINT);
-    struct completion *completion = mem_state_queue_event(state, IO_EVENT_CHECKPOINT);
-
-    completion->event.checkpoint.group = state->group;
-    completion->event.checkpoint.number = work->image.checkpoint;
-    completion->event.checkpoint.index = work->image.index;
-    completion->event.checkpoint.status = status;
-    state->checkpointing = false;
-    if (status == ST_OK) {
-        mem_image_fini(&state->durable);
-        state->durable = work->image;
-        work->image = (struct mem_image){0};
-    } else {
-        state->dirty += work->token;
-    }
-}
+/* ---- Statistics ---- */
 
 static uint64_t op_dirty_bytes(struct io_state *io)
 {
@@ -327,10 +224,10 @@ static const struct io_state_ops mem_state_ops = {
     .iter_open = op_iter_open,
     .iter_next = op_iter_next,
     .iter_close = op_iter_close,
-    .drop_range = op_drop_range,
-    .keep_ranges = op_keep_ranges,
-    .drops_wait = op_drops_wait,
-    .checkpoint = op_checkpoint,
+    .drop_range = mem_state_drop_range,
+    .keep_ranges = mem_state_keep_ranges,
+    .drops_wait = mem_state_drops_wait,
+    .checkpoint = mem_state_checkpoint,
     .dirty_bytes = op_dirty_bytes,
     .disk_bytes = op_disk_bytes,
     .range_bytes = op_range_bytes,
@@ -359,8 +256,10 @@ void mem_state_destroy(struct mem_state **state)
     mem_state_crash(*state);
     mem_map_fini(&(*state)->live);
     mem_image_fini(&(*state)->durable);
+    mem_image_fini(&(*state)->shown);
     buf_fini(&(*state)->staging.bytes);
     mem_free((*state)->dropped);
+    mem_free((*state)->waiting);
     mem_free(*state);
     *state = NULL;
 }
@@ -391,7 +290,7 @@ bool mem_state_work(struct mem_state *state)
     }
     switch (work->kind) {
     case WORK_CHECKPOINT:
-        work_checkpoint(state, work);
+        mem_state_work_checkpoint(state);
         break;
     case WORK_SNAPSHOT_READ:
         mem_state_work_snapshot_read(state, work);
@@ -402,6 +301,17 @@ bool mem_state_work(struct mem_state *state)
     }
     work_free(work);
     return true;
+}
+
+/* What is live is what is shown: nothing was written to it. */
+static void begin_anew(struct mem_state *state)
+{
+    mem_map_fini(&state->live);
+    state->live = mem_map_copy(&state->shown.map);
+    mem_image_fini(&state->next);
+    state->has_next = false;
+    state->n_dropped = state->n_waiting = 0;
+    state->dirty = 0;
 }
 
 bool mem_state_take(struct mem_state *state, struct io_event *event)
@@ -415,14 +325,17 @@ bool mem_state_take(struct mem_state *state, struct io_event *event)
     if (state->events == NULL) {
         state->events_end = &state->events;
     }
-    completion_free(state->taken);
+    mem_state_free_completion(state->taken);
     state->taken = completion;
+    if (completion->event.type == IO_EVENT_CHECKPOINT) {
+        mem_state_take_checkpoint(state, completion->event.checkpoint.status);
+    }
+    if (completion->shows != NULL) {
+        mem_image_fini(&state->shown);
+        state->shown = mem_image_copy(completion->shows);
+    }
     if (completion->switches) {
-        mem_map_fini(&state->live);
-        state->live = mem_map_copy(&completion->installed->map);
-        state->n_dropped = 0;
-        state->drops_wait = false;
-        state->dirty = 0;
+        begin_anew(state);
     }
     *event = completion->event;
     return true;
@@ -445,13 +358,12 @@ void mem_state_crash(struct mem_state *state)
     while (state->snapshots != NULL) {
         mem_state_snapshot_close(&state->io, state->snapshots->id);
     }
-    mem_map_fini(&state->live);
-    state->live = mem_map_copy(&state->durable.map);
-    state->dirty = 0;
-    state->n_dropped = 0;
-    state->drops_wait = false;
+    mem_image_fini(&state->shown);
+    state->shown = mem_image_copy(&state->durable);
+    begin_anew(state);
     state->checkpointing = false;
-    state->last_checkpoint = state->durable.checkpoint;
+    state->failed = ST_OK;
+    mem_state_forget_outdated(state);
 }
 
 void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum status status,

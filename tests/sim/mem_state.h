@@ -39,10 +39,11 @@ void mem_state_crash(struct mem_state *state);
 /* ---- Faults: each hits the next pieces of work of its kind, `times` of them ---- */
 
 enum mem_state_fault {
-    MEM_STATE_FAIL_CHECKPOINT,
+    MEM_STATE_FAIL_CHECKPOINT, /* ST_NO_SPACE: it is kept; another: no checkpoint ever again */
     MEM_STATE_FAIL_SNAPSHOT_READ,
-    MEM_STATE_FAIL_INSTALL,
-    MEM_STATE_FAIL_GET, /* hits get and iterations */
+    MEM_STATE_FAIL_INSTALL,       /* a chunk is refused before it is written: what is there stays */
+    MEM_STATE_FAIL_INSTALL_WRITE, /* as it is written: its snapshot is given up */
+    MEM_STATE_FAIL_GET,           /* hits get and iterations */
     MEM_STATE_N_FAULTS
 };
 void mem_state_fail(struct mem_state *state, enum mem_state_fault fault, enum status status,

@@ -83,6 +83,7 @@ static void set_state_full(struct world_node *node, bool full)
 
     mem_state_fail(node->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, times);
     mem_state_fail(node->state, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, times);
+    mem_state_fail(node->state, MEM_STATE_FAIL_INSTALL_WRITE, ST_NO_SPACE, full ? 1 : 0);
 }
 
 static void set_full(struct world_node *node, bool full)
@@ -127,7 +128,7 @@ static bool is_to_come(const struct world_node *node, enum world_disk_fault faul
         return world_log_fails(node, fault);
     case WORLD_DISK_STATE_ERROR:
         return mem_state_fails(node->state, MEM_STATE_FAIL_CHECKPOINT) &&
-               mem_state_fails(node->state, MEM_STATE_FAIL_INSTALL);
+               mem_state_fails(node->state, MEM_STATE_FAIL_INSTALL_WRITE);
     case WORLD_DISK_READ_ERROR:
         return mem_state_fails(node->state, MEM_STATE_FAIL_GET);
     case WORLD_DISK_N_FAULTS:
@@ -207,7 +208,7 @@ void world_fail_disk(struct world *world, size_t number, enum world_disk_fault f
         break;
     case WORLD_DISK_STATE_ERROR:
         mem_state_fail(node->state, MEM_STATE_FAIL_CHECKPOINT, ST_IO, 1);
-        mem_state_fail(node->state, MEM_STATE_FAIL_INSTALL, ST_IO, 1);
+        mem_state_fail(node->state, MEM_STATE_FAIL_INSTALL_WRITE, ST_IO, 1);
         break;
     case WORLD_DISK_READ_ERROR:
         mem_state_fail(node->state, MEM_STATE_FAIL_GET, ST_IO, 1);

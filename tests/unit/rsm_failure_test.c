@@ -355,7 +355,10 @@ static void storm_fault(struct storm *storm)
         replica->hold_state = !replica->hold_state;
         break;
     case 5:
-        mem_state_fail(replica->state, MEM_STATE_FAIL_INSTALL, ST_NO_SPACE, 1);
+        mem_state_fail(replica->state,
+                       rng_below(&storm->rng, 2) == 0 ? MEM_STATE_FAIL_INSTALL
+                                                      : MEM_STATE_FAIL_INSTALL_WRITE,
+                       ST_NO_SPACE, 1);
         break;
     case 6:
         mem_state_fail(replica->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, 1);

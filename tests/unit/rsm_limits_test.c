@@ -339,6 +339,35 @@ static void the_log_of_a_dropped_range_goes_too(void **state)
     bench_destroy(&bench);
 }
 
+/* A checkpoint that found no room is written first when there is some; the one that was asked for,
+ * without the range, comes right after it. */
+static void after_a_checkpoint_that_had_found_no_room_comes_the_one_asked_for(void **state)
+{
+    struct bench *bench = started(3, 30);
+    raft_id id = bench_other(bench, bench_leader(bench));
+    uint64_t before;
+
+    (void)state;
+    bench_inc(bench);
+    bench_converge(bench);
+    bench_run(bench, 10000);
+    before = stats(bench, id)->checkpoints;
+    mem_state_fail(bench_replica(bench, id)->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, 1);
+    drop(bench, id, 7);
+    bench_run(bench, 2100);
+    assert_int_equal(stats(bench, id)->checkpoints_no_space, 1);
+    bench_inc(bench);
+    drop(bench, id, 8);
+    for (int i = 0; i < 200 && stats(bench, id)->checkpoints == before; i++) {
+        bench_run(bench, 10);
+    }
+    bench_run(bench, 500);
+    assert_int_equal(stats(bench, id)->checkpoints, before + 2);
+    assert_true(stats(bench, id)->checkpoint_index ==
+                group_applied_index(bench_replica(bench, id)->group));
+    bench_destroy(&bench);
+}
+
 static void what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes(void **state)
 {
     struct bench *bench = bench_create(1, 21);
@@ -435,6 +464,7 @@ int main(void)
         cmocka_unit_test(dirty_bytes_are_bounded_whatever_the_disk_does),
         cmocka_unit_test(a_dropped_range_has_a_checkpoint_made_in_seconds),
         cmocka_unit_test(the_log_of_a_dropped_range_goes_too),
+        cmocka_unit_test(after_a_checkpoint_that_had_found_no_room_comes_the_one_asked_for),
         cmocka_unit_test(what_the_core_can_not_take_at_once_is_busy_and_the_rest_goes),
         cmocka_unit_test(a_command_too_large_for_an_entry_is_refused),
         cmocka_unit_test(foreign_and_malformed_messages_are_dropped),

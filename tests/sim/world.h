@@ -66,6 +66,7 @@ struct world_faults {
     uint32_t reorder_ppm; /* held back by up to 20 ms, so that later ones overtake */
     uint32_t tail_ppm;    /* held back by up to tail_ms, most of them much less */
     uint32_t tail_ms;
+    bool wrongly_gone; /* who is cut off from a living peer may be told that its process ended */
 };
 
 struct world_counts {

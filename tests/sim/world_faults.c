@@ -137,11 +137,13 @@ static bool are_peers(const struct world_node *a, const struct world_node *b)
 
 /* ---- Links ---- */
 
-/* A process that ended is found to be gone, unless its machine is cut off; and now and then one
- * that lives, as by a firewall that answers for it. */
+/* A process that ended is found to be gone, unless its machine is cut off; and by that fault, now
+ * and then, one that lives, as by a firewall that answers for it. */
 static bool seems_gone(struct world *world, const struct world_node *node)
 {
-    return node->connected && (node->ending || rng_below(&world->rng, 4) == 0);
+    bool is_wrong = world->faults.wrongly_gone && rng_below(&world->rng, 4) == 0;
+
+    return node->connected && (node->ending || is_wrong);
 }
 
 /* In order: the later news is the last word. */

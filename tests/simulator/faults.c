@@ -80,6 +80,8 @@ struct faults *faults_create(struct run *run)
         faults->streams[i] = plan_stream(run->plan.seed, fault_kinds[i].name);
     }
     faults->restarts = plan_stream(run->plan.seed, "restarts");
+    faults->rates.wrongly_gone = true;
+    world_set_faults(run->world, &faults->rates);
     world_observe(run->world, &observer);
     return faults;
 }

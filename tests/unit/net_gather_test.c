@@ -46,7 +46,7 @@ static void send_and_await(struct stage *stage, uint32_t n)
 static void a_stream_of_requests_is_read_together(void **state)
 {
     struct stage stage;
-    uint64_t at_ms;
+    uint32_t n_reads = 1;
 
     (void)state;
     stage_start(&stage, false, SPAN_MS);
@@ -58,10 +58,11 @@ static void a_stream_of_requests_is_read_together(void **state)
         usleep(10000); /* they leave one by one, and would be read so */
     }
     assert_true(node_wait(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, 8, WITHIN_MS));
-    at_ms = node_get(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, 7).at_ms;
-    for (uint32_t i = 3; i < 8; i++) {
-        assert_int_equal(node_get(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, i).at_ms, at_ms);
+    for (uint32_t i = 4; i < 8; i++) {
+        n_reads += node_get(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, i).at_ms !=
+                   node_get(&stage.server, IO_EVENT_CLIENT_MESSAGE, 0, i - 1).at_ms;
     }
+    assert_in_range(n_reads, 1, 2); /* a boundary may come between them */
     stage_fini(&stage);
 }
 

@@ -4,7 +4,8 @@
 
 clk_tck=$(getconf CLK_TCK)
 
-# Of the processes in $@, summed: CPU ticks, ticks in the kernel, bytes written to disk, resident kB.
+# Of the processes in $@, summed: CPU ticks, ticks in the kernel, bytes written to disk (more than the %d of
+# mawk can tell), resident kB.
 usage_of() {
     local pid
     for pid in "$@"; do
@@ -13,7 +14,7 @@ usage_of() {
         $2 ~ /^\(/ { ticks += $14 + $15; kernel += $15 }
         $1 == "write_bytes:" { written += $2 }
         $1 == "VmRSS:" { resident += $2 }
-        END { printf "%d %d %d %d\n", ticks, kernel, written, resident }'
+        END { printf "%d %d %.0f %d\n", ticks, kernel, written, resident }'
 }
 
 # json_number NAME: a number out of the one JSON object on standard input.

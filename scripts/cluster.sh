@@ -146,28 +146,32 @@ wait_ready() {
     die "$name is not ready after 30 s, see $dir/$name.log"
 }
 
-# Ends a node by the signal and waits until its process is gone.
 # Not before its last thread has ended are its files closed, and its data directory free again.
 has_ended() { # PID
     [ -d "/proc/$1" ] || return 0
     grep -qs '^State:.Z' "/proc/$1/status" && [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -le 1 ]
 }
 
+await_end() { # PID: at most 5 s
+    local i
+    for ((i = 0; i < 100; i++)); do
+        ! has_ended "$1" || return 0
+        sleep 0.05
+    done
+    return 1
+}
+
+# Ends a node by the signal and waits until its process is gone.
 end_node() {
-    local name=$1 signal=$2 pid i
+    local name=$1 signal=$2 pid
     is_running "$name" || { rm -f "$dir/$name.pid"; return 0; }
     pid=$(cat "$dir/$name.pid")
     kill "-$signal" "$pid" 2>/dev/null || true
     kill -CONT "$pid" 2>/dev/null || true
-    for ((i = 0; i < 100; i++)); do
-        has_ended "$pid" && { rm -f "$dir/$name.pid"; return 0; }
-        sleep 0.05
-    done
-    kill -KILL "$pid" 2>/dev/null || true
-    for ((i = 0; i < 100; i++)); do
-        ! has_ended "$pid" || break
-        sleep 0.05
-    done
+    if ! await_end "$pid"; then
+        kill -KILL "$pid" 2>/dev/null || true
+        await_end "$pid" || true
+    fi
     rm -f "$dir/$name.pid"
 }
 

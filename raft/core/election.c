@@ -22,7 +22,7 @@ void election_reset_deadline(struct raft *raft)
 /* One that lost its disk is another replica than the one of the same id that votes. */
 static bool is_own_vote(const struct raft *raft, const struct raft_server *server)
 {
-    return server != NULL && (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0 &&
+    return server != NULL && is_voter(server) &&
            (server->incarnation == 0 || raft->options.incarnation == 0 ||
             server->incarnation == raft->options.incarnation);
 }
@@ -128,8 +128,7 @@ static void ask_all(struct raft *raft)
     for (size_t i = 0; i < configuration->n; i++) {
         const struct raft_server *server = &configuration->servers[i];
 
-        if (server->id != raft->options.id &&
-            (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0) {
+        if (server->id != raft->options.id && is_voter(server)) {
             ask(raft, server->id);
         }
     }
@@ -230,7 +229,7 @@ void election_peer_up(struct raft *raft, raft_id peer)
     const struct raft_server *server = raft_configuration_find(configuration_of(raft), peer);
 
     if ((raft->role != RAFT_CANDIDATE && raft->role != RAFT_PRE_CANDIDATE) || server == NULL ||
-        (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) == 0) {
+        !is_voter(server)) {
         return;
     }
     if (!id_set_has(&raft->granted, peer) && !id_set_has(&raft->rejected, peer)) {
@@ -247,8 +246,7 @@ static uint64_t rank_without(const struct raft *raft, raft_id leader)
     for (size_t i = 0; i < configuration->n; i++) {
         const struct raft_server *server = &configuration->servers[i];
 
-        rank += server->id < raft->options.id && server->id != leader &&
-                (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0;
+        rank += server->id < raft->options.id && server->id != leader && is_voter(server);
     }
     return rank;
 }
@@ -261,13 +259,13 @@ static uint64_t rank_without(const struct raft *raft, raft_id leader)
 void election_peer_gone(struct raft *raft, raft_id peer)
 {
     uint64_t timeout = raft->options.election_timeout_ms;
-    uint64_t deadline_ms =
-        raft->now_ms + 1 + timeout / 16 + rank_without(raft, peer) * (timeout / 8);
+    uint64_t deadline_ms;
 
     if (raft->role != RAFT_FOLLOWER || raft->leader != peer) {
         return;
     }
     raft->leader = 0;
+    deadline_ms = raft->now_ms + 1 + timeout / 16 + rank_without(raft, peer) * (timeout / 8);
     if (deadline_ms < raft->election_deadline_ms) {
         raft->election_deadline_ms = deadline_ms;
     }

@@ -240,6 +240,12 @@ static inline raft_index last_index_of(const struct raft *raft)
     return raft_log_last_index(&raft->log);
 }
 
+/* Whether its vote counts, in the old configuration or the new. */
+static inline bool is_voter(const struct raft_server *server)
+{
+    return (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0;
+}
+
 static inline const struct raft_configuration *configuration_of(const struct raft *raft)
 {
     return membership_latest(&raft->membership);

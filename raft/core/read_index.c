@@ -41,8 +41,7 @@ static void begin_round(struct raft *raft)
         const struct raft_server *server =
             raft_configuration_find(configuration_of(raft), raft->progress[i].id);
 
-        raft->progress[i].heartbeat_due |=
-            server != NULL && (server->flags & (RAFT_VOTER | RAFT_VOTER_OLD)) != 0;
+        raft->progress[i].heartbeat_due |= server != NULL && is_voter(server);
     }
 }
 

@@ -8,9 +8,9 @@
  * fill the disk with it.
  *
  * When all places are taken, the one that has been silent for longest gives way: whoever never said
- * hello before any client, but no peer, and nobody who was heard of just now or waits for an
- * answer. So idle connections, however many, keep nobody out, and who loses one dials again when it
- * has something to say.
+ * hello, or has not proved that it is the peer it says it is, before any client; but no peer, and
+ * nobody who was heard of just now or waits for an answer. So idle connections, however many, keep
+ * nobody out, and who loses one dials again when it has something to say.
  */
 #ifndef RAFT_NET_ACCEPTED_H
 #define RAFT_NET_ACCEPTED_H

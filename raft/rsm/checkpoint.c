@@ -186,8 +186,8 @@ void rsm_checkpoint_done(struct group *group, const struct io_event *event)
     checkpoint->no_space = false;
     checkpoint->last_index = event->checkpoint.index;
     if (checkpoint->begun_index > event->checkpoint.index) {
-        checkpoint->wanted =
-            true; /* it was one that had found no room before: now the one asked for */
+        /* It was one that had found no room before: now the one that was asked for. */
+        checkpoint->wanted = true;
     } else if (checkpoint->begun_index > 0) {
         checkpoint->let_go = checkpoint->begun_index;
         checkpoint->let_go_ms = group->now_ms + RSM_DROP_LOG_MS;

@@ -134,7 +134,6 @@ void cores_link(struct cores *cores, raft_id id, raft_id peer, enum raft_event_t
     struct raft_event event = {.type = type};
 
     ASSERT(type >= RAFT_EVENT_PEER_UP && type <= RAFT_EVENT_PEER_GONE);
-
     event.peer = peer;
     event.incarnation = cores->nodes[peer].incarnation;
     cores_step(cores, id, &event);

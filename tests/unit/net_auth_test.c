@@ -248,6 +248,45 @@ static void who_only_claims_the_key_gets_nothing(void **state)
     stage_fini(&stage);
 }
 
+/* A peer's place is for good: not for who only says that it is one. Clients that do nothing at all
+ * keep theirs for longer. */
+static void who_only_claims_to_be_a_peer_gives_way(void **state)
+{
+    struct hello client = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
+    uint64_t deadline_ms;
+    struct stage stage;
+    struct hello claim;
+    struct buf got = {0};
+    char byte;
+    int fds[3];
+
+    (void)state;
+    stage_init(&stage);
+    stage.one.options.limits.max_connections = 3;
+    stage.one.options.election_timeout_ms = WITHIN_MS; /* nobody is timed out */
+    node_start(&stage.one);
+    claim = stage.two.options.self;
+    claim.flags = HELLO_KEYED;
+    fds[0] = raw_greet(&stage.one, &client);
+    fds[1] = raw_greet(&stage.one, &client);
+    fds[2] = raw_greet(&stage.one, &claim);
+    deadline_ms = net_now_ms() + WITHIN_MS;
+    while (recv(fds[2], &byte, 1, MSG_DONTWAIT) != 0 && net_now_ms() < deadline_ms) {
+        close(raw_connect(&stage.one));
+        pause_ms(5);
+    }
+    assert_true(raw_read_to_end(fds[2], &got));
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(recv(fds[i], &byte, 1, MSG_DONTWAIT), -1);
+        assert_int_equal(errno, EAGAIN);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        close(fds[i]);
+    }
+    buf_fini(&got);
+    stage_fini(&stage);
+}
+
 /* Answers a call with this hello: what the caller says to it. */
 static enum frame_kind caller_says(int listener, const struct hello *answer)
 {
@@ -450,6 +489,7 @@ int main(void)
         cmocka_unit_test(a_server_without_the_key_is_not_served_as_a_client),
         cmocka_unit_test(without_a_key_nobody_is_a_stranger),
         cmocka_unit_test(who_only_claims_the_key_gets_nothing),
+        cmocka_unit_test(who_only_claims_to_be_a_peer_gives_way),
         cmocka_unit_test(a_caller_proves_itself_only_to_whom_it_meant),
         cmocka_unit_test(a_call_that_was_meant_for_another_replica_is_refused),
         cmocka_unit_test(one_address_gets_only_so_many_connections),

@@ -23,6 +23,18 @@ static void note_records(struct subject *s)
     list(s, 9, 1, "");
 }
 
+/* The whole stream, sent again, is taken. */
+static void expect_taken(struct subject *s, const struct stream *stream)
+{
+    for (size_t i = 0; i < PARTS; i++) {
+        send_part(s, stream, i);
+    }
+    expect(s, "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
+              "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
+              "INSTALLED group=7 index=100 term=3 offset=end extra='sent' OK\n");
+}
+
 #define OLD_RECORDS                                                                                \
     "list 0/1: 'old'='state' OK\n"                                                                 \
     "list 4/1: 'old'='range' OK\n"                                                                 \
@@ -317,13 +329,7 @@ static void a_damaged_stream_is_refused(void **state)
               "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' OK\n"
               "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' CORRUPT\n"
               "INSTALLED group=7 index=100 term=3 offset=0 extra='' CORRUPT\n");
-    for (size_t i = 0; i < PARTS; i++) {
-        send_part(s, &stream, i);
-    }
-    expect(s, "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
-              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
-              "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
-              "INSTALLED group=7 index=100 term=3 offset=end extra='sent' OK\n");
+    expect_taken(s, &stream);
     stream_fini(&stream);
 }
 
@@ -450,13 +456,7 @@ static void a_chunk_whose_write_fails_takes_its_snapshot_along(void **state)
               "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
               "INSTALLED group=7 index=100 term=3 offset=0 extra='' IO\n"
               "INSTALL_CHUNK group=7 index=100 term=3 offset=0 extra='' OK\n" OLD_RECORDS);
-    for (size_t i = 0; i < PARTS; i++) {
-        send_part(s, &stream, i);
-    }
-    expect(s, "INSTALL_CHUNK group=7 index=100 term=3 offset=part1 extra='' OK\n"
-              "INSTALL_CHUNK group=7 index=100 term=3 offset=part2 extra='' OK\n"
-              "INSTALL_CHUNK group=7 index=100 term=3 offset=part3 extra='' OK\n"
-              "INSTALLED group=7 index=100 term=3 offset=end extra='sent' OK\n");
+    expect_taken(s, &stream);
     stream_fini(&stream);
 }
 

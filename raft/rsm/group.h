@@ -22,7 +22,6 @@
 #define RSM_APPLY_MAX_BYTES       (4u << 20)   /* in one turn */
 #define RSM_APPEND_MAX_BYTES      (4u << 20)   /* of proposals in one turn */
 #define RSM_APPEND_FULL_BYTES     (128u << 10) /* of proposals: waits for no company */
-#define RSM_LARGE_BYTES           (512u << 10) /* a proposal above lets others go first */
 #define RSM_LARGE_RUNNING_BYTES   (4u << 20)   /* of such ones appended and not ended: or one */
 #define RSM_LARGE_PATIENCE_MS     1000         /* longer none of them waits for room */
 #define RSM_CHECKPOINT_RETRY_MS   1000         /* after one that found no space */

@@ -139,7 +139,7 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
         memcpy(proposal->entry->data + RSM_ENTRY_HEADER_BYTES, command.data, command.len);
     }
     proposal->len = proposal->entry->len;
-    if (proposal->len > RSM_LARGE_BYTES) {
+    if (proposal->len > group->options.large_bytes) {
         proposal->patience_ms = group->now_ms + RSM_LARGE_PATIENCE_MS;
         STAILQ_INSERT_TAIL(&proposals->large, proposal, next);
         proposals->n_large++;
@@ -468,7 +468,7 @@ void rsm_proposals_check(struct group *group)
     n = 0;
     STAILQ_FOREACH(proposal, &proposals->large, next)
     {
-        ASSERT(proposal->len > RSM_LARGE_BYTES && !proposal->is_running);
+        ASSERT(proposal->len > group->options.large_bytes && !proposal->is_running);
         n++;
     }
     ASSERT(n == proposals->n_large && (n > 0) == (proposals->large_bytes > 0));

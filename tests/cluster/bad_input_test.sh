@@ -562,7 +562,7 @@ test_damage() {
     # The directory of a replica of another cluster: its log says so.
     cluster stop g1-1
     copy "$dir/g1-1"
-    forge_meta "$dir/g1-1/META" "$data/META" 16 "$((RANDOM % 256 ^ 1))"
+    forge_meta "$dir/g1-1/META" "$data/META" 16 "$(($(od -An -tu1 -j16 -N1 "$dir/g1-1/META") ^ 1))"
     ends 2 "${node[@]}" --data "$data"
     grep -q 'belongs to another cluster' <<<"$(messages)" || fail "the other cluster is not named"
     rm -rf "$data"

@@ -315,7 +315,7 @@ static void *put_many(void *context)
         snprintf(key, sizeof(key), "k%d", i % 100);
         while (shardkv_put_async(tally->handle, shardkv_text(key), shardkv_text("v"), 30000,
                                  note_end, tally, NULL) == SHARDKV_BUSY) {
-            usleep(100);
+            usleep(100); /* until answers make room */
         }
         if (i % 50 == 0) {
             assert_int_equal(

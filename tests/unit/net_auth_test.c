@@ -252,7 +252,6 @@ static void who_only_claims_the_key_gets_nothing(void **state)
  * keep theirs for longer. */
 static void who_only_claims_to_be_a_peer_gives_way(void **state)
 {
-    struct hello client = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
     uint64_t deadline_ms;
     struct stage stage;
     struct hello claim;
@@ -267,8 +266,8 @@ static void who_only_claims_to_be_a_peer_gives_way(void **state)
     node_start(&stage.one);
     claim = stage.two.options.self;
     claim.flags = HELLO_KEYED;
-    fds[0] = raw_greet(&stage.one, &client);
-    fds[1] = raw_greet(&stage.one, &client);
+    fds[0] = raw_client(&stage.one);
+    fds[1] = raw_client(&stage.one);
     fds[2] = raw_greet(&stage.one, &claim);
     deadline_ms = net_now_ms() + WITHIN_MS;
     while (recv(fds[2], &byte, 1, MSG_DONTWAIT) != 0 && net_now_ms() < deadline_ms) {
@@ -377,7 +376,6 @@ static void a_call_that_was_meant_for_another_replica_is_refused(void **state)
 static void one_address_gets_only_so_many_connections(void **state)
 {
     struct stage stage;
-    struct hello hello = {.who = HELLO_CLIENT, .protocol_low = 1, .protocol_high = 1};
     struct buf bytes = {0};
     int fds[3], fd;
 
@@ -386,7 +384,7 @@ static void one_address_gets_only_so_many_connections(void **state)
     stage.one.options.limits.max_connections_per_remote = 3;
     node_start(&stage.one);
     for (size_t i = 0; i < 3; i++) {
-        fds[i] = raw_greet(&stage.one, &hello);
+        fds[i] = raw_client(&stage.one);
     }
     fd = raw_connect(&stage.one);
     assert_true(raw_read_to_end(fd, &bytes));

@@ -141,8 +141,8 @@ struct net_stats {
     uint64_t refused_hello[NET_STATUSES]; /* refused: the hello, by enum status */
     uint64_t greetings_failed;            /* accepted, and over before a good hello came */
     uint64_t reassembly_bytes;            /* unfinished messages in memory */
-    uint64_t asleep_ms;                   /* how long the loop could not look, in all */
-    uint64_t mails, most_mails;           /* handled; in one turn */
+    uint64_t asleep_ms; /* how long the loop could not look, in all: see io_event's awake_ms */
+    uint64_t mails, most_mails; /* handled; in one turn */
     uint64_t slowest_turn_us;
     struct histogram turn_us; /* the loop at work, from one wait to the next */
 };

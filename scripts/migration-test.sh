@@ -24,6 +24,7 @@ cluster, moves the shard, lets a group leave, lets a third one join; then reads 
   --seconds S              of each phase before and after a change (default 10)
   --residue-seconds S      from the end of the leave until its source's database is looked at (default 30)
   --rate N                 operations per second (default: half of the peak that it measures at the start)
+  --max-rate N             that half, but not more than N
   --read-percent N         reads among them (default 50)
   --moving-percent N       share of the big shard (default 25, but at least 1000 operations per second, if
                            that leaves the others a quarter)
@@ -55,7 +56,7 @@ END
 # ---- Options
 
 mib=1024 value_bytes=1024 runs=5 kill=0 sizes= leave_join=1 ctrlers=1 shards=16 seconds=10
-residue_seconds=30 rate= read_percent=50 moving_percent=25 timeout=5000 json= check_speed=0 work= peak_seconds=4
+residue_seconds=30 rate= max_rate= read_percent=50 moving_percent=25 timeout=5000 json= check_speed=0 work= peak_seconds=4
 
 refuse() {
     say "migration-test.sh: $*" >&2
@@ -88,6 +89,7 @@ while [ $# -gt 0 ]; do
     --seconds) seconds=$2 ;;
     --residue-seconds) residue_seconds=$2 ;;
     --rate) rate=$2 ;;
+    --max-rate) max_rate=$2 ;;
     --moving-percent) moving_percent=$2 ;;
     --timeout) timeout=$2 ;;
     --read-percent | --json | --dir | --compare-sizes) ;;
@@ -261,6 +263,9 @@ begin_load() {
     say "             peak: $reply"
     sleep 1
     ask tokens
+    if [ -z "$rate" ] && [ -n "$max_rate" ]; then
+        rate=$(awk -F= -v most="$max_rate" '{ half = $2 / 2; print half < most ? half : most }' <<<"$reply")
+    fi
     ask start "$rate"
     say "             load: $reply"
     sleep 1

@@ -214,6 +214,11 @@ void election_tick(struct raft *raft)
     if (raft->role == RAFT_LEADER || raft->now_ms < raft->election_deadline_ms) {
         return;
     }
+    if (persist_holds_vote(raft)) {
+        /* Another term would wait for the same disk, and lose what this vote may yet bring. */
+        election_reset_deadline(raft);
+        return;
+    }
     /* "If election timeout elapses without receiving AppendEntries RPC from current leader or
      * granting vote to candidate: convert to candidate" (Figure 2). */
     if (election_is_eligible(raft)) {

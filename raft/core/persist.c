@@ -69,6 +69,13 @@ void persist_done(struct raft *raft, uint64_t seq)
     ASSERT(raft->durable_index <= last_index_of(raft));
 }
 
+bool persist_holds_vote(const struct raft *raft)
+{
+    return raft->hard_state.voted_for != 0 &&
+           (raft->durable_hard_state.term != raft->hard_state.term ||
+            raft->durable_hard_state.voted_for != raft->hard_state.voted_for);
+}
+
 void persist_log_reset(struct raft *raft, raft_index snapshot_index)
 {
     raft->durable_index = snapshot_index;

@@ -138,6 +138,8 @@ void persist_entries(struct raft *raft, raft_index from);
 /* Hands out one write if the hard state or the log changed in this step. */
 void persist_fill(struct raft *raft, struct raft_update *update);
 void persist_done(struct raft *raft, uint64_t seq);
+/* Whether this replica voted, for itself or another, and that is not durable yet. */
+bool persist_holds_vote(const struct raft *raft);
 /* The log was replaced by a snapshot that is durable by itself. */
 void persist_log_reset(struct raft *raft, raft_index snapshot_index);
 /* How long the oldest write has been under way. */

@@ -180,7 +180,15 @@ static void step_compact(struct raft *raft, const struct raft_snapshot_meta *met
 
 static void step_persisted(struct raft *raft, uint64_t seq)
 {
+    bool held_vote = persist_holds_vote(raft);
+
     persist_done(raft, seq);
+    if (held_vote && raft->role != RAFT_LEADER && !persist_holds_vote(raft)) {
+        /* The vote, or the request for one, goes out only now: its answer deserves as much time as
+         * on a quick disk. Where the disk takes longer than the timeout, each election would be
+         * given up for the next one before it can be won. */
+        election_reset_deadline(raft);
+    }
     election_count_votes(raft);
     if (raft->role == RAFT_LEADER) {
         replicate_advance_commit(raft);

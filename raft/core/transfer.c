@@ -5,8 +5,8 @@
  *
  * Reads stay safe meanwhile, because every one is confirmed by a round of its own (no leases).
  *
- * Also here: a leader whose own disk does not finish a write within an election timeout hands over
- * by itself, so that a group does not depend on one bad disk. */
+ * Also here: a leader whose own disk is an election timeout behind that of another replica hands
+ * over by itself, so that a group does not depend on one bad disk. */
 #include "raft/core/raft_internal.h"
 
 #define SLOW_DISK_RETRY_TIMEOUTS 4 /* election timeouts between two attempts */
@@ -19,22 +19,28 @@ static bool is_candidate_for_transfer(const struct raft *raft, raft_id id)
            replicate_find(raft, id) != NULL;
 }
 
-/* Whether its disk is known to work now: it made an Append durable within the last election
- * timeout, or since our own write began all that we sent. Otherwise disks that are slow together
- * would hand over in circles. */
-static bool has_working_disk(const struct raft *raft, const struct progress *progress)
+/* Whether its disk is ahead of ours by more than an election timeout: the oldest of our writes that
+ * it does not hold yet was begun so much later than the oldest that we wait for ourselves. Disks
+ * that are slow together, as on one machine, would hand over in circles otherwise, and each new
+ * leader's election waits for the same disks. */
+static bool has_quicker_disk(const struct raft *raft, const struct progress *progress)
 {
-    uint64_t started = raft->n_writes > 0 ? raft->writes[0].started_ms : raft->now_ms;
+    uint64_t ours_ms = raft->now_ms, its_ms = raft->now_ms;
 
-    if (progress->last_durable_ms == 0 || progress->last_durable_ms < started) {
-        return false;
+    if (raft->n_writes > 0) {
+        ours_ms = raft->writes[0].started_ms;
     }
-    return raft->now_ms - progress->last_durable_ms <= raft->options.election_timeout_ms ||
-           progress->match_index == last_index_of(raft);
+    for (size_t i = 0; i < raft->n_writes; i++) {
+        if (raft->writes[i].last_index > progress->match_index) {
+            its_ms = raft->writes[i].started_ms;
+            break;
+        }
+    }
+    return its_ms - ours_ms > raft->options.election_timeout_ms;
 }
 
 /* The most caught-up voter that was heard, in this term; ties go to the lowest id. 0: none. */
-static raft_id best_target(const struct raft *raft, bool with_working_disk)
+static raft_id best_target(const struct raft *raft, bool with_quicker_disk)
 {
     const struct progress *best = NULL;
 
@@ -43,7 +49,7 @@ static raft_id best_target(const struct raft *raft, bool with_working_disk)
 
         if (!is_candidate_for_transfer(raft, progress->id) || !progress->heard ||
             raft->now_ms - progress->last_heard_ms >= raft->options.election_timeout_ms ||
-            (with_working_disk && !has_working_disk(raft, progress))) {
+            (with_quicker_disk && !has_quicker_disk(raft, progress))) {
             continue;
         }
         if (best == NULL || progress->match_index > best->match_index) {

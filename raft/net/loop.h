@@ -20,7 +20,7 @@ struct loop {
     uint64_t now_us;      /* the same, finer: for statistics */
     uint64_t to_wall_us;  /* what to add for the time since 1970; read once a turn */
     uint64_t deadline_ms; /* of the next turn, as of the end of the last one */
-    uint64_t asleep_ms;   /* how long this thread could not look, in all: see loop_awake_ms */
+    uint64_t asleep_ms;   /* how long it could not look, but for a little each time, in all */
     uint32_t n_open;      /* streams, dials and listeners that nng has not let go of yet */
     const struct trace *trace;
 };
@@ -41,7 +41,7 @@ static inline void loop_leave_to_owner(struct loop *loop, struct mail *mail)
     }
 }
 
-/* Time by which the silence of others is measured: it stands still while this thread was busy or
+/* Time by which the silence of others is measured: it hardly moves while this thread was busy or
  * stopped, so that nobody is taken for dead because nobody listened. */
 static inline uint64_t loop_awake_ms(const struct loop *loop)
 {

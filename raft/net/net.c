@@ -17,7 +17,7 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define NET_STALL_MS        100  /* being late by more means that this thread did not listen */
+#define NET_STALL_MS        50   /* of being late, what is beyond was not listened in */
 #define NET_LONG_TURN_US    8000 /* after it the loop's own thread goes on, */
 #define NET_BUSY_TURNS      12   /* and after so many in a millisecond */
 #define NET_TURNS_ELSEWHERE 64   /* in a row, by a thread that brought mail; then it gives way */
@@ -105,6 +105,7 @@ void net_deliver(struct net *net, struct io_event *event)
 {
     event->now_ms = net->loop.now_ms;
     event->now_us = net_now_us();
+    event->awake_ms = loop_awake_ms(&net->loop);
     event->wall_us = event->now_us + net->loop.to_wall_us;
     net->options.sink.event(net->options.sink.context, event);
 }
@@ -120,6 +121,11 @@ static uint64_t net_next_deadline_ms(const struct net *net)
     /* A sink that does not move its deadline gets a TICK a millisecond, not a busy loop. */
     if (sink_ms <= net->loop.now_ms) {
         sink_ms = net->loop.now_ms + 1;
+    }
+    /* A replica looks at the clock once a heartbeat, to know when it was not let run. */
+    if (net->options.self.who == HELLO_PEER &&
+        sink_ms > net->loop.now_ms + net->options.heartbeat_ms) {
+        sink_ms = net->loop.now_ms + net->options.heartbeat_ms;
     }
     return timers_ms < sink_ms ? timers_ms : sink_ms;
 }
@@ -212,19 +218,27 @@ static void net_turn(struct net *net, struct mail *mails)
     net_flush(net);
 }
 
-/* Reads the clock. If it shows much more than `expected_ms`, this thread did not listen for that
- * long, and nobody else's silence is measured by it. */
+/* Nobody had to listen until now. */
+static void net_set_clock(struct net *net)
+{
+    net->loop.now_us = net_now_us();
+    net->loop.now_ms = net->loop.now_us / 1000;
+}
+
+/* Reads the clock. What it shows beyond `expected_ms`, but for a little, this thread did not listen
+ * in: nobody else's silence is measured by it. The little lets time go on, and heartbeats leave,
+ * where every turn is late. */
 static void net_read_clock(struct net *net, uint64_t expected_ms)
 {
-    uint64_t now_us = net_now_us(), now_ms = now_us / 1000;
+    uint64_t now_ms;
 
     if (expected_ms < net->loop.now_ms) {
         expected_ms = net->loop.now_ms;
     }
-    net->loop.now_us = now_us;
-    net->loop.now_ms = now_ms;
+    net_set_clock(net);
+    now_ms = net->loop.now_ms;
     if (now_ms > expected_ms && now_ms - expected_ms > NET_STALL_MS) {
-        net->loop.asleep_ms += now_ms - expected_ms;
+        net->loop.asleep_ms += now_ms - expected_ms - NET_STALL_MS;
     }
 }
 
@@ -278,7 +292,7 @@ void net_run(struct net *net)
 {
     struct loop *loop = &net->loop;
 
-    net_read_clock(net, 0);
+    net_set_clock(net);
     if (net->listener != NULL) {
         listener_start(net->listener);
     }
@@ -411,8 +425,7 @@ enum status net_create(const struct net_options *options, struct net **out, char
     mailbox_init(&net->loop.mailbox);
     net->loop.trace = options->trace;
     net->loop.lends = options->turns_anywhere;
-    net->loop.now_us = net_now_us();
-    net->loop.now_ms = net->loop.now_us / 1000;
+    net_set_clock(net);
     net->loop.to_wall_us = net_wall_us() - net->loop.now_us;
     accepted_init(net);
     endpoints_init(net);

@@ -349,7 +349,9 @@ void group_step(struct group *group, const struct io_event *event)
         return;
     }
     ASSERT(event->now_ms >= group->now_ms);
+    ASSERT(event->awake_ms == 0 || event->awake_ms >= group->awake_ms);
     group->now_ms = event->now_ms;
+    group->awake_ms = event->awake_ms != 0 ? event->awake_ms : event->now_ms;
     group_tell_time(group, event);
     group->wall_us = event->wall_us;
     if (group->apply.turn_over) {
@@ -368,6 +370,14 @@ void group_step(struct group *group, const struct io_event *event)
     }
 }
 
+/* On the clock of events, if this process listens all the time until then; else it is later. */
+static uint64_t core_deadline_ms(const struct group *group)
+{
+    uint64_t deadline = raft_next_deadline_ms(group->raft);
+
+    return deadline == UINT64_MAX ? deadline : deadline + (group->now_ms - group->awake_ms);
+}
+
 uint64_t group_next_deadline_ms(const struct group *group)
 {
     uint64_t deadline;
@@ -378,7 +388,7 @@ uint64_t group_next_deadline_ms(const struct group *group)
     if (rsm_apply_has_work(group)) {
         return group->now_ms;
     }
-    deadline = raft_next_deadline_ms(group->raft);
+    deadline = core_deadline_ms(group);
     if (rsm_round_deadline_ms(group) < deadline) {
         deadline = rsm_round_deadline_ms(group);
     }

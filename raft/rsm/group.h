@@ -321,7 +321,8 @@ struct group {
     void *service;
     struct raft *raft;
     uint64_t now_ms;
-    uint64_t now_us; /* for statistics */
+    uint64_t awake_ms; /* the core's time: see struct io_event */
+    uint64_t now_us;   /* for statistics */
     uint64_t wall_us;
 
     bool halted;   /* for good: nothing is sent, written or applied any more */

@@ -87,6 +87,7 @@ static void start_core(struct group *group, const struct io_log_content *log,
 
     ASSERT(group->raft == NULL && log->begin_index <= meta->index);
     group->now_ms = now_ms;
+    group->awake_ms = now_ms;
     group->peers.led_ms = now_ms;
     group->raft = raft_create(&group->options.raft, &start, now_ms);
     ASSERT(raft_commit_index(group->raft) >= meta->index);

@@ -115,7 +115,7 @@ struct rsm_answer rsm_step_raft(struct group *group, struct raft_event *event)
     struct rsm_answer answer;
 
     ASSERT(!group->halted);
-    event->now_ms = group->now_ms;
+    event->now_ms = group->awake_ms;
     raft_step(group->raft, event, &update);
     answer = (struct rsm_answer){update.status, update.reason, update.first_index, update.term};
     carry_out(group, &update);

@@ -129,7 +129,9 @@ struct world_node {
     char halt_reason[256];
 
     bool paused;
-    bool ending;              /* while its links are told of it */
+    uint64_t paused_ms; /* since when, by its own clock */
+    uint64_t asleep_ms; /* what raft/net would not have listened in: see io_event's awake_ms */
+    bool ending;        /* while its links are told of it */
     struct waiting_room room; /* what came while it was paused */
 
     /* As raft/net pins them: the incarnation of each node that this one has met; 0: none. */

@@ -6,6 +6,8 @@
 #include "raft/util/mem.h"
 #include "tests/sim/world_internal.h"
 
+#define STALL_MS 50 /* as raft/net's: so much of a pause counts as time */
+
 enum ending { ENDING_CRASH, ENDING_ORDERLY };
 
 /* ---- The end ---- */
@@ -79,6 +81,7 @@ void world_deliver(struct world *world, struct world_node *node, struct io_event
     ASSERT(node->server != NULL && !node->paused);
     world->counts.events++;
     event->now_ms = end.now_ms = world_clock_us(world, node) / 1000;
+    event->awake_ms = end.awake_ms = event->now_ms - node->asleep_ms;
     event->wall_us = end.wall_us = world_clock_wall_us(world, node);
     if (world->record != NULL) {
         world_record_event(world, node->number, event);
@@ -173,6 +176,7 @@ static enum status try_start(struct world *world, struct world_node *node, char 
                                     on_halt, node};
     life = ++node->life;
     node->halting = node->halted = false;
+    node->asleep_ms = 0;
     node->wake_us = 0;
     world_record_life(world, node->number, "START");
     node->server = node->ops->create(node->context, &parts);
@@ -254,13 +258,18 @@ bool world_hold_paused(struct world *world, struct item *item)
 void world_pause(struct world *world, size_t number, bool paused)
 {
     struct world_node *node = world->nodes[number];
+    uint64_t now_ms = world_clock_us(world, node) / 1000;
 
     if (node->paused == paused || node->server == NULL) {
         return;
     }
     world_record_life(world, number, paused ? "PAUSE" : "RESUME");
     node->paused = paused;
-    if (!paused) {
+    if (paused) {
+        node->paused_ms = now_ms;
+    } else {
+        node->asleep_ms +=
+            now_ms - node->paused_ms > STALL_MS ? now_ms - node->paused_ms - STALL_MS : 0;
         reschedule_room(world, node);
         world_schedule_wake(world, node);
     }

@@ -278,6 +278,45 @@ static void a_vote_before_the_own_one_is_durable_does_not_count(void **state)
     cores_destroy(cores);
 }
 
+/* A vote may take longer than an election: it is waited for, by who asks and by who gives it. Else
+ * no election on such disks is won before the next one begins. */
+static void a_candidate_waits_until_it_could_ask(void **state)
+{
+    struct cores *cores = cores_create(3, 22);
+
+    (void)state;
+    cores->nodes[1].slow_disk = true;
+    cores_timeout(cores, 1);
+    cores_settle(cores); /* the pre-vote */
+    cores_crash(cores, 2);
+    cores_crash(cores, 3);
+    cores_run(cores, 1500);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_CANDIDATE);
+    assert_int_equal(raft_current_term(core_of(cores, 1)), 2);
+    cores_persist(cores, 1);
+    assert_true(raft_next_deadline_ms(core_of(cores, 1)) >= cores->now_ms + 300);
+    cores_run(cores, 700);
+    assert_int_equal(raft_role(core_of(cores, 1)), RAFT_PRE_CANDIDATE);
+    cores_destroy(cores);
+}
+
+/* Who gave its vote gives the other as much time as if the disk had been quick. */
+static void a_voter_waits_from_when_its_vote_left(void **state)
+{
+    struct cores *cores = cores_create(3, 23);
+
+    (void)state;
+    cores->nodes[2].slow_disk = true;
+    cores_crash(cores, 3);
+    cores_timeout(cores, 1);
+    cores_run(cores, 1000);
+    cores_crash(cores, 1);
+    cores_persist(cores, 2);
+    assert_int_equal(raft_current_term(core_of(cores, 2)), 2);
+    assert_true(raft_next_deadline_ms(core_of(cores, 2)) >= cores->now_ms + 300);
+    cores_destroy(cores);
+}
+
 static void a_leader_and_a_candidate_yield_to_a_higher_term(void **state)
 {
     struct cores *cores = cores_create(3, 9);
@@ -472,6 +511,8 @@ int main(void)
         cmocka_unit_test(answers_of_another_term_or_kind_do_not_count),
         cmocka_unit_test(a_late_vote_for_an_earlier_candidacy_does_not_count),
         cmocka_unit_test(a_vote_before_the_own_one_is_durable_does_not_count),
+        cmocka_unit_test(a_candidate_waits_until_it_could_ask),
+        cmocka_unit_test(a_voter_waits_from_when_its_vote_left),
         cmocka_unit_test(a_leader_and_a_candidate_yield_to_a_higher_term),
         cmocka_unit_test(a_deposed_leader_learns_it_from_the_answer),
         cmocka_unit_test(only_a_leader_or_a_granted_vote_resets_the_timer),

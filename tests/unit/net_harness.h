@@ -59,7 +59,8 @@ struct node {
     struct record *records;
     size_t n_records, capacity;
     uint64_t ticks, turns;
-    char trace_text[65536]; /* the lines so far */
+    uint64_t now_ms, awake_ms; /* of the last event */
+    char trace_text[65536];    /* the lines so far */
     size_t trace_len;
     bool echo;            /* answer each client message with itself */
     size_t answer_bytes;  /* or with so many bytes */
@@ -137,6 +138,8 @@ static void node_on_event(void *context, const struct io_event *event)
     struct node *node = context;
 
     pthread_mutex_lock(&node->mutex);
+    node->now_ms = event->now_ms;
+    node->awake_ms = event->awake_ms;
     if (event->type == IO_EVENT_TURN_END) {
         node->turns++;
     } else if (event->type == IO_EVENT_TICK) {

@@ -116,6 +116,57 @@ static void an_idle_loop_sleeps(void **state)
     node_fini(&node);
 }
 
+static void sleep_in_turn(struct node *node, void *arg)
+{
+    (void)node;
+    (void)arg;
+    pause_ms(500);
+}
+
+/* The clock by which others are silent hardly moves while this loop does not listen. */
+static void time_in_which_nobody_listens_hardly_counts(void **state)
+{
+    uint64_t now_ms[2], awake_ms[2];
+    struct node node;
+
+    (void)state;
+    node_init(&node);
+    node_start(&node);
+    for (int i = 0; i < 2; i++) {
+        node_call(&node, i == 0 ? nothing : sleep_in_turn, NULL);
+        node_call(&node, nothing, NULL); /* after the turn, whose end reads the clock */
+        pthread_mutex_lock(&node.mutex);
+        now_ms[i] = node.now_ms;
+        awake_ms[i] = node.awake_ms;
+        pthread_mutex_unlock(&node.mutex);
+    }
+    assert_true(now_ms[1] - now_ms[0] >= 500);
+    assert_true(awake_ms[1] > awake_ms[0]); /* but it does move */
+    assert_true(now_ms[1] - now_ms[0] - (awake_ms[1] - awake_ms[0]) >= 450);
+    node_fini(&node);
+}
+
+/* A replica that waits for long looks at the clock meanwhile, to know when it was not let run. */
+static void a_replica_looks_at_the_clock_once_a_heartbeat(void **state)
+{
+    uint64_t turns = 0, until_ms = net_now_ms() + WITHIN_MS;
+    struct node node;
+
+    (void)state;
+    node_init(&node);
+    node.options.self.who = HELLO_PEER;
+    node.options.heartbeat_ms = 20;
+    node_start(&node);
+    while (turns < 10 && net_now_ms() < until_ms) {
+        pthread_mutex_lock(&node.mutex);
+        turns = node.turns;
+        pthread_mutex_unlock(&node.mutex);
+        pause_ms(1);
+    }
+    assert_true(turns >= 10);
+    node_fini(&node);
+}
+
 static void count_drained(void *arg)
 {
     (*(int *)arg)++;
@@ -432,6 +483,8 @@ int main(void)
         cmocka_unit_test(posts_of_each_thread_run_in_order),
         cmocka_unit_test(a_tick_comes_when_the_deadline_passes_and_not_before),
         cmocka_unit_test(an_idle_loop_sleeps),
+        cmocka_unit_test(time_in_which_nobody_listens_hardly_counts),
+        cmocka_unit_test(a_replica_looks_at_the_clock_once_a_heartbeat),
         cmocka_unit_test(what_is_posted_after_the_run_is_run_by_drain),
         cmocka_unit_test(a_net_that_never_ran_can_be_destroyed),
         cmocka_unit_test(a_taken_port_is_said_by_name_and_free_again_afterwards),

@@ -163,6 +163,31 @@ static void a_paused_leader_is_replaced_and_learns_it(void **state)
     raft_cluster_destroy(&cluster);
 }
 
+/* As when the machine does not let them run: nobody was silent while nobody listened. */
+static void who_was_stopped_takes_nobody_for_dead(void **state)
+{
+    struct raft_cluster *cluster = begin(8);
+    size_t leader = raft_cluster_check_leader(cluster);
+    struct world *world = raft_cluster_world(cluster);
+    uint64_t term = raft_cluster_term(cluster, leader);
+
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        for (size_t i = 0; i < N; i++) {
+            world_pause(world, i, true);
+        }
+        raft_cluster_sleep(cluster, 1000);
+        for (size_t i = 0; i < N; i++) {
+            world_pause(world, i, false);
+        }
+        raft_cluster_sleep(cluster, 200);
+    }
+    assert_int_equal(raft_cluster_check_leader(cluster), leader);
+    assert_int_equal(raft_cluster_term(cluster, leader), term);
+    raft_cluster_agree_u64(cluster, 1, N, true);
+    raft_cluster_destroy(&cluster);
+}
+
 static void a_wiped_replica_is_not_heard_and_does_no_harm(void **state)
 {
     struct raft_cluster *cluster = begin(7);
@@ -347,6 +372,7 @@ int main(void)
         cmocka_unit_test(healing_ends_everything),
         cmocka_unit_test(a_paused_node_gets_everything_when_it_goes_on),
         cmocka_unit_test(a_paused_leader_is_replaced_and_learns_it),
+        cmocka_unit_test(who_was_stopped_takes_nobody_for_dead),
         cmocka_unit_test(a_wiped_replica_is_not_heard_and_does_no_harm),
         cmocka_unit_test(a_fast_clock_shows_more_time),
         cmocka_unit_test(deadlines_come_by_the_nodes_own_clock),

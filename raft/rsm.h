@@ -69,6 +69,8 @@ struct group_options {
     struct raft_configuration bootstrap;
     uint64_t checkpoint_log_bytes;   /* checkpoint when so much was applied since the last */
     uint64_t checkpoint_dirty_bytes; /* or so much is dirty in the state */
+    uint64_t max_dirty_bytes;        /* beyond, applying waits for a checkpoint */
+    uint32_t large_bytes;            /* a larger proposal lets others go first */
     uint32_t drop_checkpoint_ms;     /* a dropped range waits no longer for a checkpoint */
     uint64_t log_keep_bytes; /* entries kept behind a checkpoint for followers that lag a little */
     /* Beyond, proposals get ST_BUSY, and a follower that has committed entries to apply takes no

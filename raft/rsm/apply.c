@@ -16,8 +16,7 @@ static bool state_is_full(const struct group *group)
     if (raft_role(group->raft) == RAFT_LEADER && group_is_read_only(group)) {
         return false;
     }
-    return state->ops->dirty_bytes(state) / RSM_MAX_DIRTY_FACTOR >=
-           group->options.checkpoint_dirty_bytes;
+    return state->ops->dirty_bytes(state) >= group->options.max_dirty_bytes;
 }
 
 /* How far apply may go now. */

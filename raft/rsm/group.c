@@ -12,6 +12,8 @@ void group_options_default(struct group_options *options, group_id group, raft_i
          */
         .checkpoint_log_bytes = 32u << 20,
         .checkpoint_dirty_bytes = 4u << 20,
+        .max_dirty_bytes = 24u << 20,
+        .large_bytes = 512u << 10,
         .drop_checkpoint_ms = 2000,
         .log_keep_bytes = 16u << 20,
         .max_log_bytes = 128u << 20,
@@ -34,7 +36,8 @@ enum status group_create(const struct group_options *options, const struct group
 
     ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
     ASSERT(world->net != NULL && world->log != NULL && world->state != NULL);
-    ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0);
+    ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0 &&
+           options->max_dirty_bytes >= options->checkpoint_dirty_bytes);
     made->options = *options;
     made->options.raft.trace = options->trace;
     made->world = *world;
@@ -213,6 +216,7 @@ static void on_tick(struct group *group)
 
 static void on_turn_end(struct group *group)
 {
+    rsm_proposals_admit_large(group);
     if (rsm_round_deadline_ms(group) <= group->now_ms) {
         rsm_reads_flush(group); /* first: so the Appends carry the round's number, too */
         if (!group->halted) {
@@ -392,6 +396,9 @@ uint64_t group_next_deadline_ms(const struct group *group)
     if (rsm_round_deadline_ms(group) < deadline) {
         deadline = rsm_round_deadline_ms(group);
     }
+    if (rsm_proposals_deadline_ms(group) < deadline) {
+        deadline = rsm_proposals_deadline_ms(group);
+    }
     if (rsm_checkpoint_deadline_ms(group) < deadline) {
         deadline = rsm_checkpoint_deadline_ms(group);
     }
@@ -459,7 +466,7 @@ void group_queues(const struct group *group, struct group_queues *queues)
     const struct rsm_sender *sender;
 
     *queues = (struct group_queues){
-        .proposals = group->proposals.n_gathered + group->proposals.n_waiting,
+        .proposals = rsm_proposals_count(group),
         .reads = group->reads.n,
         .unsynced_writes = group->persist.queued - group->persist.durable,
         .snapshot_receiving = group->receiver.switching || group->receiver.deferred};

@@ -22,8 +22,9 @@
 #define RSM_APPLY_MAX_BYTES       (4u << 20)   /* in one turn */
 #define RSM_APPEND_MAX_BYTES      (4u << 20)   /* of proposals in one turn */
 #define RSM_APPEND_FULL_BYTES     (128u << 10) /* of proposals: waits for no company */
-#define RSM_MAX_DIRTY_FACTOR      2    /* times checkpoint_dirty_bytes may be dirty in memory */
-#define RSM_CHECKPOINT_RETRY_MS   1000 /* after one that found no space */
+#define RSM_LARGE_RUNNING_BYTES   (4u << 20)   /* of such ones appended and not ended: or one */
+#define RSM_LARGE_PATIENCE_MS     1000         /* longer none of them waits for room */
+#define RSM_CHECKPOINT_RETRY_MS   1000         /* after one that found no space */
 #define RSM_DROP_LOG_MS           8000 /* the log of one is kept no longer for those that lag */
 #define RSM_READ_ONLY_TRANSFER_MS 5000 /* between tries to hand leadership over */
 #define RSM_ENTRY_OVERHEAD        64   /* bytes of an entry in memory besides its data */
@@ -98,7 +99,8 @@ uint64_t rsm_round_deadline_ms(const struct group *group);
 
 /* ---- Proposals (proposal.c) ---- */
 
-/* Gathered until the turn ends (index 0), then waiting for its (index, term) to be decided. */
+/* Gathered until the turn ends (index 0), then waiting for its (index, term) to be decided. A large
+ * one is put back before it is gathered, until there is room for it. */
 struct rsm_proposal {
     STAILQ_ENTRY(rsm_proposal) next;
     RB_ENTRY(rsm_proposal) by_place;
@@ -106,7 +108,10 @@ struct rsm_proposal {
     raft_term term;
     uint64_t min_stamp;
     uint64_t begun_us;
-    struct blob *entry; /* header and command; NULL once appended */
+    struct blob *entry;   /* header and command; NULL once appended */
+    size_t len;           /* of the entry */
+    uint64_t patience_ms; /* a large one that was put back: it waits no longer */
+    bool is_running;      /* a large one that was gathered since */
     group_proposal_done done;
     void *context;
 };
@@ -115,11 +120,15 @@ STAILQ_HEAD(rsm_proposal_list, rsm_proposal);
 RB_HEAD(rsm_proposal_tree, rsm_proposal);
 
 struct rsm_proposals {
+    struct rsm_proposal_list large; /* put back */
     struct rsm_proposal_list gathered;
     struct rsm_proposal_tree waiting; /* by (index, term); all above the applied index */
+    uint32_t n_large;
     uint32_t n_gathered;
     uint32_t n_waiting;
     uint64_t gathered_bytes;
+    uint64_t large_bytes;      /* of those put back */
+    uint64_t running_bytes;    /* of the large ones that wait for their end */
     bool hurry;                /* the gathered ones wait for no company */
     raft_index appended_index; /* the last one appended, in appended_term */
     raft_term appended_term;
@@ -128,7 +137,13 @@ struct rsm_proposals {
 };
 
 void rsm_proposals_init(struct group *group);
+/* All that have no end yet. */
+uint32_t rsm_proposals_count(const struct group *group);
 void rsm_proposals_flush(struct group *group);
+/* Gathers the large ones for which there is room, or that waited long enough. */
+void rsm_proposals_admit_large(struct group *group);
+/* When one of them has waited long enough; UINT64_MAX: there is none. */
+uint64_t rsm_proposals_deadline_ms(const struct group *group);
 /* Some were appended and are not committed yet. */
 bool rsm_proposals_are_running(const struct group *group);
 /* The gathered ones wait for no company. */
@@ -138,7 +153,7 @@ void rsm_proposals_applied(struct group *group, raft_index index, raft_term term
                            struct slice result);
 /* The state jumped to (index, term) by a snapshot: what is at or below is not known. */
 void rsm_proposals_jumped(struct group *group, raft_index index, raft_term term);
-/* Ends the gathered ones with `status`; the waiting ones with ST_UNKNOWN. */
+/* Ends the gathered ones and those put back with `status`; the waiting ones with ST_UNKNOWN. */
 void rsm_proposals_refuse_gathered(struct group *group, enum status status);
 void rsm_proposals_abandon_waiting(struct group *group);
 void rsm_proposals_check(struct group *group);

@@ -25,6 +25,7 @@ RB_GENERATE_INTERNAL(rsm_proposal_tree, rsm_proposal, by_place, place_compare,
 
 void rsm_proposals_init(struct group *group)
 {
+    STAILQ_INIT(&group->proposals.large);
     STAILQ_INIT(&group->proposals.gathered);
     RB_INIT(&group->proposals.waiting);
 }
@@ -52,6 +53,10 @@ static void proposal_end(struct group *group, struct rsm_proposal *proposal, enu
     if (status == ST_OK) {
         histogram_add_span(&group->stats.proposal_us, proposal->begun_us, group->now_us);
     }
+    if (proposal->is_running) {
+        ASSERT(group->proposals.running_bytes >= proposal->len);
+        group->proposals.running_bytes -= proposal->len;
+    }
     blob_unref(&proposal->entry);
     mem_free(proposal);
     count_end(group, status);
@@ -69,6 +74,13 @@ static void end_list(struct group *group, struct rsm_proposal_list *list, enum s
 
 /* ---- Gathering ---- */
 
+uint32_t rsm_proposals_count(const struct group *group)
+{
+    const struct rsm_proposals *proposals = &group->proposals;
+
+    return proposals->n_large + proposals->n_gathered + proposals->n_waiting;
+}
+
 /* Why a proposal can't be taken now; ST_OK: it can. */
 static enum status refusal(const struct group *group)
 {
@@ -83,11 +95,21 @@ static enum status refusal(const struct group *group)
     if (group_is_read_only(group)) {
         return ST_READ_ONLY;
     }
-    if (proposals->n_gathered + proposals->n_waiting >= group->options.max_proposals ||
-        raft_log_bytes(group->raft) > group->options.max_log_bytes) {
+    if (rsm_proposals_count(group) >= group->options.max_proposals ||
+        raft_log_bytes(group->raft) + proposals->large_bytes > group->options.max_log_bytes) {
         return ST_BUSY;
     }
     return ST_OK;
+}
+
+static void gather(struct group *group, struct rsm_proposal *proposal)
+{
+    struct rsm_proposals *proposals = &group->proposals;
+
+    STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
+    proposals->n_gathered++;
+    proposals->gathered_bytes += proposal->len;
+    rsm_round_gathered(group);
 }
 
 void group_propose(struct group *group, struct slice command, uint64_t min_stamp, uint64_t trace_id,
@@ -116,10 +138,75 @@ void group_propose(struct group *group, struct slice command, uint64_t min_stamp
     if (command.len > 0) {
         memcpy(proposal->entry->data + RSM_ENTRY_HEADER_BYTES, command.data, command.len);
     }
-    STAILQ_INSERT_TAIL(&proposals->gathered, proposal, next);
-    proposals->n_gathered++;
-    proposals->gathered_bytes += proposal->entry->len;
-    rsm_round_gathered(group);
+    proposal->len = proposal->entry->len;
+    if (proposal->len > group->options.large_bytes) {
+        proposal->patience_ms = group->now_ms + RSM_LARGE_PATIENCE_MS;
+        STAILQ_INSERT_TAIL(&proposals->large, proposal, next);
+        proposals->n_large++;
+        proposals->large_bytes += proposal->len;
+    } else {
+        gather(group, proposal);
+    }
+}
+
+/* Whether the large one may go: the state has digested what came before it, and not much else of
+ * its kind is on its way. */
+static bool has_room_for(const struct group *group, const struct rsm_proposal *proposal)
+{
+    struct io_state *state = group->world.state;
+    uint64_t running = group->proposals.running_bytes;
+
+    if (raft_role(group->raft) != RAFT_LEADER || group->now_ms >= proposal->patience_ms) {
+        return true;
+    }
+    return (running == 0 || running + proposal->len <= RSM_LARGE_RUNNING_BYTES) &&
+           state->ops->dirty_bytes(state) < group->options.max_dirty_bytes / 2;
+}
+
+static struct rsm_proposal *take_first_large(struct group *group)
+{
+    struct rsm_proposals *proposals = &group->proposals;
+    struct rsm_proposal *proposal = STAILQ_FIRST(&proposals->large);
+
+    STAILQ_REMOVE_HEAD(&proposals->large, next);
+    ASSERT(proposals->n_large > 0 && proposals->large_bytes >= proposal->len);
+    proposals->n_large--;
+    proposals->large_bytes -= proposal->len;
+    return proposal;
+}
+
+static void refuse_large(struct group *group, enum status status)
+{
+    struct rsm_proposal_list list = STAILQ_HEAD_INITIALIZER(list);
+
+    STAILQ_CONCAT(&list, &group->proposals.large);
+    group->proposals.n_large = 0;
+    group->proposals.large_bytes = 0;
+    end_list(group, &list, status);
+}
+
+void rsm_proposals_admit_large(struct group *group)
+{
+    struct rsm_proposals *proposals = &group->proposals;
+
+    if (group_is_read_only(group)) {
+        refuse_large(group, ST_READ_ONLY);
+    }
+    while (!STAILQ_EMPTY(&proposals->large) &&
+           has_room_for(group, STAILQ_FIRST(&proposals->large))) {
+        struct rsm_proposal *proposal = take_first_large(group);
+
+        proposal->is_running = true;
+        proposals->running_bytes += proposal->len;
+        gather(group, proposal);
+    }
+}
+
+uint64_t rsm_proposals_deadline_ms(const struct group *group)
+{
+    const struct rsm_proposal *first = STAILQ_FIRST(&group->proposals.large);
+
+    return first == NULL ? UINT64_MAX : first->patience_ms;
 }
 
 void group_hurry(struct group *group)
@@ -342,6 +429,7 @@ void rsm_proposals_refuse_gathered(struct group *group, enum status status)
     group->proposals.hurry = false;
     group->proposals.gathered_bytes = 0;
     end_list(group, &list, status);
+    refuse_large(group, status);
 }
 
 void rsm_proposals_abandon_waiting(struct group *group)
@@ -377,5 +465,12 @@ void rsm_proposals_check(struct group *group)
         n++;
     }
     ASSERT(n == proposals->n_waiting);
-    ASSERT(proposals->n_waiting + proposals->n_gathered <= group->options.max_proposals);
+    n = 0;
+    STAILQ_FOREACH(proposal, &proposals->large, next)
+    {
+        ASSERT(proposal->len > group->options.large_bytes && !proposal->is_running);
+        n++;
+    }
+    ASSERT(n == proposals->n_large && (n > 0) == (proposals->large_bytes > 0));
+    ASSERT(rsm_proposals_count(group) <= group->options.max_proposals);
 }

@@ -44,6 +44,9 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     if (cluster->options.snapshots) {
         options->checkpoint_log_bytes = 4000;
         options->log_keep_bytes = 0;
+        options->checkpoint_dirty_bytes = 1000;
+        options->max_dirty_bytes = 2000;
+        options->large_bytes = 150; /* many commands let others go first, and wait for room */
     }
     if (cluster->options.max_raft_state != 0 && parts->gid != 0) {
         options->checkpoint_log_bytes = cluster->options.max_raft_state;
@@ -51,7 +54,8 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     }
     if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS && parts->gid != 0) {
         options->drop_checkpoint_ms = UINT32_MAX;
-        options->checkpoint_dirty_bytes = options->max_log_bytes = KV_NO_SNAPSHOTS;
+        options->checkpoint_dirty_bytes = options->max_dirty_bytes = options->max_log_bytes =
+            KV_NO_SNAPSHOTS;
     }
     if (cluster->options.snapshot_chunk_bytes != 0) {
         options->snapshot_chunk_bytes = cluster->options.snapshot_chunk_bytes;

@@ -1,4 +1,5 @@
-/* The census of a leader that is deposed in the middle of a round, and leads again much later. */
+/* The census: of a leader that is deposed in the middle of a round, and leads again much later; and
+ * how little it asks of a busy server. */
 #include "shardkv/kv_server_internal.h"
 #include "tests/sim/kv_fixture.h"
 
@@ -114,10 +115,80 @@ static void the_time_without_leadership_is_no_part_of_a_round(void **state)
     fixture_fini(&f);
 }
 
+/* ---- What it asks of the server ---- */
+
+static const struct io_state_ops *real_ops;
+static unsigned n_opened;
+
+static struct io_iter *counting_open(struct io_state *io, struct io_key from)
+{
+    n_opened++;
+    return real_ops->iter_open(io, from);
+}
+
+/* A look at a shard costs something even if nothing is there: a block of each table. */
+static void what_was_never_written_is_not_looked_at(void **state)
+{
+    struct fixture f;
+    struct watched watched = {.f = &f};
+    struct io_state_ops ops;
+    struct io_state *io;
+
+    (void)state;
+    fixture_init(&f, 1, 3, 52);
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    fixture_put(&f, fixture_key(&f, 3, 0), "the only one");
+    watched.leader = fixture_leader(&f, 0);
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, counts, &watched));
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, rests, &watched));
+    assert_int_equal(keys_counted(&watched), 1);
+    io = group_state(watched_server(&watched)->group);
+    real_ops = io->ops;
+    ops = *real_ops;
+    ops.iter_open = counting_open;
+    io->ops = &ops;
+    n_opened = 0;
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, counts, &watched));
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, rests, &watched));
+    assert_int_equal(n_opened, 1);
+    io->ops = real_ops;
+    fixture_fini(&f);
+}
+
+/* With large values a step may hold the loop up for long: it is not at once followed by another. */
+static void a_step_that_comes_late_is_followed_by_a_rest(void **state)
+{
+    struct fixture f;
+    struct watched watched = {.f = &f};
+
+    (void)state;
+    fixture_init(&f, 1, 3, 53);
+    fixture_start(&f);
+    fixture_settle(&f, fixture_join(&f, 0), 1);
+    fill(&f);
+    watched.leader = fixture_leader(&f, 0);
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, rests, &watched));
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, counts, &watched));
+    world_run_ms(f.world, STEP_MS); /* a step was made */
+    world_pause(f.world, fixture_node(&f, 0, watched.leader), true);
+    world_run_ms(f.world, 100);
+    world_pause(f.world, fixture_node(&f, 0, watched.leader), false);
+    world_run_ms(f.world, 1);
+    assert_true(leads(&watched));
+    assert_true(next_step_ms(&watched) > 1000);
+    assert_true(world_run_until(f.world, FIXTURE_WAIT_MS, counts, &watched));
+    world_run_ms(f.world, 10000); /* and it does go on */
+    assert_int_equal(keys_counted(&watched), KEYS);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_time_without_leadership_is_no_part_of_a_round),
+        cmocka_unit_test(what_was_never_written_is_not_looked_at),
+        cmocka_unit_test(a_step_that_comes_late_is_followed_by_a_rest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,7 +218,8 @@ static void a_leader_without_space_applies_what_is_committed(void **state)
     struct bench_call calls[6], read;
 
     (void)state;
-    bench_options(bench)->checkpoint_dirty_bytes = 1; /* full from the first write on */
+    bench_options(bench)->checkpoint_dirty_bytes = 1;
+    bench_options(bench)->max_dirty_bytes = 2; /* full from the first write on */
     bench_start_all(bench);
     bench_leader(bench);
     mem_state_fail(replica->state, MEM_STATE_FAIL_CHECKPOINT, ST_NO_SPACE, UINT32_MAX);

@@ -233,7 +233,8 @@ static void a_follower_whose_disk_stands_still_takes_no_more_than_a_log_may_hold
     uint64_t most = 0;
 
     (void)state;
-    bench_options(bench)->checkpoint_dirty_bytes = 1; /* full from the first write on */
+    bench_options(bench)->checkpoint_dirty_bytes = 1;
+    bench_options(bench)->max_dirty_bytes = 2; /* full from the first write on */
     bench_options(bench)->raft.max_message_bytes = 4096;
     bench_start(bench, 2);
     bench_start(bench, 3);
@@ -266,6 +267,7 @@ static void dirty_bytes_are_bounded_whatever_the_disk_does(void **state)
 
     (void)state;
     bench_options(bench)->checkpoint_dirty_bytes = 64;
+    bench_options(bench)->max_dirty_bytes = 64 * 2;
     bench_start_all(bench);
     bench_leader(bench);
     io = group_state(bench_replica(bench, 1)->group);

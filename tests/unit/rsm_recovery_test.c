@@ -84,6 +84,7 @@ static void what_is_dirty_in_memory_is_bounded(void **state)
 
     (void)state;
     bench_options(bench)->checkpoint_dirty_bytes = 200;
+    bench_options(bench)->max_dirty_bytes = 400;
     bench_start_all(bench);
     bench_leader(bench);
     bench_replica(bench, 1)->hold_state = true;

@@ -10,7 +10,7 @@
 #include "tests/unit/state_kit.h"
 
 #define STORED (384u << 20)
-#define BOUND  (160u << 20) /* what README.md of raft/rsm allows for the state, and some slack */
+#define BOUND  (192u << 20) /* what README.md of raft/rsm allows for the state, and some slack */
 
 /* Anonymous memory of this process; 0 where it says nothing about the code (sanitizers). */
 static uint64_t memory_now(void)
@@ -82,8 +82,7 @@ static uint64_t store(size_t value_bytes)
             kit_begin_checkpoint(&kit, ++index, 3, "x", (uint64_t[]){4}, 1);
             running = true;
         }
-        while (kit.io->ops->dirty_bytes(kit.io) / RSM_MAX_DIRTY_FACTOR >=
-               limits.checkpoint_dirty_bytes) {
+        while (kit.io->ops->dirty_bytes(kit.io) >= limits.max_dirty_bytes) {
             end_checkpoint(&kit, &running, true);
             if (!running) {
                 kit_begin_checkpoint(&kit, ++index, 3, "x", (uint64_t[]){4}, 1);

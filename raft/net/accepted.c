@@ -326,7 +326,15 @@ static bool accepted_has_room(const struct net *net, const char *host)
            (accepted->n < limit || accepted_of_host(accepted, host) < limit);
 }
 
-void accepted_add(struct net *net, nng_stream *stream)
+static void accepted_refuse(struct net *net, nng_stream *stream)
+{
+    net->stats.refused++;
+    net->stats.refused_full++;
+    nng_stream_close(stream);
+    nng_stream_free(stream);
+}
+
+bool accepted_add(struct net *net, nng_stream *stream, bool may_wait)
 {
     struct accepted *accepted = &net->accepted;
     uint32_t election_timeout_ms = net->options.election_timeout_ms;
@@ -347,17 +355,18 @@ void accepted_add(struct net *net, nng_stream *stream)
     if (accepted->n == accepted->n_slots &&
         accepted_of_host(accepted, host) < net->options.limits.max_connections_per_remote) {
         accepted_make_room(net);
+        if (accepted->n == accepted->n_slots && may_wait) {
+            return false;
+        }
     }
     if (!accepted_has_room(net, host)) {
-        net->stats.refused++;
-        net->stats.refused_full++;
-        nng_stream_close(stream);
-        nng_stream_free(stream);
-        return;
+        accepted_refuse(net, stream);
+        return true;
     }
     visitor = visitor_create(net, host);
     stream_remote_name(stream, visitor->name);
     visitor->conn = conn_create(net, stream, &settings, NULL, &visitor_events, visitor);
+    return true;
 }
 
 /* Counts what waits. Returns who has most of it. */

@@ -37,8 +37,9 @@ struct accepted {
 void accepted_init(struct net *net);
 void accepted_fini(struct net *net);
 
-/* Takes over what the listener accepted. */
-void accepted_add(struct net *net, nng_stream *stream);
+/* Takes over what the listener accepted, or refuses it. False: neither, as all places are taken and
+ * nobody gives way yet; `may_wait` says that it will be asked again. */
+bool accepted_add(struct net *net, nng_stream *stream, bool may_wait);
 /* Takes the message over; drops it if the client is gone. */
 void accepted_reply(struct net *net, io_conn number, struct buf *message);
 

@@ -206,10 +206,11 @@ static void http_make_room(struct http *http)
     visit_end(oldest);
 }
 
-static void http_on_accepted(void *owner, nng_stream *stream)
+static bool http_on_accepted(void *owner, nng_stream *stream, bool may_wait)
 {
     struct http *http = owner;
 
+    (void)may_wait;
     http_make_room(http);
     for (size_t i = 0; i < HTTP_MAX_CONNECTIONS; i++) {
         struct http_visit *visit = &http->visits[i];
@@ -221,11 +222,12 @@ static void http_on_accepted(void *owner, nng_stream *stream)
                 stream_create(&http->net->loop, stream, HTTP_MAX_REQUEST + 4, &visit_events, visit);
             visit_limit(visit);
             stream_receive(visit->stream);
-            return;
+            return true;
         }
     }
     nng_stream_close(stream);
     nng_stream_free(stream);
+    return true;
 }
 
 enum status http_open(struct net *net, const char *url, net_http_handler handler, void *context,
@@ -249,7 +251,7 @@ enum status http_open(struct net *net, const char *url, net_http_handler handler
     http->handler = handler;
     http->context = context;
     status =
-        listener_open(&net->loop, tcp_url, NULL, http_on_accepted, http, &http->listener, error);
+        listener_open(&net->loop, tcp_url, NULL, 1, http_on_accepted, http, &http->listener, error);
     if (status != ST_OK) {
         mem_free(http);
         http = NULL;

@@ -10,39 +10,62 @@
 #define LISTENER_PAUSE_MS 20
 #define LISTENER_AGAIN_MS 60000 /* a failure that lasts is told again after it */
 #define LISTENER_QUEUE    4096  /* connections that wait to be accepted; the kernel may have less */
+#define LISTENER_HOLD_MS  200   /* for so long the owner may have no place for a connection */
 #define LISTENER_MAX_FD   4096  /* its own is lower: a process listens when it starts */
+
+/* One accept of nng's after the other. Where there was one alone, one connection came in a turn:
+ * who dialled anew while turns were long waited for seconds behind those that dialled before it. */
+struct accept {
+    struct mail mail;
+    struct listener *listener;
+    nng_aio *aio;
+    bool pending; /* submitted, and its mail not run yet */
+    int error;
+    nng_stream *stream;     /* that the owner has not taken over yet */
+    uint64_t hold_until_ms; /* while it has no place */
+};
 
 struct listener {
     struct mail mail;
     struct loop *loop;
     nng_stream_listener *nng;
-    nng_aio *aio;
+    struct accept *accepts;
+    uint32_t n_accepts;
+    uint32_t n_pending;
     struct timer pause;
     listener_accepted accepted;
     void *owner;
-    bool pending; /* an accept is submitted, and its mail not run yet */
-    bool closing; /* nothing is submitted any more */
-    int error;
-    nng_stream *stream;
+    bool closing;     /* nothing is submitted any more */
     int told_error;   /* the failure that was told last, */
     uint64_t told_ms; /* and when; 0: none */
 };
 
 /* On a thread of nng's. */
-static void listener_completed(void *arg)
+static void accept_completed(void *arg)
 {
-    struct listener *listener = arg;
+    struct accept *accept = arg;
 
-    listener->error = nng_aio_result(listener->aio);
-    listener->stream = listener->error == 0 ? nng_aio_get_output(listener->aio, 0) : NULL;
-    mailbox_post(&listener->loop->mailbox, &listener->mail);
+    accept->error = nng_aio_result(accept->aio);
+    accept->stream = accept->error == 0 ? nng_aio_get_output(accept->aio, 0) : NULL;
+    mailbox_post(&accept->listener->loop->mailbox, &accept->mail);
+}
+
+static void accept_submit(struct accept *accept)
+{
+    ASSERT(!accept->listener->closing && !accept->pending);
+    accept->pending = true;
+    accept->listener->n_pending++;
+    nng_stream_listener_accept(accept->listener->nng, accept->aio);
 }
 
 static void listener_free(struct mail *mail)
 {
     struct listener *listener = (struct listener *)mail;
 
-    nng_aio_free(listener->aio);
+    for (uint32_t i = 0; i < listener->n_accepts; i++) {
+        nng_aio_free(listener->accepts[i].aio);
+    }
+    mem_free(listener->accepts);
     nng_stream_listener_free(listener->nng);
     ASSERT(listener->loop->n_open > 0);
     listener->loop->n_open--;
@@ -55,48 +78,76 @@ static void listener_end(struct listener *listener)
     loop_leave_to_owner(listener->loop, &listener->mail);
 }
 
-static void listener_accept(void *owner)
-{
-    struct listener *listener = owner;
-
-    ASSERT(!listener->closing && !listener->pending);
-    listener->pending = true;
-    nng_stream_listener_accept(listener->nng, listener->aio);
-}
-
 /* Without descriptors each attempt fails, fifty times a second: said once a minute. */
-static void listener_on_failed(struct listener *listener)
+static void listener_on_failed(struct listener *listener, int error)
 {
     struct loop *loop = listener->loop;
 
-    if (listener->told_ms == 0 || listener->told_error != listener->error ||
+    if (listener->told_ms == 0 || listener->told_error != error ||
         loop->now_ms >= listener->told_ms + LISTENER_AGAIN_MS) {
-        listener->told_error = listener->error;
+        listener->told_error = error;
         listener->told_ms = loop->now_ms;
-        trace_warn(loop->trace, "accept failed error=\"%s\"", nng_strerror(listener->error));
+        trace_warn(loop->trace, "accept failed error=\"%s\"", nng_strerror(error));
     }
     timers_set(&loop->timers, &listener->pause, loop->now_ms + LISTENER_PAUSE_MS);
 }
 
-static void listener_on_accepted(struct mail *mail)
+static void accept_drop(struct accept *accept)
 {
-    struct listener *listener = (struct listener *)mail;
+    if (accept->stream != NULL) {
+        nng_stream_close(accept->stream);
+        nng_stream_free(accept->stream);
+    }
+}
 
-    listener->pending = false;
+/* Gives the connection to the owner, and accepts the next one. */
+static void accept_pass_on(struct accept *accept)
+{
+    struct listener *listener = accept->listener;
+    struct loop *loop = listener->loop;
+    nng_stream *stream = accept->stream;
+
+    if (!listener->accepted(listener->owner, stream, loop->now_ms < accept->hold_until_ms)) {
+        timers_set(&loop->timers, &listener->pause, loop->now_ms + LISTENER_PAUSE_MS);
+        return;
+    }
+    accept->stream = NULL;
+    accept_submit(accept);
+}
+
+static void accept_ended(struct mail *mail)
+{
+    struct accept *accept = (struct accept *)mail;
+    struct listener *listener = accept->listener;
+
+    accept->pending = false;
+    listener->n_pending--;
     if (listener->closing) {
-        if (listener->stream != NULL) {
-            nng_stream_close(listener->stream);
-            nng_stream_free(listener->stream);
+        accept_drop(accept);
+        if (listener->n_pending == 0) {
+            listener_end(listener);
         }
-        listener_end(listener);
-        return;
+    } else if (accept->error != 0) {
+        listener_on_failed(listener, accept->error);
+    } else {
+        accept->hold_until_ms = listener->loop->now_ms + LISTENER_HOLD_MS;
+        accept_pass_on(accept);
     }
-    if (listener->error != 0) {
-        listener_on_failed(listener);
-        return;
+}
+
+static void listener_accept(void *owner)
+{
+    struct listener *listener = owner;
+
+    for (uint32_t i = 0; i < listener->n_accepts; i++) {
+        struct accept *accept = &listener->accepts[i];
+
+        if (accept->stream != NULL && !accept->pending) {
+            accept_pass_on(accept);
+        } else if (!accept->pending) {
+            accept_submit(accept);
+        }
     }
-    listener->accepted(listener->owner, listener->stream);
-    listener_accept(listener);
 }
 
 static enum status listener_fail(const char *url, int nng_error, char *error)
@@ -155,7 +206,7 @@ static void listener_lengthen_queue(nng_stream_listener *nng)
     }
 }
 
-enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls,
+enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls, uint32_t at_once,
                           listener_accepted accepted, void *owner, struct listener **out,
                           char *error)
 {
@@ -183,13 +234,20 @@ enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tl
     }
     listener_lengthen_queue(nng);
     listener = mem_zalloc(sizeof(*listener));
-    listener->mail.run = listener_on_accepted;
+    listener->accepts = mem_zalloc(at_once * sizeof(listener->accepts[0]));
+    listener->n_accepts = at_once;
     listener->loop = loop;
     listener->nng = nng;
     listener->pause = (struct timer){.fired = listener_accept, .owner = listener};
     listener->accepted = accepted;
     listener->owner = owner;
-    ASSERT(nng_aio_alloc(&listener->aio, listener_completed, listener) == 0);
+    for (uint32_t i = 0; i < listener->n_accepts; i++) {
+        struct accept *accept = &listener->accepts[i];
+
+        accept->mail.run = accept_ended;
+        accept->listener = listener;
+        ASSERT(nng_aio_alloc(&accept->aio, accept_completed, accept) == 0);
+    }
     loop->n_open++;
     *out = listener;
     return ST_OK;
@@ -197,7 +255,7 @@ enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tl
 
 void listener_start(struct listener *listener)
 {
-    if (!listener->pending && listener->pause.place == 0) {
+    if (listener->pause.place == 0) {
         listener_accept(listener);
     }
 }
@@ -212,8 +270,13 @@ void listener_close(struct listener **listener_pointer)
     }
     listener->closing = true;
     timers_cancel(&listener->loop->timers, &listener->pause);
+    for (uint32_t i = 0; i < listener->n_accepts; i++) {
+        if (!listener->accepts[i].pending) {
+            accept_drop(&listener->accepts[i]);
+        }
+    }
     nng_stream_listener_close(listener->nng);
-    if (!listener->pending) {
+    if (listener->n_pending == 0) {
         listener_end(listener);
     }
 }

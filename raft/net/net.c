@@ -19,6 +19,7 @@
 
 #define NET_STALL_MS        50   /* of being late, what is beyond was not listened in */
 #define NET_LONG_TURN_US    8000 /* after it the loop's own thread goes on, */
+#define NET_ACCEPT_AT_ONCE  64   /* connections */
 #define NET_BUSY_TURNS      12   /* and after so many in a millisecond */
 #define NET_TURNS_ELSEWHERE 64   /* in a row, by a thread that brought mail; then it gives way */
 
@@ -449,9 +450,9 @@ enum status net_create(const struct net_options *options, struct net **out, char
     return status;
 }
 
-static void net_on_accepted(void *owner, nng_stream *stream)
+static bool net_on_accepted(void *owner, nng_stream *stream, bool may_wait)
 {
-    accepted_add(owner, stream);
+    return accepted_add(owner, stream, may_wait);
 }
 
 static enum status net_listen(struct net *net, char *error)
@@ -467,8 +468,8 @@ static enum status net_listen(struct net *net, char *error)
                  url);
         return ST_INVALID;
     }
-    return listener_open(&net->loop, url, tls ? tls_server_config(net->tls) : NULL, net_on_accepted,
-                         net, &net->listener, error);
+    return listener_open(&net->loop, url, tls ? tls_server_config(net->tls) : NULL,
+                         NET_ACCEPT_AT_ONCE, net_on_accepted, net, &net->listener, error);
 }
 
 /* Waits until nng has let go of everything. Mails only release things now. */

@@ -77,7 +77,7 @@ static void server_init(struct server *server, bool answers)
     options.sink =
         (struct net_sink){.context = server, .event = on_event, .next_deadline_ms = no_deadline};
     ASSERT(net_create(&options, &server->net, error) == ST_OK);
-    accepted_add(server->net, (nng_stream *)&server->end);
+    accepted_add(server->net, (nng_stream *)&server->end, false);
 }
 
 /* What left is whole frames, of kinds that a server sends. */

@@ -16,13 +16,14 @@ struct listener {
 
 static struct listener *listening; /* the last one that was opened */
 
-enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls,
+enum status listener_open(struct loop *loop, const char *url, nng_tls_config *tls, uint32_t at_once,
                           listener_accepted accepted, void *owner, struct listener **out,
                           char *error)
 {
     (void)loop;
     (void)url;
     (void)tls;
+    (void)at_once;
     (void)error;
     *out = mem_zalloc(sizeof(**out));
     **out = (struct listener){accepted, owner};
@@ -76,7 +77,7 @@ static void server_init(struct server *server)
     http_run(server->http);
     for (int i = 0; i < VISITS; i++) {
         server->ends[i].stalls = true;
-        server->listener->accepted(server->listener->owner, (nng_stream *)&server->ends[i]);
+        server->listener->accepted(server->listener->owner, (nng_stream *)&server->ends[i], false);
     }
 }
 

@@ -122,6 +122,24 @@ static void idle_clients_give_way_and_busy_ones_do_not(void **state)
     stage_fini(&stage);
 }
 
+/* Nobody gives way at once: who comes meanwhile waits for it, and is not refused. */
+static void who_finds_the_house_full_waits_a_little(void **state)
+{
+    struct stage stage;
+    int fd;
+
+    (void)state;
+    stage_init(&stage);
+    node_start(&stage.server);
+    for (size_t i = 0; i < PLACES; i++) {
+        stage.fds[i] = raw_connect(&stage.server);
+    }
+    fd = try_client(&stage.server);
+    assert_true(fd >= 0 && is_served(fd));
+    close(fd);
+    stage_fini(&stage);
+}
+
 /* It is silent because the server has not answered yet: that is no reason to close it. */
 static void who_waits_for_an_answer_does_not_give_way(void **state)
 {
@@ -277,6 +295,60 @@ static void a_burst_of_callers_waits_to_be_accepted(void **state)
     node_fini(&server);
 }
 
+struct callers {
+    struct net *net;
+    int port;
+    int fds[40];
+    uint32_t there;
+};
+
+static void count_there(void *arg)
+{
+    struct callers *callers = arg;
+    struct net_stats stats;
+
+    net_statistics(callers->net, &stats);
+    callers->there = stats.connections;
+}
+
+static void be_called(struct node *node, void *arg)
+{
+    struct callers *callers = arg;
+
+    callers->net = node->net;
+    for (size_t i = 0; i < 40; i++) {
+        callers->fds[i] = raw_connect_port(callers->port);
+    }
+    pause_ms(500);
+    net_post(node->net, count_there, callers);
+}
+
+static void nothing(struct node *node, void *arg)
+{
+    (void)node;
+    (void)arg;
+}
+
+/* All who dial in a long turn are there after it: nobody waits for a turn of each one before. */
+static void who_dials_in_a_long_turn_does_not_wait_in_line(void **state)
+{
+    struct callers callers;
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.server.options.limits.max_connections = 100;
+    node_start(&stage.server);
+    callers.port = url_port(stage.server.options.listen_url);
+    node_call(&stage.server, be_called, &callers);
+    node_call(&stage.server, nothing, NULL);
+    assert_true(callers.there > 20);
+    for (size_t i = 0; i < 40; i++) {
+        close(callers.fds[i]);
+    }
+    node_fini(&stage.server);
+}
+
 static void serve_page(void *context, const char *path, const char *query, int *status,
                        const char **content_type, struct buf *body)
 {
@@ -387,10 +459,12 @@ int main(void)
         cmocka_unit_test(a_lack_of_descriptors_is_told_once_and_ends),
         cmocka_unit_test(a_burst_of_callers_waits_to_be_accepted),
         cmocka_unit_test(idle_clients_give_way_and_busy_ones_do_not),
+        cmocka_unit_test(who_finds_the_house_full_waits_a_little),
         cmocka_unit_test(who_waits_for_an_answer_does_not_give_way),
         cmocka_unit_test(strangers_give_way_before_clients),
         cmocka_unit_test(a_peer_keeps_its_place),
         cmocka_unit_test(who_lets_most_answers_pile_up_is_closed),
+        cmocka_unit_test(who_dials_in_a_long_turn_does_not_wait_in_line),
         cmocka_unit_test(silent_visitors_do_not_block_the_metrics_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

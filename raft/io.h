@@ -254,7 +254,8 @@ struct io_event {
     uint64_t now_ms; /* monotonic */
     uint64_t now_us; /* the same, finer: for statistics and the pace of copies; 0: not told */
     /* The same, but it hardly moves while this process could not listen (it was stopped, or the
-     * machine did not let it run): the silence of others is measured by it. 0: as now_ms */
+     * machine did not let it run): the silence of others is measured by it. 0: not told, it went on
+     * as now_ms did */
     uint64_t awake_ms;
     uint64_t
         wall_us; /* microseconds since 1970, may jump: for cluster time only, never for safety */

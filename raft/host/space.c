@@ -76,8 +76,6 @@ void host_space_check(struct host *host, uint64_t now_ms)
                    (unsigned long long)host->space.low_bytes,
                    (unsigned long long)store_reserve_bytes(host->space.reserve));
         event.disk.low = low;
-        event.now_ms = now_ms;
-        event.wall_us = net_wall_us();
-        host->service->step(host->server, &event);
+        net_deliver(host->net, &event);
     }
 }

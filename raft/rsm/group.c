@@ -354,8 +354,9 @@ void group_step(struct group *group, const struct io_event *event)
     }
     ASSERT(event->now_ms >= group->now_ms);
     ASSERT(event->awake_ms == 0 || event->awake_ms >= group->awake_ms);
+    group->awake_ms =
+        event->awake_ms != 0 ? event->awake_ms : group->awake_ms + (event->now_ms - group->now_ms);
     group->now_ms = event->now_ms;
-    group->awake_ms = event->awake_ms != 0 ? event->awake_ms : event->now_ms;
     group_tell_time(group, event);
     group->wall_us = event->wall_us;
     if (group->apply.turn_over) {

@@ -35,6 +35,10 @@ struct host {
         uint64_t next_check_ms;
         uint32_t span_ms; /* as net and the group were told */
     } busy;
+    struct {
+        uint64_t next_check_ms;
+        bool was_much; /* free, at the last check */
+    } memory;
     bool joins;            /* an empty directory is begun as that of a replica that joins */
     bool cluster_known;    /* the identity on disk holds the cluster id */
     raft_index pins_index; /* the configuration that META's pins were last held against */
@@ -86,6 +90,11 @@ enum status host_space_open(struct host *host, char *error);
 void host_space_close(struct host *host);
 /* Looks at the disk, if it is time to. */
 void host_space_check(struct host *host, uint64_t now_ms);
+/* memory.c: how large blocks come and go. */
+void host_memory_open(void);
+/* Once a turn; gives back what is free for long. */
+void host_memory_check(struct host *host, uint64_t now_ms);
+
 /* busy.c: how busy the machine is. */
 void host_busy_open(struct host *host);
 void host_busy_close(struct host *host);

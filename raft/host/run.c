@@ -234,6 +234,7 @@ static void on_event(void *context, const struct io_event *event)
     follow_pins(host);
     host_space_check(host, event->now_ms);
     host_busy_check(host, event->now_ms);
+    host_memory_check(host, event->now_ms);
     if (host->stop_ms != 0 && (may_stop(host) || event->now_ms >= host->stop_ms + STOP_GRACE_MS)) {
         net_stop(host->net);
     }
@@ -508,6 +509,7 @@ static enum status open_all(struct host *host, char *error)
     enum status status = open_dir(host, error);
 
     host_busy_open(host);
+    host_memory_open();
     if (status == ST_OK) {
         status = host_check_access(host, error);
     }

@@ -7,6 +7,8 @@
 #include "raft/util/assert.h"
 
 #define MEM_SMALL 1024 /* bytes; what is larger may come from the kernel, which has cleared it */
+#define MEM_LARGE (64u << 10) /* items; */
+#define MEM_PAGE  4096u       /* so many that they fill pages */
 
 void *mem_alloc(size_t size)
 {
@@ -57,7 +59,12 @@ void mem_free(void *pointer)
 size_t mem_grown_capacity(size_t capacity, size_t need)
 {
     size_t grown = capacity < 8 ? 8 : capacity;
+
     ASSERT(need <= SIZE_MAX / 4);
+    if (need > MEM_LARGE && need / 2 > capacity) {
+        return (need + MEM_PAGE - 1) / MEM_PAGE *
+               MEM_PAGE; /* one large thing, not an array that grows */
+    }
     while (grown < need) {
         grown *= 2;
     }

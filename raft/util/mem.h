@@ -14,7 +14,8 @@ void *mem_copy(const void *data, size_t size);
 char *mem_copy_string(const char *text);
 void mem_free(void *pointer); /* NULL is fine */
 
-/* The capacity to grow to, at least `need` items, at least doubling: appending stays O(1). */
+/* The capacity to grow to, at least `need` items, and at least double: appending stays O(1). A
+ * power of two, but for what is large at once: its size. */
 size_t mem_grown_capacity(size_t capacity, size_t need);
 
 /* Makes room for `need` items in the array `pointer` of `capacity` items (two lvalues). */

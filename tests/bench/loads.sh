@@ -197,8 +197,13 @@ load_transport() {
 }
 
 load_half-load() {
-    local round=$1 best
+    local round=$1 best limits name
     settle
+    limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))") # how steady the machine itself is
+    for name in sync round_trip; do
+        sample half-load ours "$round" "${name}_p99_to_p50" \
+            "$(quotient "$(json_number ${name}_p99_us <<<"$limits")" "$(json_number ${name}_us <<<"$limits")")"
+    done
     best=$(ours_run one --clients 64 --connections 64 --keys "$n_keys" --seconds "$seconds" | json_number ops_per_sec)
     measure_ours one half-load "$round" --clients 64 --connections 64 --keys "$n_keys" \
         --rate "$(awk -v a="$best" 'BEGIN { print a / 2 }')"

@@ -142,9 +142,12 @@ static void listener_accept(void *owner)
     for (uint32_t i = 0; i < listener->n_accepts; i++) {
         struct accept *accept = &listener->accepts[i];
 
-        if (accept->stream != NULL && !accept->pending) {
+        if (accept->pending) {
+            continue; /* a thread of nng's may be writing to it */
+        }
+        if (accept->stream != NULL) {
             accept_pass_on(accept);
-        } else if (!accept->pending) {
+        } else {
             accept_submit(accept);
         }
     }

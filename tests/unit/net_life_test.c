@@ -134,7 +134,8 @@ static void time_in_which_nobody_listens_hardly_counts(void **state)
     node_start(&node);
     for (int i = 0; i < 2; i++) {
         node_call(&node, i == 0 ? nothing : sleep_in_turn, NULL);
-        node_call(&node, nothing, NULL); /* after the turn, whose end reads the clock */
+        node_call(&node, nothing, NULL); /* a turn that begins after it, */
+        node_call(&node, nothing, NULL); /* and has ended */
         pthread_mutex_lock(&node.mutex);
         now_ms[i] = node.now_ms;
         awake_ms[i] = node.awake_ms;

@@ -37,7 +37,8 @@ struct host {
     } busy;
     struct {
         uint64_t next_check_ms;
-        bool was_much; /* free, at the last check */
+        uint64_t own_bytes; /* after the last time that free ones went back, or fewer since */
+        bool was_much;      /* more than may stay, at the last check */
     } memory;
     bool joins;            /* an empty directory is begun as that of a replica that joins */
     bool cluster_known;    /* the identity on disk holds the cluster id */
@@ -91,7 +92,12 @@ void host_space_close(struct host *host);
 /* Looks at the disk, if it is time to. */
 void host_space_check(struct host *host, uint64_t now_ms);
 /* memory.c: how large blocks come and go. */
+struct host_memory {
+    uint64_t virtual_bytes, resident_bytes;
+    uint64_t own_bytes; /* resident, and of no file */
+};
 void host_memory_open(void);
+bool host_memory_read(struct host_memory *memory); /* false: the system does not tell */
 /* Once a turn; gives back what is free for long. */
 void host_memory_check(struct host *host, uint64_t now_ms);
 

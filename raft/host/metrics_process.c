@@ -10,20 +10,14 @@
 
 static void put_memory(struct buf *text)
 {
-    unsigned long long virtual_pages = 0, resident_pages = 0;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    FILE *file = fopen("/proc/self/statm", "r");
+    struct host_memory memory;
 
-    if (file == NULL) {
-        return;
-    }
-    if (fscanf(file, "%llu %llu", &virtual_pages, &resident_pages) == 2) {
+    if (host_memory_read(&memory)) {
         metrics_put_gauge(text, "process_resident_memory_bytes", "Resident memory.",
-                          resident_pages * page);
+                          memory.resident_bytes);
         metrics_put_gauge(text, "process_virtual_memory_bytes", "Virtual memory.",
-                          virtual_pages * page);
+                          memory.virtual_bytes);
     }
-    fclose(file);
 }
 
 static void put_descriptors(struct buf *text)

@@ -409,6 +409,18 @@ static void accepted_make_room_for_answer(struct net *net, size_t len)
     accepted->waiting += len;
 }
 
+static bool accepted_is_there(const struct visitor *visitor, io_conn number)
+{
+    return number != 0 && visitor != NULL && visitor->number == number &&
+           visitor->conn->state == CONN_UP;
+}
+
+static void accepted_drop_answer(struct net *net, enum net_drop why, struct buf *message)
+{
+    net->stats.drops[why]++;
+    buf_fini(message);
+}
+
 void accepted_reply(struct net *net, io_conn number, struct buf *message)
 {
     uint32_t slot = number & ((1u << VISITOR_SLOT_BITS) - 1);
@@ -416,18 +428,19 @@ void accepted_reply(struct net *net, io_conn number, struct buf *message)
     enum io_class class = message->len > FRAME_FRAGMENT_BYTES ? IO_BULK : IO_NORMAL;
 
     ASSERT(message->len <= FRAME_MAX_MESSAGE);
-    accepted_make_room_for_answer(net, message->len);
-    if (number == 0 || visitor == NULL || visitor->number != number ||
-        visitor->conn->state != CONN_UP) {
-        net->stats.drops[NET_DROP_CLIENT_GONE]++;
-        buf_fini(message);
+    if (!accepted_is_there(visitor, number)) {
+        accepted_drop_answer(net, NET_DROP_CLIENT_GONE, message);
         return;
     }
     if (visitor->conn->send_queue.bytes > 0 && visitor->conn->send_queue.bytes + message->len >
                                                    net->options.limits.max_client_queue_bytes) {
-        net->stats.drops[NET_DROP_CLIENT_FULL]++;
-        buf_fini(message);
+        accepted_drop_answer(net, NET_DROP_CLIENT_FULL, message);
         conn_fail(visitor->conn, ST_BUSY, "the client does not read its answers");
+        return;
+    }
+    accepted_make_room_for_answer(net, message->len);
+    if (!accepted_is_there(visitor, number)) { /* it was the one that had to give way */
+        accepted_drop_answer(net, NET_DROP_CLIENT_GONE, message);
         return;
     }
     visitor->conn->unanswered -= visitor->conn->unanswered > 0;

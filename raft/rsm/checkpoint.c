@@ -14,16 +14,47 @@
  */
 #include "raft/rsm/group.h"
 
+#define SHARE_ALL   256
+#define QUIET_PARTS 4
+
 /* The log has grown to where compaction must not wait for the usual thresholds. */
 static bool log_is_large(const struct group *group)
 {
     return raft_log_bytes(group->raft) > group->options.max_log_bytes / 2;
 }
 
-bool rsm_checkpoint_due(const struct group *group)
+/* Replicas apply the same, so all of them would make each checkpoint at the same moment, and on
+ * none would commits go on undisturbed: each draws, for each, how many dirty bytes it waits for, up
+ * to a quarter less or more than usual. Usual is little, if there is time, as a checkpoint takes
+ * the processor for as long as it is large; more while much is written, as a key that changes twice
+ * is written once. */
+static void draw_share(struct rsm_checkpoint *checkpoint)
+{
+    checkpoint->dirty_share = (uint32_t)rng_between(&checkpoint->rng, SHARE_ALL - SHARE_ALL / 4,
+                                                    SHARE_ALL + SHARE_ALL / 4);
+}
+
+void rsm_checkpoint_init(struct group *group)
+{
+    rng_init(&group->checkpoint.rng, group->options.raft.seed);
+    draw_share(&group->checkpoint);
+}
+
+static bool much_is_dirty(const struct group *group)
 {
     const struct rsm_checkpoint *checkpoint = &group->checkpoint;
     struct io_state *state = group->world.state;
+    uint64_t usual = group->options.checkpoint_dirty_bytes;
+
+    if (group->now_us >= checkpoint->begun_us + group->options.checkpoint_rest_ms * 1000ull) {
+        usual /= QUIET_PARTS;
+    }
+    return state->ops->dirty_bytes(state) > usual * checkpoint->dirty_share / SHARE_ALL;
+}
+
+bool rsm_checkpoint_due(const struct group *group)
+{
+    const struct rsm_checkpoint *checkpoint = &group->checkpoint;
 
     if (checkpoint->running || group->now_ms < checkpoint->retry_ms ||
         group->apply.index == checkpoint->last_index) {
@@ -32,8 +63,7 @@ bool rsm_checkpoint_due(const struct group *group)
     /* One more can't free a log that is held for a follower. */
     return checkpoint->wanted || (log_is_large(group) && !checkpoint->bound_hit) ||
            (checkpoint->drop_ms > 0 && group->now_ms >= checkpoint->drop_ms) ||
-           checkpoint->applied_bytes >= group->options.checkpoint_log_bytes ||
-           state->ops->dirty_bytes(state) >= group->options.checkpoint_dirty_bytes;
+           checkpoint->applied_bytes >= group->options.checkpoint_log_bytes || much_is_dirty(group);
 }
 
 static void start(struct group *group)
@@ -58,6 +88,7 @@ static void start(struct group *group)
     out.n_ranges = n;
     group->checkpoint.running = true;
     group->checkpoint.begun_us = group->now_us;
+    draw_share(&group->checkpoint);
     group->checkpoint.wanted = false;
     group->checkpoint.applied_bytes = 0;
     group->checkpoint.drop_ms = 0;

@@ -12,6 +12,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
          */
         .checkpoint_log_bytes = 32u << 20,
         .checkpoint_dirty_bytes = 4u << 20,
+        .checkpoint_rest_ms = 250,
         .max_dirty_bytes = 24u << 20,
         .large_bytes = 512u << 10,
         .drop_checkpoint_ms = 2000,
@@ -37,7 +38,8 @@ enum status group_create(const struct group_options *options, const struct group
     ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
     ASSERT(world->net != NULL && world->log != NULL && world->state != NULL);
     ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0 &&
-           options->max_dirty_bytes >= options->checkpoint_dirty_bytes);
+           options->max_dirty_bytes >
+               options->checkpoint_dirty_bytes + options->checkpoint_dirty_bytes / 4);
     made->options = *options;
     made->options.raft.trace = options->trace;
     made->world = *world;
@@ -47,6 +49,7 @@ enum status group_create(const struct group_options *options, const struct group
     rsm_reads_init(made);
     rsm_senders_init(made);
     rsm_change_init(made);
+    rsm_checkpoint_init(made);
     *group = NULL;
     status = rsm_open(made, log, state_meta, now_ms);
     if (status != ST_OK) {

@@ -225,10 +225,13 @@ struct rsm_checkpoint {
     uint64_t let_go_ms;     /* but for those that lag until then */
     uint64_t applied_bytes; /* of entries, since the last one began */
     raft_index last_index;  /* of the last durable one, or of the state at start */
-    uint64_t begun_us;      /* the one that runs */
+    uint64_t begun_us;      /* the one that runs, or ran last */
+    struct rng rng;         /* for what follows */
+    uint32_t dirty_share;   /* of the usual dirty bytes, what makes the next one due */
 };
 
 /* One should be taken now; apply goes on only as far as it could cover. */
+void rsm_checkpoint_init(struct group *group);
 bool rsm_checkpoint_due(const struct group *group);
 void rsm_checkpoint_maybe_start(struct group *group);
 void rsm_checkpoint_done(struct group *group, const struct io_event *event);

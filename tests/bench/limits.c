@@ -1,5 +1,7 @@
 /* What a put of one client can't be faster than here: one fdatasync of a recycled file and two
- * round trips of our transport (client and leader, leader and follower), each measured alone.
+ * round trips of our transport (client and leader, leader and follower), each measured alone. Also
+ * what a hand-over from one thread to another takes, and how long three replicas on this one disk
+ * need until two of them have a value of 16 MiB in their logs, if nothing else is done.
  *
  *   limits DIR [SECONDS]    DIR: on the disk to be measured
  *
@@ -7,11 +9,13 @@
  * time. The round trip is nng's streams, bare, between two processes: the far one answers from the
  * callback of its receive, the near one waits, so each way wakes one thread of nng's and the way
  * back one more. Prints one line of JSON: medians, and the slowest hundredth (p99) of each, which
- * no load on this machine can be steadier than.
+ * no load on this machine can be steadier than; of the large value the median and the longest.
  */
 #include <fcntl.h>
 #include <nng/nng.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +30,9 @@
 #define FILE_BLOCKS   4096
 #define REQUEST_BYTES 350 /* about what a put of 256 bytes takes, and its answer */
 #define ANSWER_BYTES  50
+#define LARGE_BYTES   (16u << 20)
+#define LARGE_TRIALS  10
+#define REPLICAS      3
 
 struct samples {
     uint32_t ns[MAX_SAMPLES];
@@ -77,15 +84,15 @@ static struct limit limit_of(struct samples *samples)
 
 /* ---- The disk ---- */
 
-static struct limit measure_sync(const char *dir, uint64_t run_ns, struct samples *samples)
+/* A file without a name that was written before, from its beginning to its end. */
+static int recycled_file(const char *dir, char *block)
 {
-    char path[4096], *block;
-    uint64_t end_ns;
+    char path[4096];
     int fd;
 
     snprintf(path, sizeof(path), "%s/limits.XXXXXX", dir);
     fd = mkstemp(path);
-    if (fd < 0 || posix_memalign((void **)&block, BLOCK_BYTES, BLOCK_BYTES) != 0) {
+    if (fd < 0) {
         fail("cannot make a file");
     }
     unlink(path);
@@ -96,6 +103,25 @@ static struct limit measure_sync(const char *dir, uint64_t run_ns, struct sample
         }
     }
     fsync(fd);
+    return fd;
+}
+
+static char *aligned_block(size_t bytes)
+{
+    void *block;
+
+    if (posix_memalign(&block, BLOCK_BYTES, bytes) != 0) {
+        fail("no memory");
+    }
+    return block;
+}
+
+static struct limit measure_sync(const char *dir, uint64_t run_ns, struct samples *samples)
+{
+    char *block = aligned_block(BLOCK_BYTES);
+    int fd = recycled_file(dir, block);
+    uint64_t end_ns;
+
     end_ns = now_ns() + run_ns;
     for (samples->n = 0; samples->n < MAX_SAMPLES; samples->n++) {
         uint64_t start_ns = now_ns();
@@ -113,6 +139,129 @@ static struct limit measure_sync(const char *dir, uint64_t run_ns, struct sample
     }
     close(fd);
     free(block);
+    return limit_of(samples);
+}
+
+/* One replica's log: a large value is written and synced each time the byte comes. */
+static void keep_large(const char *dir, int go, int done)
+{
+    char *large = aligned_block(LARGE_BYTES), byte;
+    int fd = recycled_file(dir, large);
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    memset(large, 0xa5, LARGE_BYTES);
+    while (read(go, &byte, 1) == 1) {
+        if (pwrite(fd, large, LARGE_BYTES, 0) != (ssize_t)LARGE_BYTES || fdatasync(fd) != 0 ||
+            write(done, &byte, 1) != 1) {
+            fail("cannot write or sync a large value");
+        }
+    }
+    _exit(0);
+}
+
+/* The longest in p99_us. */
+static struct limit measure_large(const char *dir, struct samples *samples)
+{
+    int go[REPLICAS][2], done[2];
+    pid_t replicas[REPLICAS];
+    char byte = 0;
+
+    if (pipe(done) != 0) {
+        fail("pipe");
+    }
+    for (int i = 0; i < REPLICAS; i++) {
+        if (pipe(go[i]) != 0 || (replicas[i] = fork()) < 0) {
+            fail("cannot begin");
+        }
+        if (replicas[i] == 0) {
+            keep_large(dir, go[i][0], done[1]);
+        }
+    }
+    /* The first time is no trial: their files are being written. */
+    for (samples->n = 0; samples->n <= LARGE_TRIALS; samples->n++) {
+        uint64_t start_ns = now_ns();
+
+        for (int i = 0; i < REPLICAS; i++) {
+            if (write(go[i][1], &byte, 1) != 1) {
+                fail("pipe");
+            }
+        }
+        for (int n = 1; n <= REPLICAS; n++) {
+            if (read(done[0], &byte, 1) != 1) {
+                fail("a replica is gone");
+            }
+            if (n == REPLICAS / 2 + 1) {
+                samples->ns[samples->n] = (uint32_t)(now_ns() - start_ns);
+            }
+        }
+    }
+    for (int i = 0; i < REPLICAS; i++) {
+        kill(replicas[i], SIGKILL);
+        waitpid(replicas[i], NULL, 0);
+    }
+    samples->n = LARGE_TRIALS;
+    memmove(samples->ns, samples->ns + 1, LARGE_TRIALS * sizeof(samples->ns[0]));
+    return limit_of(samples);
+}
+
+/* ---- Threads ---- */
+
+/* Whose turn it is: that of the one who measures, or that of the other. */
+struct turns {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_others, ended;
+};
+
+/* Returns when it has come back: false if there are no more. */
+static bool pass_turn(struct turns *turns, bool to_other)
+{
+    bool ended;
+
+    pthread_mutex_lock(&turns->lock);
+    turns->is_others = to_other;
+    pthread_cond_signal(&turns->changed);
+    while (turns->is_others == to_other && !turns->ended) {
+        pthread_cond_wait(&turns->changed, &turns->lock);
+    }
+    ended = turns->ended;
+    pthread_mutex_unlock(&turns->lock);
+    return !ended;
+}
+
+static void *answer_turns(void *context)
+{
+    struct turns *turns = context;
+
+    while (pass_turn(turns, false)) {
+    }
+    return NULL;
+}
+
+/* There and back is two hand-overs. */
+static struct limit measure_hand_over(uint64_t run_ns, struct samples *samples)
+{
+    struct turns turns = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
+    uint64_t end_ns = now_ns() + run_ns;
+    pthread_t other;
+
+    if (pthread_create(&other, NULL, answer_turns, &turns) != 0) {
+        fail("no thread");
+    }
+    for (samples->n = 0; samples->n < MAX_SAMPLES; samples->n++) {
+        uint64_t start_ns = now_ns();
+
+        if (start_ns >= end_ns) {
+            break;
+        }
+        (void)pass_turn(&turns, true);
+        samples->ns[samples->n] = (uint32_t)((now_ns() - start_ns) / 2);
+    }
+    pthread_mutex_lock(&turns.lock);
+    turns.ended = true;
+    pthread_cond_signal(&turns.changed);
+    pthread_mutex_unlock(&turns.lock);
+    pthread_join(other, NULL);
     return limit_of(samples);
 }
 
@@ -259,7 +408,7 @@ int main(int argc, char **argv)
 {
     struct samples *samples = calloc(1, sizeof(*samples));
     double seconds = argc > 2 ? atof(argv[2]) : 2;
-    struct limit sync, round_trip;
+    struct limit sync, large, hand_over, round_trip;
     int port_pipe[2], port;
     pid_t far;
 
@@ -277,14 +426,17 @@ int main(int argc, char **argv)
     if (far < 0 || read(port_pipe[0], &port, sizeof(port)) != sizeof(port)) {
         fail("no far side");
     }
+    large = measure_large(argv[1], samples);
     sync = measure_sync(argv[1], (uint64_t)(seconds * 5e8), samples);
+    hand_over = measure_hand_over((uint64_t)(seconds * 2e8), samples);
     round_trip = measure_round_trip(port, (uint64_t)(seconds * 5e8), samples);
     kill(far, SIGKILL);
     waitpid(far, NULL, 0);
     printf("{\"sync_us\":%.1f,\"round_trip_us\":%.1f,\"limit_us\":%.1f,\"sync_p99_us\":%.1f,"
-           "\"round_trip_p99_us\":%.1f}\n",
+           "\"round_trip_p99_us\":%.1f,\"hand_over_us\":%.1f,\"large_us\":%.1f,"
+           "\"large_longest_us\":%.1f}\n",
            sync.median_us, round_trip.median_us, sync.median_us + 2 * round_trip.median_us,
-           sync.p99_us, round_trip.p99_us);
+           sync.p99_us, round_trip.p99_us, hand_over.median_us, large.median_us, large.p99_us);
     free(samples);
     return 0;
 }

@@ -178,7 +178,7 @@ fill_million() {
 load_limit() {
     local round=$1 limits
     limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))")
-    for name in sync_us round_trip_us limit_us; do
+    for name in sync_us round_trip_us limit_us hand_over_us; do
         sample limit ours "$round" "$name" "$(json_number $name <<<"$limits")"
     done
     measure_ours one limit "$round" --clients 1 --connections 1 --keys "$n_keys"
@@ -242,9 +242,13 @@ load_groups() {
 # One client puts values of 16 MiB, one after the other, while others put small ones at a steady rate:
 # how long does any of these take, from the moment at which it was due?
 load_stalls() {
-    local round=$1 large
+    local round=$1 large limits
     fill_million
     settle
+    limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))") # what the disk alone takes
+    for name in large_us large_longest_us; do
+        sample stalls ours "$round" "disk_$name" "$(json_number $name <<<"$limits")"
+    done
     ours_run one --clients 1 --connections 1 --keys 8 --value-bytes 16777216 --seconds "$seconds" >"$work/large.json" &
     large=$!
     json=$(ours_run one --clients 256 --connections 4 --keys "$million" --rate 1000 --seconds "$seconds")

@@ -57,6 +57,56 @@ static void dirty_bytes_cause_a_checkpoint_too(void **state)
     bench_destroy(&bench);
 }
 
+/* They apply the same, but who makes a checkpoint is slow for as long. */
+static void replicas_make_checkpoints_at_different_times(void **state)
+{
+    struct bench *bench = bench_create(3, 4);
+    bool was_same = true;
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 2000;
+    bench_options(bench)->checkpoint_rest_ms = 1000000;
+    bench_start_all(bench);
+    for (int64_t i = 1; i <= 1000; i++) {
+        bench_inc(bench);
+    }
+    bench_run(bench, 100);
+    for (raft_id id = 1; id <= 3; id++) {
+        assert_true(stats(bench, id)->checkpoints >= 3);
+        was_same &= stats(bench, id)->checkpoint_index == stats(bench, 1)->checkpoint_index;
+    }
+    assert_false(was_same);
+    bench_destroy(&bench);
+}
+
+/* The less is written, the smaller they are: what is dirty after a rest is not worth waiting for
+ * more. */
+static void checkpoints_are_small_when_there_is_time(void **state)
+{
+    struct bench *bench = bench_create(1, 4);
+    struct io_state *io = mem_state_io(bench_replica(bench, 1)->state);
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 10000;
+    bench_options(bench)->checkpoint_rest_ms = 2000;
+    bench_start_all(bench);
+    bench_leader(bench);
+    bench_run(bench, 2000);
+    while (stats(bench, 1)->checkpoints == 0) {
+        bench_inc(bench);
+    }
+    assert_true(stats(bench, 1)->checkpoint_index < 500);
+    while (io->ops->dirty_bytes(io) < 4000) { /* soon after: a quarter is not enough */
+        bench_inc(bench);
+    }
+    assert_int_equal(stats(bench, 1)->checkpoints, 1);
+    bench_run(bench, 2000);
+    bench_inc(bench);
+    bench_run(bench, 10);
+    assert_int_equal(stats(bench, 1)->checkpoints, 2);
+    bench_destroy(&bench);
+}
+
 static void only_one_checkpoint_runs_at_a_time(void **state)
 {
     struct bench *bench = checkpointing(1, 4, 1);
@@ -102,7 +152,6 @@ static void what_is_dirty_in_memory_is_bounded(void **state)
 
 /* ---- Restarts ---- */
 
-/* Half of the increments are in the checkpoint, the others are replayed; none twice. */
 /* Fifty increments, and a command that makes the log large enough for a checkpoint of them. */
 static void count_to_a_checkpoint(struct bench *bench)
 {
@@ -117,6 +166,7 @@ static void count_to_a_checkpoint(struct bench *bench)
     assert_int_equal(stats(bench, 1)->checkpoints, 1);
 }
 
+/* Half of the increments are in the checkpoint, the others are replayed; none twice. */
 static void a_restart_replays_what_the_checkpoint_lacks(void **state)
 {
     struct bench *bench = checkpointing(1, 5, 100000);
@@ -487,6 +537,8 @@ int main(void)
         cmocka_unit_test(a_checkpoint_lets_the_log_go),
         cmocka_unit_test(some_log_is_kept_behind_a_checkpoint),
         cmocka_unit_test(dirty_bytes_cause_a_checkpoint_too),
+        cmocka_unit_test(replicas_make_checkpoints_at_different_times),
+        cmocka_unit_test(checkpoints_are_small_when_there_is_time),
         cmocka_unit_test(only_one_checkpoint_runs_at_a_time),
         cmocka_unit_test(what_is_dirty_in_memory_is_bounded),
         cmocka_unit_test(a_restart_replays_what_the_checkpoint_lacks),

@@ -242,17 +242,23 @@ load_groups() {
 # One client puts values of 16 MiB, one after the other, while others put small ones at a steady rate:
 # how long does any of these take, from the moment at which it was due?
 load_stalls() {
-    local round=$1 large limits
+    local round=$1 large limits before after
     fill_million
     settle
     limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))") # what the disk alone takes
     for name in large_us large_longest_us; do
         sample stalls ours "$round" "disk_$name" "$(json_number $name <<<"$limits")"
     done
+    before=$(usage_of $(ours_pids one))
     ours_run one --clients 1 --connections 1 --keys 8 --value-bytes 16777216 --seconds "$seconds" >"$work/large.json" &
     large=$!
     json=$(ours_run one --clients 256 --connections 4 --keys "$million" --rate 1000 --seconds "$seconds")
     wait "$large"
+    after=$(usage_of $(ours_pids one))
+    # Of the servers, that of the small puts included; nothing is shorter than this divided by the cores.
+    sample stalls ours "$round" large_server_cpu_ms "$(awk -v before="$before" -v after="$after" -v tck="$clk_tck" \
+        -v ops="$(json_number ops <"$work/large.json")" \
+        'BEGIN { split(before, b, " "); split(after, a, " "); print (a[1] - b[1]) * 1000 / tck / ops }')"
     sample stalls ours "$round" stall_ms "$(quotient "$(json_number max_us <<<"$json")" 1000)"
     sample stalls ours "$round" p50_us "$(json_number p50_us <<<"$json")"
     sample stalls ours "$round" p99_us "$(json_number p99_us <<<"$json")"

@@ -54,8 +54,8 @@ static void tune_group(const struct kv_cluster *cluster, const struct world_part
     }
     if (cluster->options.max_raft_state == KV_NO_SNAPSHOTS && parts->gid != 0) {
         options->drop_checkpoint_ms = UINT32_MAX;
-        options->checkpoint_dirty_bytes = options->max_dirty_bytes = options->max_log_bytes =
-            KV_NO_SNAPSHOTS;
+        options->checkpoint_dirty_bytes = KV_NO_SNAPSHOTS / 2;
+        options->max_dirty_bytes = options->max_log_bytes = KV_NO_SNAPSHOTS;
     }
     if (cluster->options.snapshot_chunk_bytes != 0) {
         options->snapshot_chunk_bytes = cluster->options.snapshot_chunk_bytes;

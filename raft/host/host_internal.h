@@ -91,13 +91,15 @@ enum status host_space_open(struct host *host, char *error);
 void host_space_close(struct host *host);
 /* Looks at the disk, if it is time to. */
 void host_space_check(struct host *host, uint64_t now_ms);
+
 /* memory.c: how large blocks come and go. */
 struct host_memory {
     uint64_t virtual_bytes, resident_bytes;
     uint64_t own_bytes; /* resident, and of no file */
 };
 void host_memory_open(void);
-bool host_memory_read(struct host_memory *memory); /* false: the system does not tell */
+/* False: the system does not tell, and nothing is changed. */
+bool host_memory_read(struct host_memory *memory);
 /* Once a turn; gives back what is free for long. */
 void host_memory_check(struct host *host, uint64_t now_ms);
 

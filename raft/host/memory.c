@@ -37,8 +37,10 @@ bool host_memory_read(struct host_memory *memory)
     is_known = fscanf(file, "%llu %llu %llu", &virtual_pages, &resident_pages, &file_pages) == 3 &&
                resident_pages >= file_pages;
     fclose(file);
-    *memory = (struct host_memory){virtual_pages * page, resident_pages * page,
-                                   (resident_pages - file_pages) * page};
+    if (is_known) {
+        *memory = (struct host_memory){virtual_pages * page, resident_pages * page,
+                                       (resident_pages - file_pages) * page};
+    }
     return is_known;
 }
 

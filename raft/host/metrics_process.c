@@ -1,9 +1,7 @@
 /* The process as the system sees it: memory, descriptors, processor time. The names are those of
  * Prometheus' own client libraries. */
 #include <dirent.h>
-#include <stdio.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "raft/host/host_internal.h"
 #include "raft/util/metrics.h"

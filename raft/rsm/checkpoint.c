@@ -36,7 +36,12 @@ static void draw_share(struct rsm_checkpoint *checkpoint)
 
 void rsm_checkpoint_init(struct group *group)
 {
-    rng_init(&group->checkpoint.rng, group->options.raft.seed);
+    const struct group_options *options = &group->options;
+
+    /* One is due before applying has to wait for it, whatever is drawn. */
+    ASSERT(options->max_dirty_bytes >
+           options->checkpoint_dirty_bytes + options->checkpoint_dirty_bytes / 4);
+    rng_init(&group->checkpoint.rng, options->raft.seed);
     draw_share(&group->checkpoint);
 }
 

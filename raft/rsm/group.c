@@ -37,9 +37,7 @@ enum status group_create(const struct group_options *options, const struct group
 
     ASSERT(options->raft.id > 0 && options->snapshot_chunk_bytes > 0);
     ASSERT(world->net != NULL && world->log != NULL && world->state != NULL);
-    ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0 &&
-           options->max_dirty_bytes >
-               options->checkpoint_dirty_bytes + options->checkpoint_dirty_bytes / 4);
+    ASSERT(world->halt != NULL && options->checkpoint_dirty_bytes > 0);
     made->options = *options;
     made->options.raft.trace = options->trace;
     made->world = *world;

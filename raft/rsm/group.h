@@ -230,8 +230,8 @@ struct rsm_checkpoint {
     uint32_t dirty_share;   /* of the usual dirty bytes, what makes the next one due */
 };
 
-/* One should be taken now; apply goes on only as far as it could cover. */
 void rsm_checkpoint_init(struct group *group);
+/* One should be taken now; apply goes on only as far as it could cover. */
 bool rsm_checkpoint_due(const struct group *group);
 void rsm_checkpoint_maybe_start(struct group *group);
 void rsm_checkpoint_done(struct group *group, const struct io_event *event);

@@ -7,8 +7,8 @@
 #include "raft/util/assert.h"
 
 #define MEM_SMALL 1024 /* bytes; what is larger may come from the kernel, which has cleared it */
-#define MEM_LARGE (64u << 10) /* items; */
-#define MEM_PAGE  4096u       /* so many that they fill pages */
+#define MEM_LARGE (64u << 10) /* items: so many at once get their own size, rounded up */
+#define MEM_PAGE  4096u       /* to this */
 
 void *mem_alloc(size_t size)
 {
@@ -62,8 +62,8 @@ size_t mem_grown_capacity(size_t capacity, size_t need)
 
     ASSERT(need <= SIZE_MAX / 4);
     if (need > MEM_LARGE && need / 2 > capacity) {
-        return (need + MEM_PAGE - 1) / MEM_PAGE *
-               MEM_PAGE; /* one large thing, not an array that grows */
+        /* One large thing, not an array that grows. */
+        return (need + MEM_PAGE - 1) / MEM_PAGE * MEM_PAGE;
     }
     while (grown < need) {
         grown *= 2;

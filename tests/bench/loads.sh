@@ -175,9 +175,14 @@ fill_million() {
 
 # ---- Ours alone
 
+# What one put can't be faster than on this machine, or steadier, now.
+limits_of_put() {
+    "$build/tests/limits" put "$work" "$((seconds < 2 ? 1 : 2))"
+}
+
 load_limit() {
-    local round=$1 limits
-    limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))")
+    local round=$1 limits name
+    limits=$(limits_of_put)
     for name in sync_us round_trip_us limit_us hand_over_us; do
         sample limit ours "$round" "$name" "$(json_number $name <<<"$limits")"
     done
@@ -199,7 +204,7 @@ load_transport() {
 load_half-load() {
     local round=$1 best limits name
     settle
-    limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))") # how steady the machine itself is
+    limits=$(limits_of_put) # how steady the machine itself is
     for name in sync round_trip; do
         sample half-load ours "$round" "${name}_p99_to_p50" \
             "$(quotient "$(json_number ${name}_p99_us <<<"$limits")" "$(json_number ${name}_us <<<"$limits")")"
@@ -242,10 +247,10 @@ load_groups() {
 # One client puts values of 16 MiB, one after the other, while others put small ones at a steady rate:
 # how long does any of these take, from the moment at which it was due?
 load_stalls() {
-    local round=$1 large limits before after
+    local round=$1 large limits name before after
     fill_million
     settle
-    limits=$("$build/tests/limits" "$work" "$((seconds < 2 ? 1 : 2))") # what the disk alone takes
+    limits=$("$build/tests/limits" large "$work") # what the disk alone takes
     for name in large_us large_longest_us; do
         sample stalls ours "$round" "disk_$name" "$(json_number $name <<<"$limits")"
     done

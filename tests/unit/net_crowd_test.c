@@ -323,12 +323,6 @@ static void be_called(struct node *node, void *arg)
     net_post(node->net, count_there, callers);
 }
 
-static void nothing(struct node *node, void *arg)
-{
-    (void)node;
-    (void)arg;
-}
-
 /* All who dial in a long turn are there after it: nobody waits for a turn of each one before. */
 static void who_dials_in_a_long_turn_does_not_wait_in_line(void **state)
 {

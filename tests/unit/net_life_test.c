@@ -42,12 +42,6 @@ static void *post_many(void *arg)
     return NULL;
 }
 
-static void nothing(struct node *node, void *arg)
-{
-    (void)node;
-    (void)arg;
-}
-
 static void posts_of_each_thread_run_in_order(void **state)
 {
     static struct counting counting;

@@ -4,6 +4,8 @@
  * its next operation when the last one has ended. This happens in the callback, on the handle's
  * thread, and what a callback counts belongs to its handle, so nothing is locked on the way.
  *
+ * The clock starts when every handle is connected.
+ *
  * With a rate, operation k is due at start + k / rate whether the service keeps up or not; a free
  * client takes it, and if none is free it waits, and its latency counts from when it was due.
  */

@@ -63,6 +63,7 @@ struct host_parts {
     struct io_net *net;
     struct io_log *log;
     struct io_state *state;
+    uint64_t checkpoint_bytes; /* as much as the disk's size allows */
     struct io_log_content *log_content;
     const struct io_state_meta *state_meta;
     const struct trace *trace;

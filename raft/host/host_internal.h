@@ -22,7 +22,7 @@ struct host {
     struct {
         struct store_reserve *reserve;
         uint64_t segment_bytes; /* of the log */
-        uint64_t buffer_bytes;  /* of the state: what a start writes into tables */
+        uint64_t buffer_bytes;  /* of the state's checkpoints, and of what LevelDB holds */
         uint64_t low_bytes;     /* free: writes are refused below it */
         uint64_t next_check_ms;
         bool low;            /* as the service was told */

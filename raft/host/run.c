@@ -314,6 +314,7 @@ void host_group_options(const struct host_parts *parts, struct group_options *op
     options->raft.trace = parts->trace;
     options->trace = parts->trace;
     options->raft.incarnation = parts->incarnation;
+    options->checkpoint_dirty_bytes = parts->checkpoint_bytes;
     raft_configuration_from_spec(&settings->cluster, &options->bootstrap);
     options->bootstrap.n = parts->joins ? 0 : options->bootstrap.n;
 }
@@ -409,6 +410,7 @@ static enum status open_service(struct host *host, struct io_log_content *conten
                                .net = net_io(host->net),
                                .log = wal_io(host->wal),
                                .state = state_io(host->state),
+                               .checkpoint_bytes = host->space.buffer_bytes,
                                .log_content = content,
                                .state_meta = meta,
                                .trace = &host->trace};

@@ -33,7 +33,7 @@ enum status host_space_open(struct host *host, char *error)
                                 ? part_of(total, 8, 16 * MIB, 256 * MIB)
                                 : settings->disk_low_mib * MIB;
     host->space.segment_bytes = part_of(total, 32, 4 * MIB, 64 * MIB);
-    host->space.buffer_bytes = part_of(total, 64, 2 * MIB, 4 * MIB);
+    host->space.buffer_bytes = part_of(total, 64, 2 * MIB, 16 * MIB);
     if (settings->disk_reserve_mib != HOST_DEFAULT) {
         reserve = settings->disk_reserve_mib * MIB;
     }

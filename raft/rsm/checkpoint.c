@@ -15,7 +15,7 @@
 #include "raft/rsm/group.h"
 
 #define SHARE_ALL   256
-#define QUIET_PARTS 4
+#define QUIET_PARTS 8
 
 /* The log has grown to where compaction must not wait for the usual thresholds. */
 static bool log_is_large(const struct group *group)
@@ -26,8 +26,8 @@ static bool log_is_large(const struct group *group)
 /* Replicas apply the same, so all of them would make each checkpoint at the same moment, and on
  * none would commits go on undisturbed: each draws, for each, how many dirty bytes it waits for, up
  * to a quarter less or more than usual. Usual is little, if there is time, as a checkpoint takes
- * the processor for as long as it is large; more while much is written, as a key that changes twice
- * is written once. */
+ * the processor and the disk for as long as it is large; more while much is written, as what
+ * changes twice is written once: keys, and above all sessions. */
 static void draw_share(struct rsm_checkpoint *checkpoint)
 {
     checkpoint->dirty_share = (uint32_t)rng_between(&checkpoint->rng, SHARE_ALL - SHARE_ALL / 4,

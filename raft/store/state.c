@@ -7,16 +7,16 @@
 
 void state_options_default(struct state_options *options, const char *path, group_id group)
 {
-    /* The write buffer is as large as an ordinary checkpoint (LevelDB holds two in memory, each
-     * with a checkpoint on top, which does not wait) and no larger: a table is synced at once when
-     * the buffer is full, and the log's writes on the same disk wait behind it. A piece of a
+    /* The write buffer is as large as the largest ordinary checkpoint (LevelDB holds two in memory,
+     * each with a checkpoint on top, which does not wait): the smaller it is, the more often
+     * LevelDB merges what it has. A piece of a
      * deletion is about 10 ms of the background thread's time, the longest that a checkpoint waits
      * for it. */
     *options = (struct state_options){
         .path = path,
         .group = group,
         .cache_bytes = 64u << 20,
-        .write_buffer_bytes = 4u << 20,
+        .write_buffer_bytes = 16u << 20,
         .sweep_keys = 4096,
         .sweep_pause_ms = 2,
     };

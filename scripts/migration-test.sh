@@ -261,11 +261,11 @@ begin_load() {
     step "measure the peak, then load at half of it"
     ask peak "$peak_seconds"
     say "             peak: $reply"
-    sleep 1
-    ask tokens
     if [ -z "$rate" ] && [ -n "$max_rate" ]; then
         rate=$(awk -F= -v most="$max_rate" '{ half = $2 / 2; print half < most ? half : most }' <<<"$reply")
     fi
+    sleep 1
+    ask tokens
     ask start "$rate"
     say "             load: $reply"
     sleep 1

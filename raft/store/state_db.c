@@ -106,6 +106,8 @@ enum status state_db_open(const struct state_options *options, uint64_t number, 
             status = ST_CORRUPT;
         }
         state_db_close(&self);
+    } else {
+        self->writeback = state_writeback_open(self->path);
     }
     *db = self;
     return status;
@@ -146,6 +148,7 @@ void state_db_close(struct state_db **db)
         leveldb_free(reason); /* what is left over is removed at the next start */
     }
     state_db_shut(self);
+    state_writeback_close(&self->writeback);
     leveldb_options_destroy(self->options);
     leveldb_cache_destroy(self->cache);
     leveldb_filterpolicy_destroy(self->filter);

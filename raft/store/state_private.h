@@ -38,10 +38,11 @@ struct state_db {
     leveldb_writeoptions_t *sync;  /* durable when it returns */
     leveldb_writeoptions_t *loose; /* durable with the next synced write, or not at all */
     struct state_compactor
-        *compactor;         /* NULL before the first compaction; the background thread's */
-    uint32_t references;    /* counted by the loop thread alone */
-    bool doomed;            /* destroyed when closed: an install replaced it */
-    _Atomic bool explained; /* where its damage is was looked for */
+        *compactor; /* NULL before the first compaction; the background thread's */
+    struct state_writeback *writeback; /* NULL: the system offers no watch */
+    uint32_t references;               /* counted by the loop thread alone */
+    bool doomed;                       /* destroyed when closed: an install replaced it */
+    _Atomic bool explained;            /* where its damage is was looked for */
 };
 
 /* The path of db-N; the caller frees it. */
@@ -91,6 +92,15 @@ void state_compact_wait(struct state_db *db); /* until it is not busy */
 /* How many the compactions that are over moved; each is told once. */
 uint64_t state_compact_moved(struct state_db *db);
 void state_compact_end(struct state_db *db);
+
+#define STATE_WORKER_NICE 10 /* of all threads that nobody waits for */
+
+/* Has tables in the directory written to the disk as they grow, on a thread of its own; NULL if the
+ * system offers no watch. `bytes`: so many went out that way; any thread. close waits for the piece
+ * in hand, and clears the pointer; NULL is nothing to close. */
+struct state_writeback *state_writeback_open(const char *path);
+uint64_t state_writeback_bytes(const struct state_writeback *writeback);
+void state_writeback_close(struct state_writeback **writeback);
 
 /* A LevelDB snapshot with a count of its users, on the loop thread. */
 struct state_pin {

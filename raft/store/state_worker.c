@@ -16,7 +16,6 @@
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
-#define STATE_WORKER_NICE    10
 #define STATE_WORKER_POLL_MS 5 /* between looks whether a compaction is done */
 /* So many checkpoints in LevelDB's log file, and the next one waits until some are moved out. */
 #define STATE_WORKER_UNFLUSHED (STATE_CHAIN - 4)

@@ -96,7 +96,7 @@ static void checkpoints_are_small_when_there_is_time(void **state)
         bench_inc(bench);
     }
     assert_true(stats(bench, 1)->checkpoint_index < 500);
-    while (io->ops->dirty_bytes(io) < 4000) { /* soon after: a quarter is not enough */
+    while (io->ops->dirty_bytes(io) < 4000) { /* soon after, that would not do */
         bench_inc(bench);
     }
     assert_int_equal(stats(bench, 1)->checkpoints, 1);

@@ -69,7 +69,7 @@ struct group_options {
     struct raft_configuration bootstrap;
     uint64_t checkpoint_log_bytes;   /* checkpoint when so much was applied since the last */
     uint64_t checkpoint_dirty_bytes; /* or so much, give or take a quarter, is dirty */
-    uint32_t checkpoint_rest_ms;     /* or an eighth of that, so long after the last began */
+    uint32_t checkpoint_rest_ms;     /* or a 16th of that, so long after the last began */
     uint64_t max_dirty_bytes;        /* beyond, applying waits for a checkpoint */
     uint32_t large_bytes;            /* a larger proposal lets others go first */
     uint32_t drop_checkpoint_ms;     /* a dropped range waits no longer for a checkpoint */

@@ -15,7 +15,7 @@
 #include "raft/rsm/group.h"
 
 #define SHARE_ALL   256
-#define QUIET_PARTS 8
+#define QUIET_PARTS 16
 
 /* The log has grown to where compaction must not wait for the usual thresholds. */
 static bool log_is_large(const struct group *group)

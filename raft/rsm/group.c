@@ -12,7 +12,7 @@ void group_options_default(struct group_options *options, group_id group, raft_i
          */
         .checkpoint_log_bytes = 32u << 20,
         .checkpoint_dirty_bytes = 16u << 20,
-        .checkpoint_rest_ms = 500,
+        .checkpoint_rest_ms = 250,
         .max_dirty_bytes = 24u << 20,
         .large_bytes = 512u << 10,
         .drop_checkpoint_ms = 2000,

@@ -380,14 +380,25 @@ static void flipped_bits_in_the_log_file_are_noticed(void **state)
     kit_fini(&kit);
 }
 
-/* The log file's batches of more checkpoints than the chain of numbers covers. */
+/* The log file's batches of more checkpoints than the chain of numbers covers. When LevelDB begins
+ * that file anew is its own affair: if it just has, there is nothing to damage yet. */
 static void the_log_file_never_holds_more_checkpoints_than_the_chain(void **state)
 {
     struct kit kit;
+    uint64_t n = 150;
+    const size_t pad = 1200;
+    char path[300];
+    off_t size;
 
     (void)state;
-    setup_padded(&kit, 150, 1200);
-    assert_true(flip_and_open(&kit, ".log", 150, 60, 6) > 40);
+    setup_padded(&kit, n, pad);
+    while (!find_file(&kit, ".log", path, &size) || size < (off_t)(10 * pad)) {
+        kit_fini(&kit);
+        n += 5;
+        assert_true(n < 500);
+        setup_padded(&kit, n, pad);
+    }
+    assert_true(flip_and_open(&kit, ".log", n, 60, 6) > 40);
     kit_fini(&kit);
 }
 

@@ -122,7 +122,7 @@ static void the_tables_of_a_database_are_watched(void **state)
     }
     assert_int_equal(state_writeback_bytes(db->writeback), 0);
     leveldb_compact_range(db->db, NULL, 0, NULL, 0);
-    await_bytes(db->writeback, 4 * PIECE);
+    await_bytes(db->writeback, 2 * PIECE); /* the last of it may be too little */
     state_db_close(&db);
     mem_free(value);
     kit_fini(&kit);

@@ -170,10 +170,9 @@ static void client_park(struct client *client)
     pthread_mutex_unlock(&bench->mutex);
 }
 
-static void client_finish(struct client *client)
+/* One of n_live has come to its end. */
+static void finish_one(struct bench *bench)
 {
-    struct bench *bench = client->connection->bench;
-
     pthread_mutex_lock(&bench->mutex);
     bench->n_live--;
     pthread_cond_signal(&bench->changed);
@@ -191,7 +190,7 @@ static void client_next(struct client *client, uint64_t now_ns)
         uint64_t next = atomic_load_explicit(&bench->started, memory_order_relaxed);
         do {
             if (now_ns >= bench->end_ns || next >= bench->max_ops) {
-                client_finish(client);
+                finish_one(bench);
                 return;
             }
             if (due_ns(bench, next) > now_ns) {
@@ -203,7 +202,7 @@ static void client_next(struct client *client, uint64_t now_ns)
         client->start_ns = due_ns(bench, number);
     } else {
         if (!take_number(bench, now_ns, &number)) {
-            client_finish(client);
+            finish_one(bench);
             return;
         }
         client->start_ns = now_ns;
@@ -350,13 +349,8 @@ static void watch(struct bench *bench, struct connection *connections)
 
 static void on_first_read(void *context, struct shardkv_result *result)
 {
-    struct bench *bench = context;
-
     shardkv_result_free(result);
-    pthread_mutex_lock(&bench->mutex);
-    bench->n_live--;
-    pthread_cond_signal(&bench->changed);
-    pthread_mutex_unlock(&bench->mutex);
+    finish_one(context);
 }
 
 /* Each handle reads a few keys, whatever comes of it: it knows the configuration then, and is
@@ -374,9 +368,7 @@ static void connect_all(struct bench *bench, struct connection *connections)
         write_key(text, key.len, draw(&random) % options->keys);
         if (shardkv_get_async(connections[i / FIRST_READS].kv, key, 0, on_first_read, bench,
                               NULL) != SHARDKV_OK) {
-            pthread_mutex_lock(&bench->mutex);
-            bench->n_live--;
-            pthread_mutex_unlock(&bench->mutex);
+            finish_one(bench);
         }
     }
     pthread_mutex_lock(&bench->mutex);

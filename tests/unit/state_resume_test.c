@@ -223,7 +223,6 @@ static void chunks_told_to_be_durable_survive_power_loss(void **state)
         struct kit kit;
 
         assert_true(round < MAX_ROUNDS);
-
         told = receive_until_crash(fs, &rng, told);
         kit_init_at(&kit, fs->mount);
         kit_open(&kit);

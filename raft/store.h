@@ -137,9 +137,10 @@ void wal_statistics(const struct wal *wal, struct wal_stats *stats);
 struct state_options {
     const char *path; /* the state directory */
     group_id group;
-    size_t cache_bytes, write_buffer_bytes;
-    bool compress;                 /* snappy; off by default: it costs processor time */
-    struct store_reserve *reserve; /* used on a full disk; NULL: none */
+    size_t cache_bytes, write_buffer_bytes; /* LevelDB's: blocks of tables; what is in none yet */
+    size_t row_cache_bytes;                 /* values, found by key */
+    bool compress;                          /* snappy; off by default: it costs processor time */
+    struct store_reserve *reserve;          /* used on a full disk; NULL: none */
     /* A checkpoint begins only when so much more than it needs is free, for what LevelDB does
      * besides; 0: it begins in any case. */
     uint64_t room_bytes;

@@ -4,8 +4,8 @@
  * live entries, so that `status` does not have to walk them.
  *
  * The table is open, by 64 bits of hash that stand in it: another key's entry is hardly ever looked
- * at. Nothing is ever taken out of it. The hash has a seed of its own in each overlay, so that
- * nobody can choose keys that collide. Its order shows nowhere.
+ * at. Nothing is ever taken out of it. Its order shows
+ * nowhere.
  *
  * Entries with their keys, and values, are cut from blocks and given back all at once, with the
  * overlay: one by one they would cost the loop an allocation each, and the background thread a walk
@@ -16,11 +16,8 @@
 #include "raft/store/overlay.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "raft/store/key_hash.h"
 #include "raft/util/assert.h"
 #include "raft/util/mem.h"
 
@@ -86,8 +83,7 @@ struct overlay *overlay_create(void)
 
     RB_INIT(&overlay->tree);
     overlay->references = 1;
-    /* Without one, the table is only easier to attack. */
-    (void)!getrandom(&overlay->seed, sizeof(overlay->seed), GRND_NONBLOCK);
+    overlay->seed = key_hash_seed();
     return overlay;
 }
 
@@ -200,14 +196,6 @@ static void overlay_charge(const struct overlay_entry *entry, bool in)
 
 /* ---- Finding an entry ---- */
 
-static uint64_t overlay_hash(const struct overlay *overlay, struct io_key key)
-{
-    uint64_t where = key.range << 8 ^ key.kind;
-
-    return XXH3_64bits_withSeed(key.key.data, key.key.len,
-                                overlay->seed ^ where * 0x9e3779b97f4a7c15u);
-}
-
 /* The slot of this key, or the empty one where it belongs. */
 static struct overlay_slot *overlay_slot(const struct overlay *overlay, struct io_key key,
                                          uint64_t hash)
@@ -277,7 +265,7 @@ static struct overlay_entry *overlay_add(struct overlay *overlay, struct io_key 
  */
 static struct overlay_entry *overlay_edit(struct overlay *overlay, struct io_key key)
 {
-    uint64_t hash = overlay_hash(overlay, key);
+    uint64_t hash = key_hash(overlay->seed, key);
     struct overlay_slot *slot;
 
     ASSERT(!overlay->frozen);
@@ -357,7 +345,7 @@ void overlay_remove(struct overlay *overlay, struct io_key key)
 const struct overlay_entry *overlay_find(const struct overlay *overlay, struct io_key key)
 {
     return overlay->count == 0 ? NULL
-                               : overlay_slot(overlay, key, overlay_hash(overlay, key))->entry;
+                               : overlay_slot(overlay, key, key_hash(overlay->seed, key))->entry;
 }
 
 static void overlay_make_order(struct overlay *overlay)

@@ -9,13 +9,13 @@ void state_options_default(struct state_options *options, const char *path, grou
 {
     /* The write buffer is as large as the largest ordinary checkpoint (LevelDB holds two in memory,
      * each with a checkpoint on top, which does not wait): the smaller it is, the more often
-     * LevelDB merges what it has. A piece of a
-     * deletion is about 10 ms of the background thread's time, the longest that a checkpoint waits
-     * for it. */
+     * LevelDB merges what it has. A piece of a deletion is about 10 ms of the background thread's
+     * time, the longest that a checkpoint waits for it. */
     *options = (struct state_options){
         .path = path,
         .group = group,
-        .cache_bytes = 64u << 20,
+        .cache_bytes = 16u << 20,
+        .row_cache_bytes = 48u << 20,
         .write_buffer_bytes = 16u << 20,
         .sweep_keys = 4096,
         .sweep_pause_ms = 2,
@@ -28,6 +28,7 @@ struct state_discard_job {
     struct state_job job;
     struct state_db *db;
     struct overlay *overlay;
+    struct row_cache *rows;
 };
 
 static void state_discard_release(struct state_job *base)
@@ -36,6 +37,7 @@ static void state_discard_release(struct state_job *base)
 
     state_db_close(&job->db);
     overlay_destroy(&job->overlay);
+    row_cache_destroy(&job->rows);
 }
 
 static void state_discard_run(struct state_worker *worker, struct state_job *base)
@@ -44,13 +46,12 @@ static void state_discard_run(struct state_worker *worker, struct state_job *bas
     state_discard_release(base);
 }
 
-/* Closing a database and freeing a large overlay take time that the loop thread does not have. */
-static void state_discard(struct state *state, struct state_db *db, struct overlay *overlay)
+/* Closing a database, and freeing a large overlay or a cache, take time that the loop thread does
+ * not have. */
+static void state_discard(struct state *state, struct state_discard_job what)
 {
-    struct state_discard_job *job = mem_zalloc(sizeof(*job));
+    struct state_discard_job *job = mem_copy(&what, sizeof(what));
 
-    job->db = db;
-    job->overlay = overlay;
     job->job.run = state_discard_run;
     job->job.release = state_discard_release;
     if (state->closing) {
@@ -74,7 +75,7 @@ void state_unref_db(struct state *state, struct state_db **db)
     ASSERT(self->references > 0);
     *db = NULL;
     if (--self->references == 0) {
-        state_discard(state, self, NULL);
+        state_discard(state, (struct state_discard_job){.db = self});
     }
 }
 
@@ -84,8 +85,16 @@ void state_unref_overlay(struct state *state, struct overlay **overlay)
 
     *overlay = NULL;
     if (overlay_unref(self)) {
-        state_discard(state, NULL, self);
+        state_discard(state, (struct state_discard_job){.overlay = self});
     }
+}
+
+void state_renew_rows(struct state *state)
+{
+    if (state->rows != NULL) {
+        state_discard(state, (struct state_discard_job){.rows = state->rows});
+    }
+    state->rows = row_cache_create(state->worker->options.row_cache_bytes);
 }
 
 struct state_pin *state_pin_create(struct state *state)
@@ -139,6 +148,7 @@ static enum status state_get(struct io_state *io, struct io_key key, struct buf 
 {
     struct state *state = state_of(io);
     const struct overlay_entry *entry = overlay_find(state->active, key);
+    size_t begin = value->len;
     char error[STORE_ERROR_BYTES];
     enum status status;
 
@@ -152,13 +162,18 @@ static enum status state_get(struct io_state *io, struct io_key key, struct buf 
         buf_put_slice(value, overlay_entry_value(entry));
         return ST_OK;
     }
+    if (row_cache_get(state->rows, key, value)) {
+        return ST_OK;
+    }
     if (state->db->db == NULL) {
         return ST_IO; /* it could not be opened again */
     }
     buf_clear(&state->key);
     state_db_put_key(&state->key, key);
     status = state_db_get(state->db, state->db->read, buf_slice(&state->key), value, error);
-    if (status != ST_OK && status != ST_NOT_FOUND) {
+    if (status == ST_OK) {
+        row_cache_keep(state->rows, key, slice_of(value->data + begin, value->len - begin));
+    } else if (status != ST_NOT_FOUND) {
         trace_error(state->worker->options.trace, "state read failed error=\"%s\"", error);
     }
     return status;
@@ -169,6 +184,7 @@ static void state_put(struct io_state *io, struct io_key key, struct slice value
     struct state *state = state_of(io);
 
     ASSERT(atomic_load(&state->worker->open_iters) == 0);
+    row_cache_forget(state->rows, key);
     overlay_put(state->active, key, value);
 }
 
@@ -177,6 +193,7 @@ static void state_remove(struct io_state *io, struct io_key key)
     struct state *state = state_of(io);
 
     ASSERT(atomic_load(&state->worker->open_iters) == 0);
+    row_cache_forget(state->rows, key);
     overlay_remove(state->active, key);
 }
 
@@ -383,6 +400,7 @@ static struct state *state_create(struct state_opening *opening)
     worker->n_leftovers = files->n_others;
     files->others = NULL;
     state->worker = worker;
+    state_renew_rows(state);
     state_worker_start(worker);
     return state;
 }
@@ -450,6 +468,7 @@ void state_close(struct state **state)
     if (self->frozen != NULL) {
         state_unref_overlay(self, &self->frozen);
     }
+    row_cache_destroy(&self->rows);
     state_meta_fini(&self->meta);
     state_meta_fini(&self->next);
     mem_free(self->dropped);

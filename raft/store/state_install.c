@@ -455,6 +455,7 @@ static void state_install_adopt(struct state *state, struct state_install_job *j
     state_meta_fini(&state->next);
     state_unref_overlay(state, &state->active);
     state->active = overlay_create();
+    state_renew_rows(state);
     if (state->frozen != NULL) {
         state_unref_overlay(state, &state->frozen);
     }

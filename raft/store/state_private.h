@@ -20,6 +20,7 @@
 
 #include "raft/store/disk.h"
 #include "raft/store/overlay.h"
+#include "raft/store/row_cache.h"
 #include "raft/util/trace.h"
 
 /* ---- One LevelDB database (state_db.c) ---- */
@@ -295,6 +296,7 @@ struct state {
     struct io_state io; /* first: the table is found through it */
     struct state_worker *worker;
     struct state_db *db;
+    struct row_cache *rows; /* of what neither overlay has */
     struct state_meta meta; /* of the last finished checkpoint of db */
     struct overlay *active; /* written since the last checkpoint began */
     struct overlay *frozen; /* what a checkpoint in flight, or one that found no room, writes */
@@ -324,6 +326,7 @@ void state_db_ref(struct state_db *db);
 /* Loop thread. The last reference closes the database, on the background thread. */
 void state_unref_db(struct state *state, struct state_db **db);
 void state_unref_overlay(struct state *state, struct overlay **overlay);
+void state_renew_rows(struct state *state); /* an empty cache: db is another one */
 struct state_pin *state_pin_create(struct state *state);
 void state_unref_pin(struct state *state, struct state_pin **pin);
 void state_deliver(struct state *state, struct io_event *event);

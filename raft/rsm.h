@@ -55,6 +55,11 @@ struct rsm_service_ops {
     /* A checkpoint is about to take the state: what is in memory only is to be written there now.
      * NULL: there never is anything. */
     void (*save)(void *service);
+
+    /* One comes near: a part of that is to be written, which takes a fraction of a millisecond.
+     * True: there are more parts. What has changed again since its part is left to `save`. NULL: it
+     * never is much. */
+    bool (*save_part)(void *service);
 };
 
 /* ---- The group ---- */
@@ -283,6 +288,8 @@ struct session_table *session_table_create(struct io_state *state, uint64_t rang
 void session_table_destroy(struct session_table **table);
 void session_table_defer(struct session_table *table);
 void session_table_save(struct session_table *table);
+/* Of at most so many records, the longest unsaved first; how many there were. */
+uint32_t session_table_save_some(struct session_table *table, uint32_t most);
 /* Reads all records from the state, replacing what is in memory. */
 enum status session_table_load(struct session_table *table);
 

@@ -45,6 +45,11 @@ static void service_save(void *service)
     kv_sm_save(((struct kv_server *)service)->sm);
 }
 
+static bool service_save_part(void *service)
+{
+    return kv_sm_save_part(((struct kv_server *)service)->sm);
+}
+
 static uint64_t service_stamp_floor(void *service)
 {
     return kv_sm_stamp_floor(((struct kv_server *)service)->sm);
@@ -118,7 +123,8 @@ static void create_sm(struct kv_server *server)
                                            .restore = service_restore,
                                            .stamp_floor = service_stamp_floor,
                                            .role_changed = service_role_changed,
-                                           .save = service_save};
+                                           .save = service_save,
+                                           .save_part = service_save_part};
 }
 
 static void create_clients(struct kv_server *server)

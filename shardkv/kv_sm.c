@@ -141,6 +141,22 @@ void kv_sm_save(struct kv_sm *sm)
     }
 }
 
+bool kv_sm_save_part(struct kv_sm *sm)
+{
+    uint32_t left = KV_SM_SAVED_IN_PART;
+
+    for (; sm->shards != NULL && sm->next_saved < sm->meta.n_shards; sm->next_saved++) {
+        struct session_table *live = sm->shards[sm->next_saved].live;
+
+        left -= live == NULL ? 0 : session_table_save_some(live, left);
+        if (left == 0) {
+            return true;
+        }
+    }
+    sm->next_saved = 0;
+    return false;
+}
+
 void kv_sm_raise_floor(struct kv_sm *sm, const struct session_table *table)
 {
     uint64_t floor = session_floor(table);

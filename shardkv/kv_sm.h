@@ -44,6 +44,8 @@ enum status kv_sm_restore(struct kv_sm *sm);
 /* Sessions, version counters, and the sum and the count of changes of a copy that goes out, stand
  * in the state as they are now only after this. */
 void kv_sm_save(struct kv_sm *sm);
+/* Writes some of them, those of one shard after the other; false: that was the last one. */
+bool kv_sm_save_part(struct kv_sm *sm);
 uint64_t kv_sm_stamp_floor(const struct kv_sm *sm);
 
 /* ---- What it knows ---- */

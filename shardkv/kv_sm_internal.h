@@ -23,6 +23,8 @@ struct kv_shard {
     bool is_unsaved;        /* the sum and the count of changes in `life` */
 };
 
+#define KV_SM_SAVED_IN_PART 64u /* records of sessions, of 2 to 4 us each */
+
 struct kv_group {
     uint32_t gid;
     struct spec spec;
@@ -38,6 +40,7 @@ struct kv_sm {
     size_t n_groups, groups_capacity;
     uint64_t floor; /* the highest floor of any shard that was held since the last restore */
     uint64_t changes;
+    shard_id next_saved; /* by kv_sm_save_part */
     struct buf kept;     /* memory for the result of a write */
     enum status failure; /* the state could not be read where nobody could be told: not OK */
 };

@@ -9,7 +9,7 @@
 /* More is dirty than memory should hold: applying waits for the checkpoint that is under way, or
  * for the space that it needs. Not on a leader without space: it takes no more writes, so little is
  * left to apply, and reads wait for that. */
-static bool state_is_full(const struct group *group)
+bool rsm_apply_is_full(const struct group *group)
 {
     struct io_state *state = group->world.state;
 
@@ -24,7 +24,7 @@ static raft_index apply_limit(const struct group *group)
 {
     raft_index limit = raft_commit_index(group->raft);
 
-    if (group->halted || group->receiver.switching || state_is_full(group)) {
+    if (group->halted || group->receiver.switching || rsm_apply_is_full(group)) {
         return group->apply.index;
     }
     /* A checkpoint may hold only what the own log holds durably, and takes the state as it is; a

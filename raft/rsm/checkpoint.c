@@ -16,6 +16,8 @@
 
 #define SHARE_ALL   256
 #define QUIET_PARTS 16
+#define SAVED_PARTS 32u  /* at most */
+#define PART_US     500u /* between two of them */
 
 /* The log has grown to where compaction must not wait for the usual thresholds. */
 static bool log_is_large(const struct group *group)
@@ -57,7 +59,7 @@ static bool much_is_dirty(const struct group *group)
     return state->ops->dirty_bytes(state) > usual * checkpoint->dirty_share / SHARE_ALL;
 }
 
-bool rsm_checkpoint_due(const struct group *group)
+static bool is_due(const struct group *group)
 {
     const struct rsm_checkpoint *checkpoint = &group->checkpoint;
 
@@ -69,6 +71,35 @@ bool rsm_checkpoint_due(const struct group *group)
     return checkpoint->wanted || (log_is_large(group) && !checkpoint->bound_hit) ||
            (checkpoint->drop_ms > 0 && group->now_ms >= checkpoint->drop_ms) ||
            checkpoint->applied_bytes >= group->options.checkpoint_log_bytes || much_is_dirty(group);
+}
+
+bool rsm_checkpoint_due(const struct group *group)
+{
+    return group->checkpoint.is_saved && is_due(group);
+}
+
+/* What the service holds in memory only is written in parts, and between them commits go on: all of
+ * it at once took 1 to 4 ms of the loop for 64 clients, 16 at the peak, and the slowest hundredth
+ * of all puts waited for that. What changes again meanwhile is little. */
+static void save_part(struct group *group)
+{
+    struct rsm_checkpoint *checkpoint = &group->checkpoint;
+
+    if (checkpoint->is_saved ||
+        (checkpoint->parts > 0 && group->now_us < checkpoint->part_us + PART_US)) {
+        return;
+    }
+    checkpoint->part_us = group->now_us;
+    checkpoint->parts++;
+    checkpoint->is_saved = group->ops->save_part == NULL || rsm_apply_is_full(group) ||
+                           !group->ops->save_part(group->service) ||
+                           checkpoint->parts >= SAVED_PARTS;
+}
+
+static void forget_parts(struct rsm_checkpoint *checkpoint)
+{
+    checkpoint->parts = 0;
+    checkpoint->is_saved = false;
 }
 
 static void start(struct group *group)
@@ -91,6 +122,7 @@ static void start(struct group *group)
     out.extra = buf_slice(&bytes);
     out.ranges = ranges;
     out.n_ranges = n;
+    forget_parts(&group->checkpoint);
     group->checkpoint.running = true;
     group->checkpoint.begun_us = group->now_us;
     draw_share(&group->checkpoint);
@@ -109,11 +141,14 @@ void rsm_checkpoint_maybe_start(struct group *group)
     if (group->checkpoint.drop_ms == 0 && group->world.state->ops->drops_wait(group->world.state)) {
         group->checkpoint.drop_ms = group->now_ms + group->options.drop_checkpoint_ms;
     }
-    if (group->halted || group->receiver.switching || group->receiver.deferred ||
-        !rsm_checkpoint_due(group) || group->apply.index > rsm_persist_durable_index(group)) {
+    if (group->halted || group->receiver.switching || group->receiver.deferred || !is_due(group)) {
+        forget_parts(&group->checkpoint);
         return;
     }
-    start(group);
+    save_part(group);
+    if (group->checkpoint.is_saved && group->apply.index <= rsm_persist_durable_index(group)) {
+        start(group);
+    }
 }
 
 /* Up to where every other member has the log; only the leader knows. */
@@ -257,8 +292,9 @@ void rsm_checkpoint_tick(struct group *group)
 uint64_t rsm_checkpoint_deadline_ms(const struct group *group)
 {
     const struct rsm_checkpoint *checkpoint = &group->checkpoint;
+    bool is_saving = checkpoint->parts > 0 && !checkpoint->is_saved;
     const uint64_t wanted[] = {checkpoint->retry_ms, checkpoint->running ? 0 : checkpoint->drop_ms,
-                               checkpoint->let_go_ms};
+                               checkpoint->let_go_ms, is_saving ? group->now_ms + 1 : 0};
     uint64_t deadline = UINT64_MAX;
 
     /* What is overdue waits for something else, which will be an event. */

@@ -210,6 +210,8 @@ struct rsm_apply {
 void rsm_apply_committed(struct group *group);
 /* There is something that may be applied at once, but for the turn's budget. */
 bool rsm_apply_has_work(const struct group *group);
+/* Applying waits for a checkpoint that is under way, or for the space that it needs. */
+bool rsm_apply_is_full(const struct group *group);
 
 /* ---- Checkpoints and compaction (checkpoint.c) ---- */
 
@@ -228,10 +230,13 @@ struct rsm_checkpoint {
     uint64_t begun_us;      /* the one that runs, or ran last */
     struct rng rng;         /* for what follows */
     uint32_t dirty_share;   /* of the usual dirty bytes, what makes the next one due */
+    uint32_t parts;         /* that the service has saved for the next one; 0: it is not due */
+    uint64_t part_us;       /* when the last of them was */
+    bool is_saved;          /* no more parts: the next one begins as soon as it may */
 };
 
 void rsm_checkpoint_init(struct group *group);
-/* One should be taken now; apply goes on only as far as it could cover. */
+/* One should begin now; apply goes on only as far as it could cover. */
 bool rsm_checkpoint_due(const struct group *group);
 void rsm_checkpoint_maybe_start(struct group *group);
 void rsm_checkpoint_done(struct group *group, const struct io_event *event);

@@ -323,13 +323,20 @@ void session_table_defer(struct session_table *table)
     table->deferred = true;
 }
 
+uint32_t session_table_save_some(struct session_table *table, uint32_t most)
+{
+    uint32_t n = 0;
+
+    while (n < most && !TAILQ_EMPTY(&table->unsaved)) {
+        table_write(table, TAILQ_FIRST(&table->unsaved));
+        n++;
+    }
+    return n;
+}
+
 void session_table_save(struct session_table *table)
 {
-    struct session_record *record;
-
-    while ((record = TAILQ_FIRST(&table->unsaved)) != NULL) {
-        table_write(table, record);
-    }
+    (void)session_table_save_some(table, UINT32_MAX);
     ASSERT(table->n_unsaved == 0);
 }
 

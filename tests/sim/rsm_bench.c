@@ -87,6 +87,17 @@ static void counter_save(void *service)
     }
 }
 
+static bool counter_save_part(void *service)
+{
+    struct bench_replica *replica = service;
+
+    if (replica->parts > 0) {
+        replica->parts_saved++;
+        replica->parts--;
+    }
+    return replica->parts > 0;
+}
+
 /* Everybody applies the same command at the same stamp at an index. */
 static void check_applied(struct bench_replica *replica, const struct rsm_command *command)
 {
@@ -176,6 +187,7 @@ static const struct rsm_service_ops counter_ops = {
     .stamp_floor = counter_stamp_floor,
     .role_changed = counter_role_changed,
     .save = counter_save,
+    .save_part = counter_save_part,
 };
 
 /* ---- The network ---- */

@@ -210,6 +210,44 @@ static void what_a_service_saves_late_is_in_the_checkpoint(void **state)
     bench_destroy(&bench);
 }
 
+/* What a service saves late can be much: it is saved in parts, and meanwhile commits go on. A
+ * checkpoint does not wait for more than 32 of them, and an idle group gets on with it, too. */
+static void a_checkpoint_begins_when_the_parts_are_saved(void **state)
+{
+    struct bench *bench = bench_create(1, 5);
+    struct bench_replica *replica = bench_replica(bench, 1);
+    raft_index before;
+    uint64_t begun_ms;
+
+    (void)state;
+    bench_options(bench)->checkpoint_dirty_bytes = 1000;
+    bench_start_all(bench);
+    replica->parts = 10;
+    for (int i = 0; replica->parts_saved == 0; i++) {
+        assert_true(i < 200);
+        bench_inc(bench);
+    }
+    before = group_applied_index(replica->group);
+    begun_ms = bench_now_ms(bench);
+    while (replica->parts > 0) { /* one more with each, at least */
+        assert_int_equal(stats(bench, 1)->checkpoints, 0);
+        bench_inc(bench);
+        assert_true(replica->parts_saved <= 2 + 2 * (bench_now_ms(bench) - begun_ms));
+    }
+    bench_run(bench, 5);
+    assert_int_equal(stats(bench, 1)->checkpoints, 1);
+    assert_true(stats(bench, 1)->checkpoint_index > before); /* with what came meanwhile */
+    replica->parts = 1000;
+    for (int i = 0; replica->parts_saved == 10; i++) {
+        assert_true(i < 200);
+        bench_inc(bench);
+    }
+    bench_run(bench, 40);
+    assert_int_equal(stats(bench, 1)->checkpoints, 2);
+    assert_int_equal(replica->parts_saved, 10 + 32);
+    bench_destroy(&bench);
+}
+
 static void what_did_not_reach_the_disk_is_gone(void **state)
 {
     struct bench *bench = checkpointing(1, 6, 100000);
@@ -543,6 +581,7 @@ int main(void)
         cmocka_unit_test(what_is_dirty_in_memory_is_bounded),
         cmocka_unit_test(a_restart_replays_what_the_checkpoint_lacks),
         cmocka_unit_test(what_a_service_saves_late_is_in_the_checkpoint),
+        cmocka_unit_test(a_checkpoint_begins_when_the_parts_are_saved),
         cmocka_unit_test(what_did_not_reach_the_disk_is_gone),
         cmocka_unit_test(a_start_compacts_what_a_lost_note_left),
         cmocka_unit_test(a_start_notes_the_checkpoint_again),

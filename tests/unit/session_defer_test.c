@@ -101,6 +101,27 @@ static void few_records_wait_and_the_longest_unsaved_go_first(void **state)
     bench_destroy(&bench);
 }
 
+static void some_are_saved_the_longest_unsaved_first(void **state)
+{
+    struct bench bench = bench_create_deferred(8);
+
+    (void)state;
+    for (uint32_t client = 1; client <= 5; client++) {
+        submit(&bench, op(client, 1, 0, 10), 20 + client, "one");
+    }
+    assert_int_equal(session_table_save_some(bench.table, 2), 2);
+    submit(&bench, op(1, 2, 1, 10), 30, "two"); /* stands behind the others now */
+    assert_int_equal(session_table_save_some(bench.table, 2), 2);
+    for (uint32_t client = 1; client <= 5; client++) {
+        assert_int_equal(is_written(&bench, client), client <= 4);
+    }
+    assert_int_equal(session_table_save_some(bench.table, 100), 2);
+    assert_int_equal(session_table_save_some(bench.table, 100), 0);
+    reload(&bench);
+    assert_kept(&bench, op(1, 2, 0, 10), "two");
+    bench_destroy(&bench);
+}
+
 static void an_unsaved_record_that_goes_is_not_written_later(void **state)
 {
     struct bench bench = bench_create_deferred(2), other = bench_create(2);
@@ -164,6 +185,7 @@ int main(void)
         cmocka_unit_test(what_was_not_saved_is_not_known_after_a_load),
         cmocka_unit_test(nothing_is_put_off_while_somebody_watches),
         cmocka_unit_test(few_records_wait_and_the_longest_unsaved_go_first),
+        cmocka_unit_test(some_are_saved_the_longest_unsaved_first),
         cmocka_unit_test(an_unsaved_record_that_goes_is_not_written_later),
         cmocka_unit_test(a_saved_table_has_written_what_another_writes_at_once),
     };

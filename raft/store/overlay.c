@@ -4,8 +4,7 @@
  * live entries, so that `status` does not have to walk them.
  *
  * The table is open, by 64 bits of hash that stand in it: another key's entry is hardly ever looked
- * at. Nothing is ever taken out of it. Its order shows
- * nowhere.
+ * at. Nothing is ever taken out of it. Its order shows nowhere.
  *
  * Entries with their keys, and values, are cut from blocks and given back all at once, with the
  * overlay: one by one they would cost the loop an allocation each, and the background thread a walk

@@ -6,6 +6,7 @@
  *
  * What is cached of a key is what LevelDB, and what is written on top of it, says of it. So who
  * changes a key has it forgotten first. That is all there is to keep: anything may go at any time.
+ * (LevelDB has a cache with a bound, but its C interface does not show it.)
  *
  * Not thread-safe: it belongs to the loop thread.
  */

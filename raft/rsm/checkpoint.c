@@ -14,10 +14,10 @@
  */
 #include "raft/rsm/group.h"
 
-#define SHARE_ALL   256
-#define QUIET_PARTS 16
-#define SAVED_PARTS 32u  /* at most */
-#define PART_US     500u /* between two of them */
+#define SHARE_ALL     256
+#define QUIET_DIVISOR 16
+#define SAVED_PARTS   32u  /* at most */
+#define PART_US       500u /* between two of them */
 
 /* The log has grown to where compaction must not wait for the usual thresholds. */
 static bool log_is_large(const struct group *group)
@@ -54,7 +54,7 @@ static bool much_is_dirty(const struct group *group)
     uint64_t usual = group->options.checkpoint_dirty_bytes;
 
     if (group->now_us >= checkpoint->begun_us + group->options.checkpoint_rest_ms * 1000ull) {
-        usual /= QUIET_PARTS;
+        usual /= QUIET_DIVISOR;
     }
     return state->ops->dirty_bytes(state) > usual * checkpoint->dirty_share / SHARE_ALL;
 }

@@ -126,20 +126,28 @@ static uint32_t find(const struct row_set *set, struct io_key key, uint64_t hash
     return ROW_CACHE_WAYS;
 }
 
-bool row_cache_get(struct row_cache *cache, struct io_key key, struct buf *value)
+/* The set that has the key's row, and its way there; NULL: it is not here. */
+static struct row_set *look_up(const struct row_cache *cache, struct io_key key, uint32_t *way)
 {
     struct row_set *set;
-    struct row *row;
     uint64_t hash;
-    uint32_t way;
 
     if (cache->n == 0) {
-        return false;
+        return NULL;
     }
     hash = key_hash(cache->seed, key);
     set = set_of(cache, hash);
-    way = find(set, key, hash);
-    if (way == ROW_CACHE_WAYS) {
+    *way = find(set, key, hash);
+    return *way < ROW_CACHE_WAYS ? set : NULL;
+}
+
+bool row_cache_get(struct row_cache *cache, struct io_key key, struct buf *value)
+{
+    uint32_t way;
+    struct row_set *set = look_up(cache, key, &way);
+    const struct row *row;
+
+    if (set == NULL) {
         return false;
     }
     row = set->rows[way];
@@ -214,17 +222,10 @@ void row_cache_keep(struct row_cache *cache, struct io_key key, struct slice val
 
 void row_cache_forget(struct row_cache *cache, struct io_key key)
 {
-    struct row_set *set;
-    uint64_t hash;
     uint32_t way;
+    struct row_set *set = look_up(cache, key, &way);
 
-    if (cache->n == 0) {
-        return;
-    }
-    hash = key_hash(cache->seed, key);
-    set = set_of(cache, hash);
-    way = find(set, key, hash);
-    if (way < ROW_CACHE_WAYS) {
+    if (set != NULL) {
         drop(cache, set, way);
     }
 }

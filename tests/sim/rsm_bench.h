@@ -56,9 +56,9 @@ struct bench_replica {
     uint64_t floor; /* what stamp_floor answers */
     bool late;      /* the counter is written to the state when a checkpoint begins */
     bool has_unsaved;
-    uint32_t parts;       /* which it wants to write before; and those that it wrote, */
-    uint32_t parts_saved; /* in all its lives */
     int64_t unsaved;      /* the counter, if it was not written yet */
+    uint32_t parts;       /* that it wants to write before a checkpoint; and those that it */
+    uint32_t parts_saved; /* wrote, in all its lives */
     uint64_t incarnation;
     bool joins;                     /* starts without a bootstrap configuration */
     raft_id peers[BENCH_MAX_PEERS]; /* that the group wants links to */

@@ -41,8 +41,7 @@ static void it_gives_what_was_kept_and_not_forgotten(void **state)
     (void)state;
     for (uint64_t seed = 0; seed < 20; seed++) {
         struct row_cache *cache = row_cache_create(1000 << seed % 8);
-        int known[KEYS] = {
-            0}; /* 0: not kept since it was forgotten; else the length of its value */
+        int known[KEYS] = {0}; /* the length of the value; 0: not kept since it was forgotten */
         uint64_t found = 0;
         struct rng rng;
 

@@ -126,6 +126,7 @@ void kv_sm_forget_version(struct kv_shard *shard)
 
 void kv_sm_save(struct kv_sm *sm)
 {
+    sm->next_saved = 0;
     for (uint32_t i = 0; sm->shards != NULL && i < sm->meta.n_shards; i++) {
         struct kv_shard *shard = &sm->shards[i];
 

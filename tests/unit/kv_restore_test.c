@@ -97,6 +97,22 @@ static void sessions_are_saved_in_parts(void **state)
     }
     assert_int_equal(parts, 360 / 64 + 1);
     assert_int_equal(before, 360);
+
+    /* Whoever saves all of them ends the parts: the next ones begin with the first shard again. */
+    for (shard_id shard = 0; shard < 4; shard++) {
+        for (uint8_t client = 1; client <= 90; client++) {
+            assert_int_equal(
+                write_to(&cluster, A, client, 2, KV_APPEND, key_in(&cluster, shard, 1), "x"),
+                ST_OK);
+        }
+    }
+    assert_true(kv_sm_save_part(twin->sm));
+    assert_true(kv_sm_save_part(twin->sm)); /* it is at the second shard */
+    kv_sm_save(twin->sm);
+    assert_int_equal(write_to(&cluster, A, 91, 1, KV_APPEND, key_in(&cluster, 0, 1), "x"), ST_OK);
+    before = sessions_in_state(twin, 0);
+    assert_false(kv_sm_save_part(twin->sm));
+    assert_int_equal(sessions_in_state(twin, 0), before + 1);
     cluster_fini(&cluster);
 }
 
